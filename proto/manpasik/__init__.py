@@ -1,0 +1,1 @@
+"""ManPaSik interface definitions and the code generated from them."""

@@ -1,0 +1,1 @@
+"""First version of the contracts between the platform's own services."""

@@ -1,0 +1,1 @@
+"""The public gRPC contract with readers, apps and services: one module pair per service."""
