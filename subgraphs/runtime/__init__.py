@@ -1,0 +1,1 @@
+"""What every group needs to be served: settings, database, hosts, auth, outbox, consumers, telemetry."""
