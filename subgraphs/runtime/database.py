@@ -1,0 +1,152 @@
+"""A group's database: engine, sessions, and the raw connections that COPY and LISTEN need."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ssl import SSLContext, create_default_context
+from typing import Any, Literal, cast
+
+import asyncpg
+from sqlalchemy import URL, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from domain.catalog import Group
+from subgraphs.runtime.context import current
+from subgraphs.runtime.settings import DatabaseSettings
+
+_DUPLICATE_DATABASE = "42P04"
+
+
+def _ssl_of(settings: DatabaseSettings) -> SSLContext | Literal["prefer", "allow", "require", False]:
+    """libpq's modes as asyncpg takes them: a checking context for verify-*, the mode's name otherwise."""
+    match settings.sslmode:
+        case "disable":
+            return False
+        case "verify-full" | "verify-ca":
+            context = create_default_context()
+            context.check_hostname = settings.sslmode == "verify-full"
+            return context
+        case mode:
+            return mode
+
+
+class Database:
+    """The database of one group, from one process.
+
+    Args:
+        group: its database is `<DB_NAME>_<group>`.
+        max_connections: of this process; `DB_MAX_CONNS` when not given.
+    """
+
+    def __init__(
+        self, settings: DatabaseSettings, group: Group, *, name: str | None = None, max_connections: int | None = None
+    ) -> None:
+        self.group = group
+        self.name = name or f"{settings.name}_{group.value}"
+        self._settings = settings
+        self._ssl = _ssl_of(settings)
+        size = max_connections or settings.max_connections
+        self.url = URL.create(
+            "postgresql+asyncpg",
+            username=settings.user,
+            password=settings.password.get_secret_value(),
+            host=settings.host,
+            port=settings.port,
+            database=self.name,
+        )
+        self.engine: AsyncEngine = create_async_engine(
+            self.url,
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            connect_args={"ssl": self._ssl, "timeout": 10, "server_settings": {"application_name": "manpasik"}},
+        )
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session whose transaction commits at the end of the block, and rolls back if the block raises."""
+        async with self._sessions() as session, session.begin():
+            self._tag(session)
+            yield session
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """A session that only reads: the server refuses a write."""
+        async with self._sessions() as session:
+            await session.execute(text("SET TRANSACTION READ ONLY"))
+            self._tag(session)
+            yield session
+            await session.rollback()
+
+    @staticmethod
+    def _tag(session: AsyncSession) -> None:
+        context = current()
+        session.info["correlation_id"] = context.request_id
+        session.info["traceparent"] = context.traceparent
+
+    @asynccontextmanager
+    async def raw(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """An asyncpg connection from the pool, outside of any transaction; it returns to the pool at the end."""
+        async with self.engine.connect() as connection:
+            pooled = await connection.get_raw_connection()
+            yield cast("asyncpg.Connection[Any]", pooled.driver_connection)
+
+    async def listen_connection(self) -> asyncpg.Connection[Any]:
+        """A connection of its own, for LISTEN; the caller closes it."""
+        return await connect(self._settings, self.name)
+
+    async def ping(self) -> None:
+        """Raises what the driver raises when the database does not answer."""
+        async with self.engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+async def connect(settings: DatabaseSettings, database: str) -> asyncpg.Connection[Any]:
+    """A single asyncpg connection to a named database."""
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(
+        host=settings.host,
+        port=settings.port,
+        user=settings.user,
+        password=settings.password.get_secret_value(),
+        database=database,
+        ssl=_ssl_of(settings),
+        timeout=10,
+    )
+    return connection
+
+
+async def ensure_database(settings: DatabaseSettings, name: str) -> None:
+    """Create the database unless it is there; safe when several processes start at once."""
+    connection = await connect(settings, "postgres")
+    try:
+        if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
+            await connection.execute(f'CREATE DATABASE "{name}"')
+    except asyncpg.PostgresError as error:
+        lost_the_race = error.sqlstate == _DUPLICATE_DATABASE or isinstance(error, asyncpg.UniqueViolationError)
+        if not lost_the_race:
+            raise
+    finally:
+        await connection.close()
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that the database cannot be reached or is going away, rather than that the work is wrong."""
+    if isinstance(
+        error, (OSError, TimeoutError, InterfaceError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+    ):
+        return True
+    if isinstance(error, (asyncpg.OperatorInterventionError, asyncpg.TooManyConnectionsError)):
+        return True
+    if isinstance(error, DBAPIError):
+        cause = getattr(error.orig, "__cause__", None)
+        return (
+            error.connection_invalidated
+            or isinstance(error, OperationalError)
+            or (isinstance(cause, BaseException) and is_outage(cause))
+        )
+    return False

@@ -1,0 +1,243 @@
+"""Settings: frozen, grouped by concern, read once from the environment that the entry point passes in.
+
+Names are the platform's environment variables. A missing or wrong value raises `SettingsError`, which names the
+variable; secrets hide themselves in `repr`.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+DEVELOPMENT_JWT_SECRET = "dev-secret-change-in-production"  # noqa: S105 - refused in production below
+DEVELOPMENT_DB_PASSWORD = "manpasik_dev_2026"  # noqa: S105 - the documented default of a development database
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Group = TypeVar("Group", bound="_Concern")
+
+
+class SettingsError(Exception):
+    """The environment cannot be used; the message names each variable and what it should be."""
+
+
+class Environment(StrEnum):
+    DEVELOPMENT = "development"
+    TEST = "test"
+    PRODUCTION = "production"
+
+
+class _Concern(BaseModel):
+    """One concern: every field is read from the variable that is its alias."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="forbid")
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """The concern from an environment; variables that are set to an empty text count as unset."""
+        names = {field.alias for field in cls.model_fields.values() if field.alias}
+        return cls.model_validate({name: environ[name] for name in names if environ.get(name, "")})
+
+
+class DatabaseSettings(_Concern):
+    """PostgreSQL. A group's database is `<DB_NAME>_<group>`."""
+
+    host: str = Field("postgres", alias="DB_HOST")
+    port: Port = Field(5432, alias="DB_PORT")
+    user: str = Field("manpasik", alias="DB_USER")
+    password: SecretStr = Field(SecretStr(DEVELOPMENT_DB_PASSWORD), alias="DB_PASSWORD")
+    name: str = Field("manpasik", alias="DB_NAME", pattern=r"^[a-z][a-z0-9_]{0,40}$")
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        "disable", alias="DB_SSLMODE"
+    )
+    max_connections: int = Field(20, alias="DB_MAX_CONNS", ge=2, le=1000)
+    timescale_host: str = Field("", alias="TIMESCALE_HOST")
+    timescale_port: Port = Field(5432, alias="TIMESCALE_PORT")
+
+
+class KafkaSettings(_Concern):
+    """The event broker. An empty group id means `<service>-service`, a consumer group for every service."""
+
+    brokers: str = Field("redpanda:9092", alias="KAFKA_BROKERS")
+    group_id: str = Field("", alias="KAFKA_GROUP_ID")
+    outbox_retention_hours: int = Field(72, alias="OUTBOX_RETENTION_HOURS", ge=1)
+
+
+class RedisSettings(_Concern):
+    """Redis. `REDIS_HOST=memory` keeps rate limits in the process: right for one process only."""
+
+    host: str = Field("redis", alias="REDIS_HOST")
+    port: Port = Field(6379, alias="REDIS_PORT")
+    password: SecretStr = Field(SecretStr(""), alias="REDIS_PASSWORD")
+    db: int = Field(0, alias="REDIS_DB", ge=0)
+
+
+class TokenSettings(_Concern):
+    """Access and refresh tokens, service tokens, and the identity providers that we believe."""
+
+    jwt_secret: SecretStr = Field(SecretStr(DEVELOPMENT_JWT_SECRET), alias="JWT_SECRET")
+    access_ttl_minutes: int = Field(15, alias="JWT_ACCESS_TTL_MINUTES", ge=1, le=1440)
+    refresh_ttl_days: int = Field(7, alias="JWT_REFRESH_TTL_DAYS", ge=1, le=365)
+    issuer: str = Field("manpasik-auth", alias="JWT_ISSUER")
+    jwks_url: str = Field("", alias="AUTH_JWKS_URL")
+    service_secret: SecretStr = Field(SecretStr(""), alias="SERVICE_TOKEN_SECRET")
+    keycloak_enabled: bool = Field(False, alias="KEYCLOAK_ENABLED")
+    keycloak_url: str = Field("http://keycloak:8080", alias="KEYCLOAK_URL")
+    keycloak_realm: str = Field("manpasik", alias="KEYCLOAK_REALM")
+    keycloak_client_id: str = Field("manpasik-api", alias="KEYCLOAK_CLIENT_ID")
+    keycloak_client_secret: SecretStr = Field(SecretStr(""), alias="KEYCLOAK_CLIENT_SECRET")
+    google_client_id: str = Field("", alias="GOOGLE_CLIENT_ID")
+    google_issuer: str = Field("https://accounts.google.com", alias="GOOGLE_ISSUER")
+    google_jwks_url: str = Field("https://www.googleapis.com/oauth2/v3/certs", alias="GOOGLE_JWKS_URL")
+    apple_client_id: str = Field("", alias="APPLE_CLIENT_ID")
+    apple_issuer: str = Field("https://appleid.apple.com", alias="APPLE_ISSUER")
+    apple_jwks_url: str = Field("https://appleid.apple.com/auth/keys", alias="APPLE_JWKS_URL")
+    kakao_app_id: str = Field("", alias="KAKAO_APP_ID")
+    kakao_userinfo_url: str = Field("https://kapi.kakao.com/v2/user/me", alias="KAKAO_USERINFO_URL")
+    kakao_tokeninfo_url: str = Field("https://kapi.kakao.com/v1/user/access_token_info", alias="KAKAO_TOKENINFO_URL")
+    naver_userinfo_url: str = Field("https://openapi.naver.com/v1/nid/me", alias="NAVER_USERINFO_URL")
+
+    @property
+    def service_token_secret(self) -> str:
+        """The secret that services share; without `SERVICE_TOKEN_SECRET` it is drawn from `JWT_SECRET`."""
+        return self.service_secret.get_secret_value() or self.jwt_secret.get_secret_value()
+
+
+class EncryptionSettings(_Concern):
+    """The master key of health data; in development, an empty one is drawn from `JWT_SECRET`."""
+
+    master_key: SecretStr = Field(SecretStr(""), alias="ENCRYPTION_MASTER_KEY")
+
+
+class ObjectSettings(_Concern):
+    """The object store: a folder (`OBJECTS_DIR`), or S3 and MinIO when no folder is given."""
+
+    directory: str = Field("", alias="OBJECTS_DIR")
+    endpoint: str = Field("minio:9000", alias="S3_ENDPOINT")
+    access_key: SecretStr = Field(SecretStr("minioadmin"), alias="S3_ACCESS_KEY")
+    secret_key: SecretStr = Field(SecretStr("minioadmin"), alias="S3_SECRET_KEY")
+    bucket: str = Field("manpasik", alias="S3_BUCKET")
+    region: str = Field("us-east-1", alias="S3_REGION")
+    use_ssl: bool = Field(False, alias="S3_USE_SSL")
+
+
+class MailSettings(_Concern):
+    """Outgoing mail. Without `SMTP_HOST` none is sent."""
+
+    host: str = Field("", alias="SMTP_HOST")
+    port: Port = Field(587, alias="SMTP_PORT")
+    user: str = Field("", alias="SMTP_USER")
+    password: SecretStr = Field(SecretStr(""), alias="SMTP_PASSWORD")
+    sender: str = Field("ManPaSik <no-reply@manpasik.example>", alias="SMTP_FROM")
+    tls: Literal["starttls", "tls", "none"] = Field("starttls", alias="SMTP_TLS")
+
+
+class ServiceSettings(_Concern):
+    """How a process behaves, whatever it hosts."""
+
+    environment: Environment = Field(Environment.DEVELOPMENT, alias="ENVIRONMENT")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LOG_LEVEL")
+    log_format: Literal["json", "console"] = Field("json", alias="LOG_FORMAT")
+    listen_host: str = Field("0.0.0.0", alias="LISTEN_HOST")  # noqa: S104 - containers are reached from outside
+    grpc_port: Port | None = Field(None, alias="GRPC_PORT")
+    subgraph_port: Port = Field(8081, alias="SUBGRAPH_PORT")
+    http_port: Port = Field(8080, alias="HTTP_PORT")
+    metrics_port: Port = Field(9100, alias="METRICS_PORT")
+    public_url: str = Field("http://localhost:8081", alias="PUBLIC_URL")
+    supergraph_file: str = Field("", alias="SUPERGRAPH_FILE")
+    shutdown_timeout_seconds: float = Field(5.0, alias="SHUTDOWN_TIMEOUT_SECONDS", ge=0, le=300)
+    grpc_auth: Literal["strict", "permissive"] = Field("strict", alias="GRPC_AUTH")
+    grpc_deadline_seconds: float = Field(30.0, alias="GRPC_DEADLINE_SECONDS", gt=0)
+    grpc_max_message_bytes: int = Field(16 * 1024 * 1024, alias="GRPC_MAX_MESSAGE_BYTES", ge=1024)
+    unverified_sessions: Literal["allow", "refuse"] | None = Field(None, alias="UNVERIFIED_SESSIONS")
+    session_idle_timeout_seconds: float = Field(300.0, alias="SESSION_IDLE_TIMEOUT_SECONDS", gt=0)
+    heartbeat_interval_seconds: float = Field(30.0, alias="HEARTBEAT_INTERVAL_SECONDS", gt=0)
+    max_fingerprint_dimension: int = Field(896, alias="MAX_FINGERPRINT_DIMENSION", ge=88, le=1792)
+    default_alpha: float = Field(0.95, alias="DEFAULT_ALPHA", gt=0, le=2)
+    offline_mode_enabled: bool = Field(True, alias="OFFLINE_MODE_ENABLED")
+    otlp_endpoint: str = Field("", alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+
+    @field_validator("log_level", "environment", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment is Environment.PRODUCTION
+
+    @property
+    def allows_unverified_sessions(self) -> bool:
+        """`UNVERIFIED_SESSIONS`; unset, they are refused in production and allowed elsewhere."""
+        if self.unverified_sessions is None:
+            return not self.is_production
+        return self.unverified_sessions == "allow"
+
+
+class Settings(BaseModel):
+    """Everything that a process is told from outside."""
+
+    model_config = ConfigDict(frozen=True)
+
+    database: DatabaseSettings = DatabaseSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    tokens: TokenSettings = TokenSettings()
+    encryption: EncryptionSettings = EncryptionSettings()
+    objects: ObjectSettings = ObjectSettings()
+    smtp: MailSettings = MailSettings()
+    service: ServiceSettings = ServiceSettings()
+    addresses: Mapping[str, str] = Field(default_factory=dict)
+    """Where services are found, by the name of their variable (`AUTH_SERVICE_ADDR`)."""
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """The settings of an environment.
+
+        Raises:
+            SettingsError: a value is wrong, or unsafe in production; every such variable is named.
+        """
+        addresses = {name: value for name, value in environ.items() if name.endswith("_SERVICE_ADDR") and value}
+        read: dict[str, object] = {"addresses": addresses}
+        wrong: list[str] = []
+        for name, field in cls.model_fields.items():
+            concern = field.annotation
+            if isinstance(concern, type) and issubclass(concern, _Concern):
+                try:
+                    read[name] = concern.read(environ)
+                except ValidationError as error:
+                    wrong += [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        if wrong:
+            raise SettingsError("; ".join(wrong))
+        settings = cls.model_validate(read)
+        settings.refuse_unsafe_production()
+        return settings
+
+    def refuse_unsafe_production(self) -> None:
+        """Raises: SettingsError: production with a default secret or an open door; every such variable is named."""
+        if not self.service.is_production:
+            return
+        unsafe = []
+        if self.tokens.jwt_secret.get_secret_value() == DEVELOPMENT_JWT_SECRET:
+            unsafe.append("JWT_SECRET: set a secret of your own")
+        if not self.tokens.service_secret.get_secret_value():
+            unsafe.append("SERVICE_TOKEN_SECRET: set a secret that only services know")
+        if not self.encryption.master_key.get_secret_value():
+            unsafe.append("ENCRYPTION_MASTER_KEY: set 32 random bytes in base64")
+        if self.database.password.get_secret_value() == DEVELOPMENT_DB_PASSWORD:
+            unsafe.append("DB_PASSWORD: the development password is public")
+        if self.service.grpc_auth == "permissive":
+            unsafe.append("GRPC_AUTH: permissive is for development networks only")
+        if self.redis.host == "memory":
+            unsafe.append("REDIS_HOST: memory does not limit across processes")
+        if unsafe:
+            raise SettingsError("ENVIRONMENT=production refuses to start: " + "; ".join(unsafe))
+
+    @property
+    def master_secret(self) -> str:
+        """`ENCRYPTION_MASTER_KEY`, or in development a stand-in drawn from `JWT_SECRET`."""
+        return self.encryption.master_key.get_secret_value() or self.tokens.jwt_secret.get_secret_value()
+
+    def address_of(self, variable: str, *, host: str, port: int) -> str:
+        """The address under a variable such as `AUTH_SERVICE_ADDR`, else `host:port`."""
+        return self.addresses.get(variable, f"{host}:{port}")
