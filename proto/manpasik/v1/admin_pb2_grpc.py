@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class AdminServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Runs the platform. For administrators only; their role and region limit what they see, and every change is written
+    to the audit log.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -127,112 +129,132 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Runs the platform. For administrators only; their role and region limit what they see, and every change is written
+    to the audit log.
+    """
 
     def CreateAdmin(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Makes an administrator account, by a higher role only.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAdmin(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns an administrator.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAdmins(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists administrators.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAdminRole(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives an administrator another role or region; takes effect at once.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeactivateAdmin(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Shuts an administrator out, keeping the account for the audit log.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListUsers(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists or searches the platform's users.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSystemStats(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Counts users, readers and measurements.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAuditLog(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists audit entries, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetSystemConfig(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets a configuration value after validating it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSystemConfig(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a configuration value; secrets are masked.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAdminsByRegion(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the administrators responsible for a region.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSystemConfigs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists configuration values with what is needed to edit them.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetConfigWithMeta(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one configuration value with what is needed to edit it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateConfigValue(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Checks a value against the rules of its key without setting it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BulkSetConfigs(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets several configuration values; each succeeds or fails by itself.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAuditLogDetails(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists audit entries with values before and after, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRevenueStats(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sums up revenue by period.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetInventoryStats(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists stock and what runs low.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -339,7 +361,9 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Missing associated documentation comment in .proto file."""
+    """Runs the platform. For administrators only; their role and region limit what they see, and every change is written
+    to the audit log.
+    """
 
     @staticmethod
     def CreateAdmin(request,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AiInferenceServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Runs the models. What they say supports people and doctors; it is not a diagnosis.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -67,40 +68,47 @@ class AiInferenceServiceStub:
 
 
 class AiInferenceServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Runs the models. What they say supports people and doctors; it is not a diagnosis.
+    """
 
     def AnalyzeMeasurement(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Classifies a measurement's biomarkers and looks for anomalies; the analysis is stored and announced.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetHealthScore(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Computes a person's health score from their recent measurements.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PredictTrend(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Extends the history of one metric into the coming days, with bounds.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModelInfo(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Describes the model in use for a task; NOT_FOUND when none is.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the models in use.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamChat(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Answers a question about the person's health data, piece by piece as the text is written.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -147,7 +155,8 @@ def add_AiInferenceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AiInferenceService:
-    """Missing associated documentation comment in .proto file."""
+    """Runs the models. What they say supports people and doctors; it is not a diagnosis.
+    """
 
     @staticmethod
     def AnalyzeMeasurement(request,

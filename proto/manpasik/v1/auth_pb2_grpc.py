@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class AuthServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Creates accounts and signs people in. Passwords are kept as Argon2id hashes; at most 5 failed sign-ins a minute are
+    answered per account and address, after that RESOURCE_EXHAUSTED.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -72,46 +74,59 @@ class AuthServiceStub:
 
 
 class AuthServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Creates accounts and signs people in. Passwords are kept as Argon2id hashes; at most 5 failed sign-ins a minute are
+    answered per account and address, after that RESOURCE_EXHAUSTED.
+    """
 
     def Register(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Creates an account. ALREADY_EXISTS when the e-mail address is taken, INVALID_ARGUMENT when a value or the
+        password policy is violated. It does not sign in: call Login next.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Login(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Signs in with e-mail address and password. UNAUTHENTICATED for a wrong password and for an unknown address alike,
+        in equal time.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SocialLogin(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Signs in with a token of an identity provider, which is verified there; the first sign-in creates the account.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefreshToken(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Exchanges a refresh token for new tokens. Each refresh token works once; a second use is taken as theft and
+        revokes every token that descends from the same sign-in.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Logout(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Revokes all refresh tokens of the person. Access tokens run out by themselves within minutes.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateToken(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Checks an access token's signature, issuer and expiry, and says whose it is. UNAUTHENTICATED when it is not
+        valid.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResetPassword(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Mails a one-time link for a new password. The answer is the same whether or not the address has an account.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -163,7 +178,9 @@ def add_AuthServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuthService:
-    """Missing associated documentation comment in .proto file."""
+    """Creates accounts and signs people in. Passwords are kept as Argon2id hashes; at most 5 failed sign-ins a minute are
+    answered per account and address, after that RESOURCE_EXHAUSTED.
+    """
 
     @staticmethod
     def Register(request,

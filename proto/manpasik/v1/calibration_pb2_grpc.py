@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CalibrationServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps a reader's calibrations per cartridge type. The newest valid one counts: field before factory.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -67,40 +68,48 @@ class CalibrationServiceStub:
 
 
 class CalibrationServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps a reader's calibrations per cartridge type. The newest valid one counts: field before factory.
+    """
 
     def RegisterFactoryCalibration(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Stores what was measured when the reader was made.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PerformFieldCalibration(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Fits gain and offset by least squares to reference points measured on the spot. FAILED_PRECONDITION when the fit
+        is too poor to use (R2 or residuals).
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCalibration(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns the calibration in force; NOT_FOUND when there is none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCalibrationHistory(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a reader's calibrations, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckCalibrationStatus(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells whether a reader needs calibration; answers CALIBRATION_STATUS_NEEDED when it has none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCalibrationModels(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the calibration rules per cartridge type.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -147,7 +156,8 @@ def add_CalibrationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CalibrationService:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps a reader's calibrations per cartridge type. The newest valid one counts: field before factory.
+    """
 
     @staticmethod
     def RegisterFactoryCalibration(request,

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class CartridgeServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Reads tags, keeps the registry of cartridge types and counts uses. The registry is open: new types need no new
+    client. Codes are those of the tag: one byte for the category, one for the type within it.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -77,52 +79,65 @@ class CartridgeServiceStub:
 
 
 class CartridgeServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Reads tags, keeps the registry of cartridge types and counts uses. The registry is open: new types need no new
+    client. Codes are those of the tag: one byte for the category, one for the type within it.
+    """
 
     def ReadCartridge(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Decodes a tag and stores the cartridge. A damaged or forged tag (CRC-32) is INVALID_ARGUMENT; an expired or used-
+        up cartridge is returned with is_valid = false and the reason.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordUsage(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes one use off a cartridge for a session. Repeating it for the same session takes nothing more.
+        FAILED_PRECONDITION when the cartridge is expired or has no use left.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUsageHistory(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's cartridge uses, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCartridgeType(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one type of the registry; NOT_FOUND when the codes name none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCategories(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the categories of the registry, by code.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTypesByCategory(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the types of a category, by index.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRemainingUses(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells how often a cartridge can still be used; NOT_FOUND when it was never read.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateCartridge(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Decides whether a person may use a cartridge now: known, not expired, uses left, and allowed by the person's
+        plan.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -179,7 +194,9 @@ def add_CartridgeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CartridgeService:
-    """Missing associated documentation comment in .proto file."""
+    """Reads tags, keeps the registry of cartridge types and counts uses. The registry is open: new types need no new
+    client. Codes are those of the tag: one byte for the category, one for the type within it.
+    """
 
     @staticmethod
     def ReadCartridge(request,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CoachingServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps health goals and writes coaching messages, reports and recommendations.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -72,46 +73,54 @@ class CoachingServiceStub:
 
 
 class CoachingServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps health goals and writes coaching messages, reports and recommendations.
+    """
 
     def SetHealthGoal(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets a goal; progress is counted from then on.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetHealthGoals(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's goals, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GenerateCoaching(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Writes a message for a measurement or an occasion, and stores it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCoachingMessages(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's messages, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GenerateDailyReport(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sums up a day. Asking again for the same day updates the report.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetWeeklyReport(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sums up seven days, with a daily report for each day that has data.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRecommendations(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Suggests what to eat, do or have checked, most important first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -163,7 +172,8 @@ def add_CoachingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CoachingService:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps health goals and writes coaching messages, reports and recommendations.
+    """
 
     @staticmethod
     def SetHealthGoal(request,

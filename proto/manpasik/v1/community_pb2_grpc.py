@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CommunityServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps posts and challenges. Everything here is public to signed-in people: no health data belongs here.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -97,76 +98,89 @@ class CommunityServiceStub:
 
 
 class CommunityServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps posts and challenges. Everything here is public to signed-in people: no health data belongs here.
+    """
 
     def CreatePost(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Publishes a post.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPost(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a post and counts a view.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPosts(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists or searches posts, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LikePost(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Likes a post; doing it again takes the like back.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateComment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds a comment to a post, or a reply to a comment.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListComments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a post's comments, oldest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateChallenge(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Opens a challenge.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetChallenge(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a challenge; NOT_FOUND when there is none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def JoinChallenge(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Joins a challenge. FAILED_PRECONDITION when it is over, RESOURCE_EXHAUSTED when it is full.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListChallenges(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists challenges, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetChallengeLeaderboard(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists participants by progress, best first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateChallengeProgress(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds to a participant's progress. A measurement counts once.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -243,7 +257,8 @@ def add_CommunityServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CommunityService:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps posts and challenges. Everything here is public to signed-in people: no health data belongs here.
+    """
 
     @staticmethod
     def CreatePost(request,

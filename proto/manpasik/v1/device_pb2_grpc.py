@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class DeviceServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Registers readers, follows their presence and sends them commands and firmware. A reader signs in with the
+    credential it got at registration, a person with an access token.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -62,34 +64,44 @@ class DeviceServiceStub:
 
 
 class DeviceServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Registers readers, follows their presence and sends them commands and firmware. A reader signs in with the
+    credential it got at registration, a person with an access token.
+    """
 
     def RegisterDevice(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Binds a reader to its owner and issues its credential, which is shown only in this answer. ALREADY_EXISTS when
+        the id or the serial number belongs to somebody else; the owner may register again and gets a new credential.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDevices(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the readers of a person, oldest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamDeviceStatus(self, request_iterator, context):
-        """Missing associated documentation comment in .proto file."""
+        """Keeps presence. The reader sends a heartbeat as often as it can; the platform sends commands when there are any.
+        A reader without heartbeats for some time counts as offline.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequestOtaUpdate(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives a signed, time-limited address for a firmware image and its checksum. NOT_FOUND when there is no such
+        version.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateDeviceStatus(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets the state of a reader that cannot hold a stream open.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -131,7 +143,9 @@ def add_DeviceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DeviceService:
-    """Missing associated documentation comment in .proto file."""
+    """Registers readers, follows their presence and sends them commands and firmware. A reader signs in with the
+    credential it got at registration, a person with an access token.
+    """
 
     @staticmethod
     def RegisterDevice(request,

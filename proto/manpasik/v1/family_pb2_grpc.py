@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class FamilyServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps groups and invitations, and decides what one member may see of another.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -87,64 +88,75 @@ class FamilyServiceStub:
 
 
 class FamilyServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps groups and invitations, and decides what one member may see of another.
+    """
 
     def CreateFamilyGroup(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Founds a group with its owner as first member.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFamilyGroup(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a group to its members.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InviteMember(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Invites a person by e-mail address. RESOURCE_EXHAUSTED when the owner's plan allows no more members.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RespondToInvitation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Accepts or rejects an invitation, by the invited person only.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveMember(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes a member out: by the owner, or the member itself.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMemberRole(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives a member another role, by the owner only.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFamilyMembers(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a group's members, owner first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetSharingPreferences(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Says what a member shares in a group; replaces what was said before.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSharedHealthData(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns what a member shares with the requester. PERMISSION_DENIED when it is nothing.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateSharingAccess(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Decides whether a member may see a biomarker of another.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -211,7 +223,8 @@ def add_FamilyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FamilyService:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps groups and invitations, and decides what one member may see of another.
+    """
 
     @staticmethod
     def CreateFamilyGroup(request,

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class HealthRecordServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps a person's records. Contents are encrypted at rest, every read is logged, and sharing needs a consent that is
+    in force.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -102,82 +104,97 @@ class HealthRecordServiceStub:
 
 
 class HealthRecordServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps a person's records. Contents are encrypted at rest, every read is logged, and sharing needs a consent that is
+    in force.
+    """
 
     def CreateRecord(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds a record.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRecord(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a record to its owner, or to who has a consent for it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRecords(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's records, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRecord(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes the fields that are set.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRecord(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Removes a record from every list; the access log keeps its id.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportToFHIR(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Exports records as an HL7 FHIR R4 Bundle.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportFromFHIR(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Reads a Bundle and stores what fits; what does not is reported, not guessed.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetHealthSummary(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Counts a person's records and shows the latest.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateDataSharingConsent(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Permits a provider to see a part of a person's data, for a purpose.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeDataSharingConsent(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends a consent at once. Repeating it changes nothing.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDataSharingConsents(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's consents, ended ones too, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ShareWithProvider(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Hands over what a consent covers. PERMISSION_DENIED when the consent is revoked or has expired.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDataAccessLog(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists who read a person's data by which consent, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -259,7 +276,9 @@ def add_HealthRecordServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class HealthRecordService:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps a person's records. Contents are encrypted at rest, every read is logged, and sharing needs a consent that is
+    in force.
+    """
 
     @staticmethod
     def CreateRecord(request,

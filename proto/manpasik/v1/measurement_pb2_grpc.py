@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class MeasurementServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Runs sessions. Open one with StartSession, stream its frames with StreamMeasurement, close it with EndSession; a
+    session without signal for 300 seconds ends by itself.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -67,40 +69,53 @@ class MeasurementServiceStub:
 
 
 class MeasurementServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Runs sessions. Open one with StartSession, stream its frames with StreamMeasurement, close it with EndSession; a
+    session without signal for 300 seconds ends by itself.
+    """
 
     def StartSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Checks reader, cartridge and calibration and opens a session. On a reader or cartridge the platform does not
+        know, the session is marked unverified, or refused with FAILED_PRECONDITION where that is configured.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamMeasurement(self, request_iterator, context):
-        """Missing associated documentation comment in .proto file."""
+        """Answers each frame with a result, in order. An answered frame is stored durably. To resume a broken stream, open
+        it again and send the unanswered frames once more: a frame sent twice counts once. INVALID_ARGUMENT for NaN,
+        infinity or a wrong number of channels; NOT_FOUND, PERMISSION_DENIED or FAILED_PRECONDITION for an unknown,
+        foreign or ended session.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EndSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Closes a session and fixes its result. Repeating it returns the same answer; a session without frames ends as
+        empty.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMeasurementHistory(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the results of a person's ended sessions, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportSingleMeasurement(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Exports one session as an HL7 FHIR R4 Observation inside a Bundle.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportToFHIRObservations(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Exports all sessions of a period as a Bundle of HL7 FHIR R4 Observations with LOINC and UCUM codes.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -147,7 +162,9 @@ def add_MeasurementServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MeasurementService:
-    """Missing associated documentation comment in .proto file."""
+    """Runs sessions. Open one with StartSession, stream its frames with StreamMeasurement, close it with EndSession; a
+    session without signal for 300 seconds ends by itself.
+    """
 
     @staticmethod
     def StartSession(request,

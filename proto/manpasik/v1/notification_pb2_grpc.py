@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class NotificationServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Sends notifications as each person prefers, and keeps them to read in the app.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -77,52 +78,61 @@ class NotificationServiceStub:
 
 
 class NotificationServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Sends notifications as each person prefers, and keeps them to read in the app.
+    """
 
     def SendNotification(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sends a notification, for services and administrators. Preferences and quiet hours hold, except for urgent ones.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListNotifications(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's notifications, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MarkAsRead(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Marks one as read; again changes nothing.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MarkAllAsRead(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Marks all of a person's as read.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUnreadCount(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Counts a person's unread notifications.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateNotificationPreferences(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sets what a person wants to get, and how; replaces all preferences.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetNotificationPreferences(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a person's preferences; the defaults when none were set.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SendFromTemplate(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sends a notification whose text comes from a template, in the person's language.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -179,7 +189,8 @@ def add_NotificationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NotificationService:
-    """Missing associated documentation comment in .proto file."""
+    """Sends notifications as each person prefers, and keeps them to read in the app.
+    """
 
     @staticmethod
     def SendNotification(request,

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class PaymentServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Takes payments for orders and subscriptions. Card data never passes here: the client pays at the provider, then
+    confirms.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -62,34 +64,42 @@ class PaymentServiceStub:
 
 
 class PaymentServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Takes payments for orders and subscriptions. Card data never passes here: the client pays at the provider, then
+    confirms.
+    """
 
     def CreatePayment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Opens a payment for an order or a subscription, in state pending.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmPayment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Captures what the buyer approved at the provider. Repeating it changes nothing. FAILED_PRECONDITION when the
+        captured amount differs from the payment's.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPayment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a payment to who made it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPayments(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's payments, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefundPayment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Pays back all or a part of a completed payment; all refunds together never exceed it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -131,7 +141,9 @@ def add_PaymentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PaymentService:
-    """Missing associated documentation comment in .proto file."""
+    """Takes payments for orders and subscriptions. Card data never passes here: the client pays at the provider, then
+    confirms.
+    """
 
     @staticmethod
     def CreatePayment(request,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class PrescriptionServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps prescriptions from draft to dispensing. Diagnosis and notes are encrypted at rest.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -97,76 +98,89 @@ class PrescriptionServiceStub:
 
 
 class PrescriptionServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps prescriptions from draft to dispensing. Diagnosis and notes are encrypted at rest.
+    """
 
     def CreatePrescription(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Writes a prescription, by a doctor only.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPrescription(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a prescription to patient, doctor or the pharmacy it was sent to.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPrescriptions(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a patient's prescriptions, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePrescriptionStatus(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Moves a prescription on. FAILED_PRECONDITION for a step that its present state does not allow.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddMedication(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Adds a medication to a draft or active prescription.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveMedication(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes a medication off a draft or active prescription.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckDrugInteraction(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Looks for known interactions between drugs, and with what the person takes already.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMedicationReminders(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists what a patient has to take on a day, earliest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SelectPharmacyAndFulfillment(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Chooses the pharmacy and how the medicine reaches the patient.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SendPrescriptionToPharmacy(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Hands the prescription to the chosen pharmacy and issues the token it is fetched with.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPrescriptionByToken(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a prescription to the pharmacy that presents its token; NOT_FOUND when the token is unknown or expired.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateDispensaryStatus(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Tells how far the pharmacy is.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -243,7 +257,8 @@ def add_PrescriptionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PrescriptionService:
-    """Missing associated documentation comment in .proto file."""
+    """Keeps prescriptions from draft to dispensing. Diagnosis and notes are encrypted at rest.
+    """
 
     @staticmethod
     def CreatePrescription(request,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ReservationServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Finds facilities and doctors, shows free slots and books them. A slot is given to one person only.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -87,64 +88,75 @@ class ReservationServiceStub:
 
 
 class ReservationServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Finds facilities and doctors, shows free slots and books them. A slot is given to one person only.
+    """
 
     def SearchFacilities(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Finds facilities around a place, nearest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetFacility(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a facility; NOT_FOUND when there is none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAvailableSlots(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a facility's slots of a day, earliest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateReservation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Books a slot. FAILED_PRECONDITION when it was taken in the meantime.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetReservation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a reservation to its owner.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListReservations(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's reservations, latest appointment first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelReservation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Gives the slot back. FAILED_PRECONDITION when the appointment is over.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDoctorsByFacility(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the doctors who work at a facility.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDoctorAvailability(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a doctor's times of a day, earliest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SelectDoctor(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Remembers a person's choice of doctor at a facility.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -211,7 +223,8 @@ def add_ReservationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReservationService:
-    """Missing associated documentation comment in .proto file."""
+    """Finds facilities and doctors, shows free slots and books them. A slot is given to one person only.
+    """
 
     @staticmethod
     def SearchFacilities(request,

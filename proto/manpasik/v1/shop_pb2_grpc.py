@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ShopServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Shows products, keeps a cart per person and turns it into orders.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -77,52 +78,63 @@ class ShopServiceStub:
 
 
 class ShopServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Shows products, keeps a cart per person and turns it into orders.
+    """
 
     def ListProducts(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists products on sale, a category or all.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProduct(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a product; NOT_FOUND when there is none.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddToCart(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Puts a product into the cart; more of one that is there already adds up. FAILED_PRECONDITION when the stock does
+        not suffice.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCart(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a person's cart; an empty one when nothing is in it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveFromCart(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes an item out of the cart and returns what is left.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateOrder(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Orders what is in the cart at the prices of this moment, reserves the stock and empties the cart.
+        FAILED_PRECONDITION for an empty cart.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetOrder(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns an order to its owner.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOrders(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's orders, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -179,7 +191,8 @@ def add_ShopServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ShopService:
-    """Missing associated documentation comment in .proto file."""
+    """Shows products, keeps a cart per person and turns it into orders.
+    """
 
     @staticmethod
     def ListProducts(request,

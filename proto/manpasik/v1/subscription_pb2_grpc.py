@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class SubscriptionServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Sells and ends plans, and decides what a plan allows: features, and cartridge types.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -77,52 +78,61 @@ class SubscriptionServiceStub:
 
 
 class SubscriptionServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Sells and ends plans, and decides what a plan allows: features, and cartridge types.
+    """
 
     def CreateSubscription(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Starts a plan. A paid tier becomes active once its payment is completed; ALREADY_EXISTS when one is running.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSubscription(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a person's subscription with its state and price; NOT_FOUND when there never was one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSubscription(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Moves to another tier, up or down.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelSubscription(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends renewal. The plan stays usable until the period that was paid for is over.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckFeatureAccess(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Decides whether a person's plan includes a feature.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSubscriptionPlans(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the plans on offer, lowest tier first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CheckCartridgeAccess(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Decides whether a person's plan lets them use a cartridge type now, counted limits included.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAccessibleCartridges(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists every cartridge type with what the person's plan says about it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -179,7 +189,8 @@ def add_SubscriptionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SubscriptionService:
-    """Missing associated documentation comment in .proto file."""
+    """Sells and ends plans, and decides what a plan allows: features, and cartridge types.
+    """
 
     @staticmethod
     def CreateSubscription(request,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class TelemedicineServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Brings patient and doctor together. What is said in a consultation is encrypted at rest.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -72,46 +73,54 @@ class TelemedicineServiceStub:
 
 
 class TelemedicineServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Brings patient and doctor together. What is said in a consultation is encrypted at rest.
+    """
 
     def CreateConsultation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Asks for a consultation.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetConsultation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a consultation to its patient or doctor.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListConsultations(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's consultations, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def MatchDoctor(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Finds available doctors of a field who speak a language, best match first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartVideoSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Opens the video call of a consultation and gives the way in.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EndVideoSession(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Ends the call and stores the doctor's findings.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RateConsultation(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Rates a completed consultation, once, by its patient.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -163,7 +172,8 @@ def add_TelemedicineServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TelemedicineService:
-    """Missing associated documentation comment in .proto file."""
+    """Brings patient and doctor together. What is said in a consultation is encrypted at rest.
+    """
 
     @staticmethod
     def CreateConsultation(request,

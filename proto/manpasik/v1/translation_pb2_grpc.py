@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class TranslationServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Translates for people and for consultations. Languages are BCP 47 tags such as "ko", "en" or "zh-Hans".
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -72,46 +73,54 @@ class TranslationServiceStub:
 
 
 class TranslationServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Translates for people and for consultations. Languages are BCP 47 tags such as "ko", "en" or "zh-Hans".
+    """
 
     def TranslateText(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Translates a text.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DetectLanguage(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Guesses the language of a text, most likely first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSupportedLanguages(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the languages that can be translated.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TranslateBatch(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Translates several texts in one call.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTranslationHistory(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's translations, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTranslationUsage(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Counts a person's translations against the monthly limit.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TranslateRealtime(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Translates a sentence of a running conversation, fast, with its medical terms.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -163,7 +172,8 @@ def add_TranslationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TranslationService:
-    """Missing associated documentation comment in .proto file."""
+    """Translates for people and for consultations. Languages are BCP 47 tags such as "ko", "en" or "zh-Hans".
+    """
 
     @staticmethod
     def TranslateText(request,

@@ -26,7 +26,9 @@ if _version_not_supported:
 
 
 class UserServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Reads and changes profiles. People reach their own; administrators and services reach all. Health fields are
+    encrypted at rest and each read of them is logged.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -52,22 +54,28 @@ class UserServiceStub:
 
 
 class UserServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Reads and changes profiles. People reach their own; administrators and services reach all. Health fields are
+    encrypted at rest and each read of them is logged.
+    """
 
     def GetProfile(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a profile; NOT_FOUND when there is no such person.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProfile(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Changes the fields that are set and returns the whole profile; see UpdateProfileRequest for what an empty field
+        means.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSubscription(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns what the person's plan allows. A person without a subscription gets the free plan's values.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -99,7 +107,9 @@ def add_UserServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UserService:
-    """Missing associated documentation comment in .proto file."""
+    """Reads and changes profiles. People reach their own; administrators and services reach all. Health fields are
+    encrypted at rest and each read of them is logged.
+    """
 
     @staticmethod
     def GetProfile(request,

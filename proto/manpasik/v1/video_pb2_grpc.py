@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class VideoServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Opens rooms, lets people in and passes signals between them.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -77,52 +78,61 @@ class VideoServiceStub:
 
 
 class VideoServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Opens rooms, lets people in and passes signals between them.
+    """
 
     def CreateRoom(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Opens a room.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRoom(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns a room.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def JoinRoom(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets a person in and gives the token for media. RESOURCE_EXHAUSTED when the room is full.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LeaveRoom(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes a person out.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EndRoom(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Closes a room for everybody, by its host only.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SendSignal(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Passes a WebRTC signal to one participant, or to all.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListParticipants(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists who is in a room now.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRoomStats(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns figures about a room.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -179,7 +189,8 @@ def add_VideoServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class VideoService:
-    """Missing associated documentation comment in .proto file."""
+    """Opens rooms, lets people in and passes signals between them.
+    """
 
     @staticmethod
     def CreateRoom(request,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class VisionServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Analyses pictures of meals and sums them up by day.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -57,28 +58,33 @@ class VisionServiceStub:
 
 
 class VisionServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Analyses pictures of meals and sums them up by day.
+    """
 
     def AnalyzeFood(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Takes a picture for analysis. The answer may still be pending: ask again with GetAnalysis.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetAnalysis(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns an analysis in its present state.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAnalyses(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists a person's analyses, newest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDailySummary(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Sums up what a person ate today, counted in their time zone.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -115,7 +121,8 @@ def add_VisionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class VisionService:
-    """Missing associated documentation comment in .proto file."""
+    """Analyses pictures of meals and sums them up by day.
+    """
 
     @staticmethod
     def AnalyzeFood(request,
