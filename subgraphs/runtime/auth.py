@@ -1,0 +1,296 @@
+"""Proof of who is calling: access tokens of people, credentials of readers, tokens of services.
+
+Every face verifies by itself; nothing trusts that a router in front of it has done so.
+
+- `Bearer <JWT>`: an access token of auth-service (ES256, checked against its JWKS), or of Keycloak when configured.
+- `Device <device id>:<credential>`: a reader, told by the group that registers readers.
+- `Service <JWT>`: another service (HS256, one minute, audience = the called service).
+
+Source: RFC 7519 (JWT), RFC 7517 (JWK), RFC 8725 (JWT best practice: fixed algorithms, checked issuer and audience).
+"""
+
+import asyncio
+import base64
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import aiohttp
+import orjson
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, OctKey
+from joserfc.jwt import JWTClaimsRegistry
+
+from domain.errors import Forbidden, Unauthenticated, Unavailable
+from domain.ids import UserId
+from domain.principal import ANONYMOUS, ROLE_SCOPES, Principal, PrincipalKind, Role, service_principal
+from domain.sealing import derive_key
+from subgraphs.runtime.settings import TokenSettings
+
+SERVICE_TOKEN_TTL_S = 60
+_LEEWAY_S = 5
+_KEYS_TTL_S = 300.0
+_KEYS_MIN_INTERVAL_S = 5.0
+
+
+class TokenInvalid(Unauthenticated):
+    """The token is malformed, not ours, or its signature does not hold."""
+
+    reason = "TOKEN_INVALID"
+
+
+class TokenExpired(Unauthenticated):
+    """The token was ours and has expired."""
+
+    reason = "TOKEN_EXPIRED"
+
+
+class CallNotAllowed(Forbidden):
+    """The catalogue does not allow this service to call that one."""
+
+    reason = "CALL_NOT_ALLOWED"
+
+
+class KeySource(Protocol):
+    """Whoever knows the public keys of access tokens."""
+
+    async def keys(self) -> list[dict[str, Any]]:
+        """Public JWKs (RFC 7517) that may have signed a token which is still valid."""
+        ...
+
+
+class DeviceCredentials(Protocol):
+    """Whoever can tell a reader by its credential."""
+
+    async def verify(self, device_id: str, credential: str) -> Principal:
+        """A DEVICE principal whose owner is the user that registered it.
+
+        Raises:
+            Unauthenticated: unknown device, or not its credential.
+        """
+        ...
+
+
+class RemoteKeys:
+    """Public keys behind a JWKS address."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def keys(self) -> list[dict[str, Any]]:
+        """Raises: Unavailable: the address does not answer with a key set."""
+        try:
+            timeout = aiohttp.ClientTimeout(total=5)
+            async with aiohttp.ClientSession(timeout=timeout) as http, http.get(self._url) as response:
+                response.raise_for_status()
+                document = await response.json(content_type=None)
+            return list(document["keys"])
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            raise Unavailable("The keys that sign access tokens cannot be fetched.") from error
+
+
+class CachedKeys:
+    """A key set, fetched again when it is old or when a token names a key that it lacks (at most every 5 s)."""
+
+    def __init__(self, source: KeySource) -> None:
+        self._source = source
+        self._keys: dict[str, dict[str, Any]] = {}
+        self._fetched_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def find(self, kid: str) -> dict[str, Any] | None:
+        """The key with this id, if its source knows it.
+
+        Raises:
+            Unavailable: keys were needed and could not be fetched.
+        """
+        age = time.monotonic() - self._fetched_at
+        if age > _KEYS_TTL_S or (kid not in self._keys and age > _KEYS_MIN_INTERVAL_S):
+            async with self._lock:
+                if time.monotonic() - self._fetched_at >= min(age, _KEYS_MIN_INTERVAL_S):
+                    await self._refresh(kid)
+        return self._keys.get(kid)
+
+    async def _refresh(self, kid: str) -> None:
+        try:
+            fetched = await self._source.keys()
+        except Unavailable:
+            if kid not in self._keys:  # a key that we hold stays good while its source is away
+                raise
+            return
+        self._keys = {str(key.get("kid", "")): key for key in fetched}
+        self._fetched_at = time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """One issuer of bearer tokens that we believe."""
+
+    name: str
+    keys: CachedKeys
+    algorithms: tuple[str, ...]
+    client_id: str = ""
+    """Of Keycloak: the audience or authorized party that its tokens must name."""
+
+
+class ServiceTokens:
+    """Tokens by which services know each other."""
+
+    def __init__(self, settings: TokenSettings) -> None:
+        self._key = OctKey.import_key(derive_key(settings.service_token_secret, purpose="service tokens"))
+        self._claims = JWTClaimsRegistry(leeway=_LEEWAY_S, iss={"essential": True, "value": "manpasik-service"})
+        self._issued: dict[tuple[str, str, str], tuple[float, str]] = {}
+
+    def issue(self, caller: str, callee: str, *, on_behalf_of: str = "") -> str:
+        """A token by which `caller` calls `callee` (short names); the same one is given out for half its life."""
+        wanted = (caller, callee, on_behalf_of)
+        now = time.time()
+        issued_at, token = self._issued.get(wanted, (0.0, ""))
+        if now - issued_at > SERVICE_TOKEN_TTL_S / 2:
+            claims: dict[str, Any] = {
+                "iss": "manpasik-service",
+                "sub": caller,
+                "aud": callee,
+                "iat": int(now),
+                "exp": int(now) + SERVICE_TOKEN_TTL_S,
+            }
+            if on_behalf_of:
+                claims["obo"] = on_behalf_of
+            token = jwt.encode({"alg": "HS256"}, claims, self._key, algorithms=["HS256"])
+            if len(self._issued) > 10_000:
+                self._issued.clear()
+            self._issued[wanted] = (now, token)
+        return token
+
+    def verify(self, token: str, *, callee: str) -> Principal:
+        """Raises: TokenInvalid, TokenExpired: not a token of a service for this one."""
+        claims = _decoded(token, self._key, ("HS256",))
+        _checked(claims, self._claims)
+        if claims.get("aud") != callee:
+            raise TokenInvalid("The service token is meant for another service.")
+        behalf = str(claims.get("obo", ""))
+        return service_principal(str(claims.get("sub", "")), on_behalf_of=UserId(behalf) if behalf else None)
+
+
+class Authenticator:
+    """Tells who is behind an `authorization` value.
+
+    Args:
+        issuers: the issuers of bearer tokens, by their `iss`.
+    """
+
+    def __init__(
+        self, issuers: Mapping[str, Issuer], *, services: ServiceTokens, devices: DeviceCredentials | None
+    ) -> None:
+        self._issuers = issuers
+        self._services = services
+        self._devices = devices
+
+    async def principal(self, authorization: str, *, callee: str = "") -> Principal:
+        """The caller; anonymous when nothing was sent.
+
+        Args:
+            callee: short name of the called service; service tokens are taken only where it is given.
+
+        Raises:
+            TokenInvalid, TokenExpired, Unauthenticated: a credential was sent that does not hold.
+            Unavailable: the keys or the credentials cannot be checked now.
+        """
+        if not authorization:
+            return ANONYMOUS
+        scheme, _, credential = authorization.partition(" ")
+        credential = credential.strip()
+        match scheme.lower():
+            case "bearer":
+                return await self._bearer(credential)
+            case "service" if callee:
+                return self._services.verify(credential, callee=callee)
+            case "device" if self._devices is not None:
+                device_id, _, secret = credential.rpartition(":")
+                if not device_id or not secret:
+                    raise TokenInvalid("A device credential reads: Device <device id>:<credential>.")
+                return await self._devices.verify(device_id, secret)
+            case _:
+                raise TokenInvalid(f"Credentials of the scheme {scheme[:20]!r} are not taken here.")
+
+    async def _bearer(self, token: str) -> Principal:
+        header, unverified = _peek(token)
+        issuer = self._issuers.get(str(unverified.get("iss", "")))
+        if issuer is None:
+            raise TokenInvalid("The token's issuer is not known here.")
+        key = await issuer.keys.find(str(header.get("kid", "")))
+        if key is None:
+            raise TokenInvalid("The token is signed with a key that its issuer does not publish.")
+        claims = _decoded(token, KeySet.import_key_set({"keys": [cast("Any", key)]}), issuer.algorithms)
+        _checked(claims, JWTClaimsRegistry(leeway=_LEEWAY_S, iss={"essential": True, "value": issuer.name}))
+        if issuer.client_id and not _is_meant_for(claims, issuer.client_id):
+            raise TokenInvalid("The token is meant for another client.")
+        if not claims.get("sub") or "exp" not in claims:
+            raise TokenInvalid("The token lacks a subject or an expiry.")
+        return _user_of(claims)
+
+
+def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims before any check: only to find out which key to check with."""
+
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise TokenInvalid("The access token is malformed.")
+    try:
+        header, claims = (orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2])
+    except ValueError as error:
+        raise TokenInvalid("The access token is malformed.") from error
+    if not isinstance(header, dict) or not isinstance(claims, dict):
+        raise TokenInvalid("The access token is malformed.")
+    return header, claims
+
+
+def _decoded(token: str, key: OctKey | KeySet, algorithms: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        return jwt.decode(token, key, algorithms=list(algorithms)).claims
+    except (JoseError, ValueError) as error:
+        raise TokenInvalid("The token's signature does not hold.") from error
+
+
+def _checked(claims: dict[str, Any], registry: JWTClaimsRegistry) -> None:
+    try:
+        registry.validate(claims)
+    except JoseError as error:
+        if error.error == "expired_token":
+            raise TokenExpired("The token has expired; refresh it or sign in again.") from error
+        raise TokenInvalid("The token's claims do not hold.") from error
+
+
+def _is_meant_for(claims: Mapping[str, Any], client_id: str) -> bool:
+    audience = claims.get("aud", [])
+    audiences = audience if isinstance(audience, list) else [audience]
+    return client_id in audiences or claims.get("azp") == client_id
+
+
+def _user_of(claims: Mapping[str, Any]) -> Principal:
+    """The person of a verified token: ours names `role` and `scope`; Keycloak's, roles in `realm_access`."""
+    realm = claims.get("realm_access")
+    granted = list(realm.get("roles", [])) if isinstance(realm, dict) else [claims.get("role", "")]
+    roles = [role for role in reversed(Role) if role.value in granted]
+    role = roles[0] if roles else Role.USER
+    own_scopes = claims.get("scope") if realm is None else None
+    scopes = str(own_scopes).split() if own_scopes is not None else [scope.value for scope in ROLE_SCOPES[role]]
+    return Principal(
+        kind=PrincipalKind.USER,
+        subject=str(claims["sub"]),
+        role=role,
+        scopes=frozenset(scopes),
+        email=str(claims.get("email", "")),
+    )
+
+
+def issuers_of(settings: TokenSettings, own_keys: KeySource) -> dict[str, Issuer]:
+    """The issuers that the settings name: ours, and Keycloak's realm when it is enabled."""
+    issuers = {settings.issuer: Issuer(settings.issuer, CachedKeys(own_keys), ("ES256",))}
+    if settings.keycloak_enabled:
+        realm = f"{settings.keycloak_url.rstrip('/')}/realms/{settings.keycloak_realm}"
+        keys = CachedKeys(RemoteKeys(f"{realm}/protocol/openid-connect/certs"))
+        issuers[realm] = Issuer(realm, keys, ("RS256", "ES256", "PS256"), client_id=settings.keycloak_client_id)
+    return issuers

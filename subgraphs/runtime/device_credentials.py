@@ -1,0 +1,50 @@
+"""Readers' credentials, checked by device-service; for the processes that do not host it themselves."""
+
+import hashlib
+import time
+
+from manpasik.internal.v1.device_directory_pb2 import VerifyCredentialRequest
+from manpasik.internal.v1.device_directory_pb2_grpc import DeviceDirectoryStub
+
+from domain.errors import AppError, ErrorKind, Unauthenticated
+from domain.ids import UserId
+from domain.principal import ROLE_SCOPES, Principal, PrincipalKind, Role
+from subgraphs.runtime.clients import ServiceClient
+
+_REMEMBER_S = 60.0
+_REMEMBER_MOST = 100_000
+
+
+def device_principal(device_id: str, owner: str) -> Principal:
+    """The principal of a reader: it may do what its owner's readers do, for its owner."""
+    scopes = frozenset(scope.value for scope in ROLE_SCOPES[Role.USER])
+    return Principal(kind=PrincipalKind.DEVICE, subject=device_id, owner=UserId(owner), scopes=scopes)
+
+
+class RemoteDeviceCredentials:
+    """Asks device-service, and remembers what held for a minute (so a revoked credential may serve that much longer)."""
+
+    def __init__(self, client: ServiceClient) -> None:
+        self._client = client
+        self._directory = client.stub("device", DeviceDirectoryStub)
+        self._held: dict[tuple[str, bytes], tuple[float, Principal]] = {}
+
+    async def verify(self, device_id: str, credential: str) -> Principal:
+        """Raises: Unauthenticated: unknown device, or not its credential. Unavailable: it cannot be checked now."""
+        known = (device_id, hashlib.sha256(credential.encode()).digest())
+        until, principal = self._held.get(known, (0.0, None))
+        if principal is not None and time.monotonic() < until:
+            return principal
+        request = VerifyCredentialRequest(device_id=device_id, credential=credential)
+        try:
+            record = await self._client.unary(self._directory.VerifyCredential, request, timeout_s=3.0, safe=True)
+        except AppError as error:
+            self._held.pop(known, None)
+            if error.kind in (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT):
+                raise
+            raise Unauthenticated("The device credential does not hold.") from error
+        principal = device_principal(record.device_id, record.owner_user_id)
+        if len(self._held) >= _REMEMBER_MOST:
+            self._held.clear()
+        self._held[known] = (time.monotonic() + _REMEMBER_S, principal)
+        return principal

@@ -1,0 +1,243 @@
+"""A gRPC server for one workload: authentication, context, error mapping, deadlines, metrics, health and reflection."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from domain.catalog import may_call
+from domain.errors import AppError, Unauthenticated
+from domain.principal import DEVELOPMENT, Principal, PrincipalKind
+from subgraphs.runtime.auth import Authenticator, CallNotAllowed
+from subgraphs.runtime.context import RequestContext, enter, locale_of, request_id_of
+from subgraphs.runtime.errors import BUG_MESSAGE, to_grpc
+from subgraphs.runtime.faces import GrpcServicer
+from subgraphs.runtime.settings import ServiceSettings
+from subgraphs.runtime.telemetry import GRPC_HANDLED, GRPC_OPEN_STREAMS, GRPC_SECONDS, ServerSpan
+
+_log = structlog.get_logger("grpc")
+
+_INFRASTRUCTURE = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call what on one workload.
+
+    Args:
+        workload: short name of the service, the audience of service tokens.
+        permissive: take callers without a credential as the development network's (logged, never in production).
+    """
+
+    workload: str
+    authenticator: Authenticator
+    servicers: dict[str, GrpcServicer]
+    permissive: bool
+
+    async def principal(self, service: str, method: str, authorization: str) -> Principal:
+        """The caller of a method.
+
+        Raises:
+            Unauthenticated: no credential, or one that does not hold.
+            CallNotAllowed: a service that the catalogue does not let in, or no service where only those may call.
+        """
+        servicer = self.servicers[service]
+        principal = await self.authenticator.principal(authorization, callee=self.workload)
+        if principal.kind is PrincipalKind.SERVICE and not may_call(principal.subject, self.workload):
+            raise CallNotAllowed(f"{principal.subject} may not call {self.workload}.")
+        if servicer.service_only and principal.kind is not PrincipalKind.SERVICE:
+            raise CallNotAllowed("Only services may call this.")
+        if principal.kind is PrincipalKind.ANONYMOUS and method not in servicer.public_methods:
+            if not self.permissive:
+                raise Unauthenticated("Send a credential: authorization: Bearer <access token>.")
+            _log.debug("call without a credential let in", service=service, method=method)
+            return DEVELOPMENT
+        return principal
+
+
+class FacesInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every method of our servicers; health and reflection pass untouched."""
+
+    def __init__(self, access: Access, *, default_deadline_s: float) -> None:
+        self._access = access
+        self._default_deadline_s = default_deadline_s
+
+    async def intercept_service(  # type: ignore[override]  # handlers of every request and response type
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        """The handler of a method, with everything around it that every method needs."""
+        handler = await continuation(details)
+        _, service, method = str(details.method).split("/")
+        if handler is None or service in _INFRASTRUCTURE:
+            return handler
+        call = _Call(self._access, service, method, self._default_deadline_s)
+        serializers = (handler.request_deserializer, handler.response_serializer)
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(call.streaming(handler.stream_stream), *serializers)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(call.streaming(handler.unary_stream), *serializers)
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(call.unary(handler.stream_unary), *serializers)
+        return grpc.unary_unary_rpc_method_handler(call.unary(handler.unary_unary), *serializers)
+
+
+class _Call:
+    """What surrounds a call of one method."""
+
+    def __init__(self, access: Access, service: str, method: str, default_deadline_s: float) -> None:
+        self._access = access
+        self._service = service
+        self._method = method
+        self._default_deadline_s = default_deadline_s
+        self._name = f"{service}/{method}"
+
+    def unary(self, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            started = time.perf_counter()
+            metadata = _metadata(context)
+            with ServerSpan(self._name, metadata.get("traceparent", "")) as traceparent:
+                try:
+                    await self._enter(context, metadata, traceparent)
+                    response = await behavior(request, context)
+                except Exception as error:  # noqa: BLE001 - the boundary: every error gets its status here
+                    await self._fail(context, error)
+                else:
+                    GRPC_HANDLED.labels(self._service, self._method, "OK").inc()
+                    return response
+                finally:
+                    GRPC_SECONDS.labels(self._service, self._method).observe(time.perf_counter() - started)
+
+        return handle
+
+    def streaming(self, behavior: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
+        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            metadata = _metadata(context)
+            streams = GRPC_OPEN_STREAMS.labels(self._service, self._method)
+            streams.inc()
+            try:
+                await self._enter(context, metadata, metadata.get("traceparent", ""))
+                answers = behavior(request, context)
+                if isinstance(answers, AsyncIterator):
+                    async for response in answers:
+                        await context.write(response)
+                else:
+                    await answers  # it reads and writes the context by itself
+                GRPC_HANDLED.labels(self._service, self._method, "OK").inc()
+            except Exception as error:  # noqa: BLE001 - the boundary: every error gets its status here
+                await self._fail(context, error)
+            finally:
+                streams.dec()
+
+        return handle
+
+    async def _enter(
+        self, context: grpc.aio.ServicerContext[Any, Any], metadata: dict[str, str], traceparent: str
+    ) -> None:
+        request_id = request_id_of(metadata.get("x-request-id", ""))
+        remaining_s = context.time_remaining()
+        known = RequestContext(
+            request_id=request_id,
+            locale=locale_of(metadata.get("accept-language", "")),
+            traceparent=traceparent,
+            deadline_s=min(remaining_s, self._default_deadline_s)
+            if remaining_s is not None
+            else self._default_deadline_s,
+            peer=_address(context.peer()),
+        )
+        enter(known)  # before the caller is known, so that a refusal is logged with its request id
+        principal = await self._access.principal(self._service, self._method, metadata.get("authorization", ""))
+        enter(
+            RequestContext(
+                principal=principal,
+                request_id=request_id,
+                locale=known.locale,
+                traceparent=traceparent,
+                deadline_s=known.deadline_s,
+                peer=known.peer,
+            )
+        )
+
+    async def _fail(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+        if isinstance(error, AppError):
+            code, message, trailing = to_grpc(error)
+            _log.info("call refused", method=self._name, code=code.name, reason=error.reason)
+        elif isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
+            raise error
+        else:
+            code, message, trailing = grpc.StatusCode.INTERNAL, BUG_MESSAGE, ()
+            _log.error("call failed", method=self._name, exc_info=error)
+        GRPC_HANDLED.labels(self._service, self._method, code.name).inc()
+        await context.abort(code, message, trailing)
+
+
+def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str]:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def _address(peer: str) -> str:
+    """The address in a gRPC peer such as `ipv4:10.0.0.1:51234`, without the port."""
+    return peer.partition(":")[2].rpartition(":")[0] or peer
+
+
+class GrpcServer:
+    """The server of one workload's port.
+
+    Args:
+        address: `host:port`; port 0 takes a free one, which `start` answers.
+    """
+
+    def __init__(
+        self, address: str, servicers: Sequence[GrpcServicer], access: Access, settings: ServiceSettings
+    ) -> None:
+        interceptor = FacesInterceptor(access, default_deadline_s=settings.grpc_deadline_seconds)
+        self._server = grpc.aio.server(
+            interceptors=[interceptor],
+            options=[
+                ("grpc.max_receive_message_length", settings.grpc_max_message_bytes),
+                ("grpc.max_send_message_length", settings.grpc_max_message_bytes),
+                ("grpc.so_reuseport", 0),  # a port in use is an error, not a share of the callers
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ],
+        )
+        self._address = address
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        for servicer in servicers:
+            servicer.register(self._server)
+        self._names = [servicer.full_name for servicer in servicers]
+        reflection.enable_server_reflection([*self._names, *_INFRASTRUCTURE], self._server)
+
+    async def start(self) -> int:
+        """Serve, and answer the port.
+
+        Raises:
+            RuntimeError: the address cannot be bound.
+        """
+        port: int = self._server.add_insecure_port(self._address)
+        await self._server.start()
+        for name in ("", *self._names):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Tell health checks, refuse new calls, and give those in hand `grace_s` seconds to end."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+
+def access_of(
+    workload: str, servicers: Sequence[GrpcServicer], authenticator: Authenticator, settings: ServiceSettings
+) -> Access:
+    """The access rules of a workload's port."""
+    return Access(
+        workload=workload,
+        authenticator=authenticator,
+        servicers={servicer.full_name: servicer for servicer in servicers},
+        permissive=settings.grpc_auth == "permissive" and not settings.is_production,
+    )
