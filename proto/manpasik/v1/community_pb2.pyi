@@ -116,7 +116,7 @@ class CreatePostRequest(_message.Message):
     author_id: _builtins.str
     """Author's user id; UUIDv7. Empty = the caller."""
     title: _builtins.str
-    """Headline."""
+    """Headline, plain text."""
     content: _builtins.str
     """Text; Markdown."""
     category: Global___PostCategory.ValueType
@@ -167,7 +167,7 @@ class Post(_message.Message):
     author_name: _builtins.str
     """Name of the author, to show."""
     title: _builtins.str
-    """Headline."""
+    """Headline, plain text."""
     content: _builtins.str
     """Text; Markdown."""
     category: Global___PostCategory.ValueType
@@ -373,7 +373,7 @@ class CreateCommentRequest(_message.Message):
     author_id: _builtins.str
     """Author's user id; UUIDv7. Empty = the caller."""
     content: _builtins.str
-    """Text."""
+    """What the comment says, plain text."""
     parent_comment_id: _builtins.str
     """Comment it replies to, of the same post; empty = the post itself."""
     def __init__(
@@ -415,7 +415,7 @@ class Comment(_message.Message):
     author_name: _builtins.str
     """Name of the author, to show."""
     content: _builtins.str
-    """Text."""
+    """What the comment says, plain text."""
     parent_comment_id: _builtins.str
     """Comment it replies to; empty = the post itself."""
     like_count: _builtins.int

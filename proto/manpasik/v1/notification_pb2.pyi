@@ -141,9 +141,9 @@ class SendNotificationRequest(_message.Message):
     type: Global___NotificationType.ValueType
     """What it is about."""
     title: _builtins.str
-    """Headline."""
+    """Headline, in the language of the person."""
     body: _builtins.str
-    """Text."""
+    """Message below the headline, in the language of the person."""
     priority: Global___NotificationPriority.ValueType
     """How urgent it is."""
     channel: Global___NotificationChannel.ValueType
@@ -219,9 +219,9 @@ class Notification(_message.Message):
     type: Global___NotificationType.ValueType
     """What it is about."""
     title: _builtins.str
-    """Headline."""
+    """Headline, as it was sent."""
     body: _builtins.str
-    """Text."""
+    """Message below the headline, as it was sent."""
     priority: Global___NotificationPriority.ValueType
     """How urgent it is."""
     channel: Global___NotificationChannel.ValueType

@@ -143,7 +143,7 @@ class PaymentDetail(_message.Message):
     payment_id: _builtins.str
     """Names the payment; UUIDv7."""
     user_id: _builtins.str
-    """Payer."""
+    """Who pays, and gets refunds; UUIDv7."""
     order_id: _builtins.str
     """Shop order it pays; empty for a subscription."""
     subscription_id: _builtins.str

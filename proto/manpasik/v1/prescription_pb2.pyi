@@ -201,7 +201,7 @@ class Prescription(_message.Message):
     prescription_id: _builtins.str
     """Names the prescription; UUIDv7."""
     user_id: _builtins.str
-    """Patient."""
+    """Patient it was written for; UUIDv7."""
     doctor_id: _builtins.str
     """Prescribing doctor."""
     doctor_name: _builtins.str

@@ -262,7 +262,7 @@ class GetAvailableSlotsRequest(_message.Message):
     DOCTOR_ID_FIELD_NUMBER: _builtins.int
     SPECIALTY_FIELD_NUMBER: _builtins.int
     facility_id: _builtins.str
-    """Where."""
+    """Facility whose slots are asked for."""
     date: _builtins.str
     """ISO 8601 date at the facility, e.g. "2026-03-02"."""
     doctor_id: _builtins.str
@@ -371,7 +371,7 @@ class CreateReservationRequest(_message.Message):
     user_id: _builtins.str
     """Patient; UUIDv7. Empty = the caller."""
     facility_id: _builtins.str
-    """Where."""
+    """Facility to visit."""
     slot_id: _builtins.str
     """Which slot, from GetAvailableSlots."""
     doctor_id: _builtins.str
@@ -423,9 +423,9 @@ class Reservation(_message.Message):
     reservation_id: _builtins.str
     """Names the reservation; UUIDv7."""
     user_id: _builtins.str
-    """Patient."""
+    """Patient who booked it; UUIDv7."""
     facility_id: _builtins.str
-    """Where."""
+    """Facility to visit."""
     facility_name: _builtins.str
     """Name of the facility, to show."""
     doctor_id: _builtins.str

@@ -414,7 +414,7 @@ class Order(_message.Message):
     order_id: _builtins.str
     """Names the order; opaque."""
     user_id: _builtins.str
-    """Buyer."""
+    """Buyer and owner of the order; UUIDv7."""
     total_price_krw: _builtins.int
     """Sum to pay, in whole won."""
     status: Global___OrderStatus.ValueType

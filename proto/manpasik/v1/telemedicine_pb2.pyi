@@ -138,7 +138,7 @@ class Consultation(_message.Message):
     consultation_id: _builtins.str
     """Names the consultation; UUIDv7."""
     patient_user_id: _builtins.str
-    """Patient."""
+    """Patient who asked for it; UUIDv7."""
     doctor_id: _builtins.str
     """Doctor; empty = not matched yet."""
     specialty: _common_pb2.DoctorSpecialty.ValueType

@@ -181,9 +181,9 @@ class UpdateProfileRequest(_message.Message):
     blood_type: _builtins.str
     """ABO group with Rh factor, e.g. "O-"."""
     height_cm: _builtins.float
-    """Centimetres."""
+    """Body height in centimetres, above 0."""
     weight_kg: _builtins.float
-    """Kilograms."""
+    """Body weight in kilograms, above 0."""
     emergency_contact_name: _builtins.str
     """Whom to call in an emergency."""
     emergency_contact_phone: _builtins.str
