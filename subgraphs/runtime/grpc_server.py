@@ -67,7 +67,7 @@ class FacesInterceptor(grpc.aio.ServerInterceptor):
         self._access = access
         self._default_deadline_s = default_deadline_s
 
-    async def intercept_service(  # type: ignore[override]  # handlers of every request and response type
+    async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> Any:
         """The handler of a method, with everything around it that every method needs."""
@@ -139,14 +139,12 @@ class _Call:
         self, context: grpc.aio.ServicerContext[Any, Any], metadata: dict[str, str], traceparent: str
     ) -> None:
         request_id = request_id_of(metadata.get("x-request-id", ""))
-        remaining_s = context.time_remaining()
+        remaining_s: float | None = context.time_remaining()  # the stubs forget that it can be absent
         known = RequestContext(
             request_id=request_id,
             locale=locale_of(metadata.get("accept-language", "")),
             traceparent=traceparent,
-            deadline_s=min(remaining_s, self._default_deadline_s)
-            if remaining_s is not None
-            else self._default_deadline_s,
+            deadline_s=self._default_deadline_s if remaining_s is None else min(remaining_s, self._default_deadline_s),
             peer=_address(context.peer()),
         )
         enter(known)  # before the caller is known, so that a refusal is logged with its request id

@@ -1,0 +1,127 @@
+"""A group's GraphQL subgraph: its schema, the context of a request, and errors as clients should see them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import strawberry
+import structlog
+from graphql import GraphQLError
+from strawberry.extensions import SchemaExtension
+from strawberry.federation import Schema
+from strawberry.federation.schema_directives import Authenticated, Cost, ListSize, RequiresScopes
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from domain.errors import AppError
+from domain.principal import Principal, Scope
+from subgraphs.runtime.context import RequestContext
+from subgraphs.runtime.errors import BUG_MESSAGE, to_graphql
+
+_log = structlog.get_logger("graphql")
+
+AUTHENTICATED = Authenticated()
+"""Marks what needs a signed-in caller; the router refuses it before it fetches anything."""
+
+
+def requires_scopes(*scopes: Scope) -> RequiresScopes:
+    """Marks what needs a token with all of these scopes."""
+    return RequiresScopes(scopes=[[scope.value for scope in scopes]])
+
+
+def cost(weight: int) -> Cost:
+    """What a field costs beside 1 for an object and 0 for a scalar, for the router's limits."""
+    return Cost(weight=weight)
+
+
+def list_size(*slicing_arguments: str, assumed: int | None = None, sized_fields: Iterable[str] = ()) -> ListSize:
+    """How long a list is: as long as an argument says, or as assumed."""
+    return ListSize(
+        assumed_size=assumed,
+        slicing_arguments=list(slicing_arguments) or None,
+        sized_fields=list(sized_fields) or None,
+        require_one_slicing_argument=False,
+    )
+
+
+@dataclass(kw_only=True)
+class GraphQLContext:
+    """The context of one GraphQL request; each group adds its services and loaders.
+
+    Strawberry sets `response` by itself when it serves over HTTP.
+    """
+
+    request: RequestContext
+    response: object = None
+
+    @property
+    def principal(self) -> Principal:
+        return self.request.principal
+
+
+class _ErrorMapping(SchemaExtension):
+    """Gives every error its code, and hides what is a bug behind a fixed text."""
+
+    def on_operation(self) -> Any:
+        yield
+        result = self.execution_context.result
+        errors = getattr(result, "errors", None)
+        if errors:
+            result.errors = [mapped(error) for error in errors]  # type: ignore[union-attr]
+
+
+def mapped(error: GraphQLError) -> GraphQLError:
+    """The error as a client should see it. Source: `domain.errors` kinds; the table of transports."""
+    original = error.original_error
+    while isinstance(original, GraphQLError) and original.original_error is not None:
+        original = original.original_error
+    if isinstance(original, AppError):
+        message, extensions = original.message, to_graphql(original)
+    elif original is None or isinstance(original, GraphQLError):
+        message, extensions = error.message, {"code": "GRAPHQL_VALIDATION_FAILED", **(error.extensions or {})}
+    else:
+        message, extensions = BUG_MESSAGE, {"code": "INTERNAL_SERVER_ERROR"}
+    return GraphQLError(
+        message,
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        path=error.path,
+        original_error=error.original_error,
+        extensions=extensions,
+    )
+
+
+class SubgraphSchema(Schema):
+    """A federation schema that logs bugs whole and refusals briefly."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:  # noqa: ARG002
+        """Log the errors of one operation."""
+        for error in errors:
+            original = error.original_error
+            if isinstance(original, AppError):
+                _log.info("field refused", reason=original.reason, path=error.path)
+            elif original is not None and not isinstance(original, GraphQLError):
+                _log.error("field failed", path=error.path, exc_info=original)
+
+
+def build_schema(
+    query: type,
+    mutation: type | None = None,
+    subscription: type | None = None,
+    *,
+    types: Iterable[type] = (),
+) -> SubgraphSchema:
+    """A group's federation schema (v2.11) with the platform's error mapping."""
+    return SubgraphSchema(
+        query=query,
+        mutation=mutation,
+        subscription=subscription,
+        types=types,
+        extensions=[_ErrorMapping],
+        config=StrawberryConfig(auto_camel_case=True),
+        federation_version="2.11",
+    )
+
+
+Info = strawberry.Info

@@ -1,0 +1,233 @@
+"""Hosts any set of services in one process: migrates, builds their groups, serves, and drains when told to stop.
+
+Start: databases and keys -> groups -> gRPC and HTTP servers -> relay, consumers, background work.
+Stop: the other way round, within `SHUTDOWN_TIMEOUT_SECONDS`, so that nothing that was taken on is dropped.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+
+import structlog
+from redis.asyncio import Redis
+from starlette.routing import BaseRoute
+
+from domain.catalog import Group, Workload, workload
+from domain.clock import SystemClock
+from subgraphs.runtime.auth import Authenticator, DeviceCredentials, KeySource, RemoteKeys, ServiceTokens, issuers_of
+from subgraphs.runtime.clients import Channels, client_factory
+from subgraphs.runtime.consumers import ConsumerHost
+from subgraphs.runtime.database import Database
+from subgraphs.runtime.device_credentials import RemoteDeviceCredentials
+from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, ServiceFaces
+from subgraphs.runtime.grpc_server import GrpcServer, access_of
+from subgraphs.runtime.http_server import Check, HttpServer, metrics_app, subgraph_app
+from subgraphs.runtime.keys import load_sealer
+from subgraphs.runtime.limits import RateLimiter
+from subgraphs.runtime.migrations import migrate_all
+from subgraphs.runtime.objects import object_store
+from subgraphs.runtime.outbox import OutboxRelay
+from subgraphs.runtime.settings import RedisSettings, Settings
+from subgraphs.runtime.telemetry import BACKGROUND_FAILURES
+
+_log = structlog.get_logger("host")
+
+Builder = Callable[[Group], Callable[[GroupResources], Awaitable[GroupFaces]]]
+_RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class PortInUse(Exception):
+    """A port that the process should serve on is taken; the message names it."""
+
+
+def redis_of(settings: RedisSettings) -> Redis:
+    """Redis, or with `REDIS_HOST=memory` its like inside the process."""
+    if settings.host == "memory":
+        from fakeredis import FakeAsyncRedis  # noqa: PLC0415 - only where no Redis is configured
+
+        return FakeAsyncRedis()
+    return Redis(
+        host=settings.host, port=settings.port, db=settings.db, password=settings.password.get_secret_value() or None
+    )
+
+
+class Host:
+    """The process's services.
+
+    Args:
+        names: workloads (`auth`, `device-service`); their groups' subgraphs are served along.
+        ports: gRPC ports that differ from the catalogue's, by short name; 0 takes a free one.
+    """
+
+    def __init__(self, settings: Settings, names: Sequence[str], *, ports: Mapping[str, int] | None = None) -> None:
+        self._settings = settings
+        self._workloads: list[Workload] = [workload(name) for name in dict.fromkeys(names)]
+        self._ports = dict(ports or {})
+        if settings.service.grpc_port is not None and len(self._workloads) == 1:
+            self._ports.setdefault(self._workloads[0].name, settings.service.grpc_port)
+        self._groups = tuple(dict.fromkeys(w.group for w in self._workloads))
+        self._databases: dict[Group, Database] = {}
+        self._faces: list[GroupFaces] = []
+        self._grpc: dict[str, GrpcServer] = {}
+        self._http: list[HttpServer] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._channels = Channels(settings)
+        self._redis = redis_of(settings.redis)
+        self.grpc_ports: dict[str, int] = {}
+        self.subgraph_port = 0
+        self.metrics_port = 0
+
+    async def start(self, builder: Builder) -> None:
+        """Serve; on return every port answers.
+
+        Raises:
+            PortInUse: naming the port.
+            SealBroken: the master key does not open the data keys.
+        """
+        await migrate_all(self._settings.database, self._groups)
+        await self._build(builder)
+        key_source = next((f.key_source for f in self._faces if f.key_source), None)
+        authenticator = self._authenticator(key_source)
+        hosted = self._hosted()
+        await self._serve_grpc(hosted, authenticator)
+        await self._serve_http(authenticator)
+        self._start_tasks(hosted)
+        _log.info("serving", services=[s.name for s in hosted], grpc=self.grpc_ports, http=self.subgraph_port)
+
+    async def stop(self) -> None:
+        """Refuse what is new, finish what is in hand, then let go of everything."""
+        grace_s = self._settings.service.shutdown_timeout_seconds
+        stops = [server.stop(grace_s) for server in self._grpc.values()] + [s.stop(grace_s) for s in self._http]
+        await asyncio.gather(*stops)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for faces in self._faces:
+            await faces.close()
+        await self._channels.close()
+        await self._redis.aclose()
+        for database in self._databases.values():
+            await database.close()
+        _log.info("stopped")
+
+    async def _build(self, builder: Builder) -> None:
+        tokens = ServiceTokens(self._settings.tokens)
+        self._tokens = tokens
+        limiter = RateLimiter(self._redis)
+        objects = object_store(self._settings)
+        self._object_routes: list[BaseRoute] = objects.routes()
+        for group in self._groups:
+            database = Database(self._settings.database, group)
+            self._databases[group] = database
+            resources = GroupResources(
+                settings=self._settings,
+                database=database,
+                sealer=await load_sealer(database, self._settings.master_secret),
+                redis=self._redis,
+                limiter=limiter,
+                objects=objects,
+                clients=client_factory(self._channels, tokens),
+                clock=SystemClock(),
+            )
+            self._faces.append(await builder(group)(resources))
+
+    def _authenticator(self, key_source: KeySource | None) -> Authenticator:
+        tokens = self._settings.tokens
+        keys = key_source or RemoteKeys(tokens.jwks_url or "http://manpasik-auth-service:8081/.well-known/jwks.json")
+        devices: DeviceCredentials | None = next(
+            (f.device_credentials for f in self._faces if f.device_credentials), None
+        )
+        if devices is None:
+            caller = next((w.name for w in self._workloads if w.name == "measurement"), None)
+            if caller is not None:
+                devices = RemoteDeviceCredentials(client_factory(self._channels, self._tokens)(caller))
+        return Authenticator(issuers_of(tokens, keys), services=self._tokens, devices=devices)
+
+    def _hosted(self) -> list[ServiceFaces]:
+        names = {w.name for w in self._workloads}
+        return [service for faces in self._faces for service in faces.services if service.name in names]
+
+    async def _serve_grpc(self, hosted: Sequence[ServiceFaces], authenticator: Authenticator) -> None:
+        service_settings = self._settings.service
+        for service in hosted:
+            port = self._ports.get(service.name, workload(service.name).port)
+            access = access_of(service.name, service.servicers, authenticator, service_settings)
+            server = GrpcServer(f"{service_settings.listen_host}:{port}", service.servicers, access, service_settings)
+            self._grpc[service.name] = server
+            try:
+                self.grpc_ports[service.name] = await server.start()
+            except RuntimeError as error:
+                raise PortInUse(f"port {port} of {service.name}-service is in use") from error
+
+    async def _serve_http(self, authenticator: Authenticator) -> None:
+        checks: dict[str, Check] = {
+            f"database {group.value}": database.ping for group, database in self._databases.items()
+        }
+        app = subgraph_app(self._faces, authenticator=authenticator, checks=checks, routes=self._object_routes)
+        wanted = (
+            (app, self._settings.service.subgraph_port, "the GraphQL subgraphs"),
+            (metrics_app(), self._settings.service.metrics_port, "metrics"),
+        )
+        for served, port, what in wanted:
+            try:
+                server = HttpServer(served, self._settings.service.listen_host, port)
+            except OSError as error:
+                raise PortInUse(f"port {port} of {what} is in use") from error
+            self._http.append(server)
+            await server.start()
+        self.subgraph_port, self.metrics_port = (server.port for server in self._http)
+
+    def _start_tasks(self, hosted: Sequence[ServiceFaces]) -> None:
+        kafka = self._settings.kafka
+        for group, database in self._databases.items():
+            self._keep_running(Background(f"relay {group.value}", OutboxRelay(database=database, kafka=kafka).run))
+        for faces in self._faces:
+            database = self._databases[faces.group]
+            for service in faces.services:
+                if service not in hosted:
+                    continue
+                for background in service.background:
+                    self._keep_running(background)
+                if service.consumers:
+                    host = ConsumerHost(
+                        database=database, kafka=kafka, consumers=service.consumers, principal_service=service.name
+                    )
+                    self._keep_running(Background(f"consumers {service.name}", host.run))
+
+    def _keep_running(self, background: Background) -> None:
+        self._tasks.append(asyncio.create_task(_restarted(background), name=background.name))
+
+
+async def _restarted(background: Background) -> None:
+    """Run it for ever; when it fails, log, wait (longer each time), and run it again."""
+    failures = 0
+    while True:
+        started = asyncio.get_running_loop().time()
+        try:
+            await background.run()
+            return
+        except Exception as error:  # noqa: BLE001 - the boundary of background work
+            BACKGROUND_FAILURES.labels(background.name).inc()
+            _log.error("background work failed", task=background.name, exc_info=error)
+        if asyncio.get_running_loop().time() - started > 60:
+            failures = 0
+        await asyncio.sleep(_RESTART_AFTER_S[min(failures, len(_RESTART_AFTER_S) - 1)])
+        failures += 1
+
+
+async def stop_signal() -> None:
+    """Wait for SIGTERM or SIGINT. A second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def ask() -> None:
+        if asked.is_set():
+            os._exit(130)
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # event loops without signal support
+            loop.add_signal_handler(number, ask)
+    await asked.wait()

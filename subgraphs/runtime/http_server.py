@@ -1,0 +1,187 @@
+"""The HTTP side of a process: GraphQL subgraphs, health, readiness, and metrics on a port of their own."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+from prometheus_client import make_asgi_app
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+
+from domain.errors import AppError
+from subgraphs.runtime.auth import Authenticator
+from subgraphs.runtime.context import RequestContext, current, enter, locale_of, request_id_of
+from subgraphs.runtime.errors import to_graphql, to_problem
+from subgraphs.runtime.faces import GroupFaces
+from subgraphs.runtime.telemetry import GRAPHQL_REQUESTS, ServerSpan
+
+_log = structlog.get_logger("http")
+
+Check = Callable[[], Awaitable[None]]
+
+
+class ContextMiddleware:
+    """Finds out who asks, before anything else; a credential that does not hold is refused here."""
+
+    def __init__(self, app: ASGIApp, *, authenticator: Authenticator) -> None:
+        self._app = app
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or one WebSocket connection, in its context."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        with ServerSpan(scope["path"], headers.get("traceparent", "")) as traceparent:
+            client = scope.get("client")
+            forwarded = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+            context = RequestContext(
+                request_id=request_id_of(headers.get("x-request-id", "")),
+                locale=locale_of(headers.get("accept-language", "")),
+                traceparent=traceparent,
+                peer=forwarded or (client[0] if client else ""),
+            )
+            enter(context)
+            try:
+                principal = await self._authenticator.principal(headers.get("authorization", ""))
+            except AppError as error:
+                await self._refuse(error, scope, receive, send)
+                return
+            enter(
+                RequestContext(
+                    principal=principal,
+                    request_id=context.request_id,
+                    locale=context.locale,
+                    traceparent=context.traceparent,
+                    peer=context.peer,
+                )
+            )
+            await self._app(scope, receive, send)
+
+    @staticmethod
+    async def _refuse(error: AppError, scope: Scope, receive: Receive, send: Send) -> None:
+        _log.info("credential refused", reason=error.reason, path=scope["path"])
+        if scope["type"] == "websocket":
+            await WebSocket(scope, receive, send).close(code=4401, reason=error.message)
+            return
+        status, problem = to_problem(error)
+        if scope["path"].endswith("/graphql"):
+            body: dict[str, object] = {"errors": [{"message": error.message, "extensions": to_graphql(error)}]}
+            response = JSONResponse(body, status_code=status)
+        else:
+            response = JSONResponse(problem, status_code=status, media_type="application/problem+json")
+        await response(scope, receive, send)
+
+
+class _Subgraph(GraphQL[Any, Any]):
+    """Strawberry's ASGI application with our context."""
+
+    def __init__(self, faces: GroupFaces) -> None:
+        super().__init__(
+            faces.schema, graphql_ide=None, allow_queries_via_get=False, subscription_protocols=["graphql-transport-ws"]
+        )
+        self._faces = faces
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Any:  # noqa: ARG002
+        """The group's context for the request in hand."""
+        GRAPHQL_REQUESTS.labels(self._faces.group.value, "received").inc()
+        return self._faces.graphql_context(current())
+
+
+def subgraph_app(
+    groups: Sequence[GroupFaces],
+    *,
+    authenticator: Authenticator,
+    checks: dict[str, Check],
+    routes: Sequence[BaseRoute] = (),
+) -> ASGIApp:
+    """The application of a process: `/<group>/graphql` for each group, and `/graphql` where there is just one.
+
+    Args:
+        checks: by name, what must answer for the process to be ready (database, broker).
+    """
+
+    async def healthy(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_: Request) -> Response:
+        states = await asyncio.gather(*(_state(check) for check in checks.values()))
+        report = dict(zip(checks, states, strict=True))
+        all_up = all(state == "up" for state in states)
+        return JSONResponse({"ready": all_up, "checks": report}, status_code=200 if all_up else 503)
+
+    served: list[BaseRoute] = [Route("/health", healthy), Route("/ready", ready), *routes]
+    for faces in groups:
+        app = _Subgraph(faces)
+        paths = [f"/{faces.group.value}/graphql"] + (["/graphql"] if len(groups) == 1 else [])
+        for path in paths:
+            served += [Route(path, app, methods=["POST"]), WebSocketRoute(path, app)]
+        served += faces.http_routes
+    return ContextMiddleware(Starlette(routes=served), authenticator=authenticator)
+
+
+async def _state(check: Check) -> str:
+    try:
+        async with asyncio.timeout(3):
+            await check()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the process is not ready
+        _log.warning("not ready", error=repr(error))
+        return "down"
+    return "up"
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to the process that hosts it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Serves an ASGI application on a bound socket.
+
+    Raises:
+        OSError: the address cannot be bound (at construction).
+    """
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=1024)
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="websockets-sansio")
+        self._server = _EmbeddedServer(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serve from here on."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn tells by a flag only
+            await asyncio.sleep(0.01)
+        if self._task.done():
+            await self._task
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new connections and give requests in hand `grace_s` seconds to end."""
+        self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._socket.close()
+
+
+def metrics_app() -> ASGIApp:
+    """Prometheus metrics of the process on every path."""
+    app: ASGIApp = make_asgi_app()
+    return app
