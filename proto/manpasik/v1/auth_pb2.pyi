@@ -72,7 +72,7 @@ class RegisterRequest(_message.Message):
     privacy_agreed: _builtins.bool
     """Privacy policy agreed to."""
     health_data_agreed: _builtins.bool
-    """Processing of health data agreed to."""
+    """Processing of health data agreed to; needed when health details are sent along."""
     marketing_agreed: _builtins.bool
     """Promotional messages agreed to; always optional."""
     @_builtins.property

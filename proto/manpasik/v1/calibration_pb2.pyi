@@ -110,11 +110,11 @@ class RegisterFactoryCalibrationRequest(_message.Message):
     """Person or station that did it."""
     @_builtins.property
     def channel_offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Subtracted from the corrected signal of each channel, in the signal's unit; one per channel, or empty = 0."""
+        """Added to each channel after its gain, in the type's unit; one per channel, or empty = 0."""
 
     @_builtins.property
     def channel_gains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Factor on each channel after its offset, result unit per signal unit; one per channel, or empty = 1."""
+        """Factor on each channel's corrected signal, the type's unit per unit of the signal; one per channel, or empty = 1."""
 
     def __init__(
         self,
@@ -140,7 +140,9 @@ Global___RegisterFactoryCalibrationRequest: _TypeAlias = RegisterFactoryCalibrat
 
 @_typing.final
 class CalibrationRecord(_message.Message):
-    """One calibration of one reader for one cartridge type."""
+    """One calibration of one reader for one cartridge type: value = gain * (s_det - alpha * s_ref) / env + offset, where
+    env is the effect of temperature and humidity, 1 at 25 degrees Celsius and 50 %.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,11 +188,13 @@ class CalibrationRecord(_message.Message):
     """Whether it can be relied on at the time of the answer."""
     @_builtins.property
     def channel_offsets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Subtracted from each channel's corrected signal; a single entry holds for all channels."""
+        """Added to each channel after its gain, in the type's unit; a single entry holds for all channels."""
 
     @_builtins.property
     def channel_gains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Factor on each channel after its offset; a single entry holds for all channels."""
+        """Factor on each channel's corrected signal, the type's unit per unit of the signal; a single entry holds for all
+        channels.
+        """
 
     @_builtins.property
     def calibrated_at(self) -> _timestamp_pb2.Timestamp:

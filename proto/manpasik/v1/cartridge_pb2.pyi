@@ -74,7 +74,7 @@ class CartridgeDetail(_message.Message):
     IS_VALID_FIELD_NUMBER: _builtins.int
     VALIDATION_MESSAGE_FIELD_NUMBER: _builtins.int
     cartridge_uid: _builtins.str
-    """Unique id from the tag, its 8 bytes as lower-case hex, or the id a client brought."""
+    """Unique id from the tag, its 8 bytes as 16 upper-case hexadecimal digits, or the id a client brought."""
     category_code: _builtins.int
     """Category, 0x01 to 0xFF, e.g. 1 = health biomarker."""
     type_index: _builtins.int

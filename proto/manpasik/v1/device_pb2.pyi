@@ -262,7 +262,9 @@ class DeviceStatusUpdate(_message.Message):
     battery_percent: _builtins.int
     """Charge, 0 to 100."""
     signal_strength: _builtins.int
-    """Received radio signal in dBm, negative, e.g. -67; 0 = wired or unknown."""
+    """Received radio signal in dBm, -127 to -1, e.g. -67; some readers give its quality, 1 to 100 %. 0 = wired or
+    unknown.
+    """
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp:
         """When the reader sent this, by its own clock (UTC)."""

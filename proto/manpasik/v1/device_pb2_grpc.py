@@ -93,7 +93,7 @@ class DeviceServiceServicer:
 
     def RequestOtaUpdate(self, request, context):
         """Gives a signed, time-limited address for a firmware image and its checksum. NOT_FOUND when there is no such
-        version.
+        version, FAILED_PRECONDITION when it is not newer or needs another one before it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -30,7 +30,7 @@ class DeviceServiceStub:
     """
     RequestOtaUpdate: _aio.UnaryUnaryMultiCallable[_device_pb2.OtaRequest, _device_pb2.OtaResponse]
     """Gives a signed, time-limited address for a firmware image and its checksum. NOT_FOUND when there is no such
-    version.
+    version, FAILED_PRECONDITION when it is not newer or needs another one before it.
     """
     UpdateDeviceStatus: _aio.UnaryUnaryMultiCallable[_device_pb2.UpdateDeviceStatusRequest, _device_pb2.UpdateDeviceStatusResponse]
     """Sets the state of a reader that cannot hold a stream open."""
@@ -75,7 +75,7 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_device_pb2.OtaRequest, _abc.Awaitable[_device_pb2.OtaResponse]],
     ) -> _abc.Awaitable[_device_pb2.OtaResponse]:
         """Gives a signed, time-limited address for a firmware image and its checksum. NOT_FOUND when there is no such
-        version.
+        version, FAILED_PRECONDITION when it is not newer or needs another one before it.
         """
 
     @_abc_1.abstractmethod

@@ -218,10 +218,12 @@ class MeasurementResult(_message.Message):
     unit: _builtins.str
     """Unit of primary_value, UCUM, e.g. "mg/dL"."""
     confidence: _builtins.float
-    """How far to trust the value, 0 to 1."""
+    """How far to trust the value, 0 to 1: from the agreement of the channels and the surroundings."""
     @_builtins.property
     def fingerprint_vector(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The frame's corrected channels as a vector of length 1 (Euclidean norm), at most 896 elements."""
+        """Shape of the frame's corrected signal: 896 elements unless configured otherwise, filled up with zeros or averaged
+        over neighbours, of Euclidean norm 1. All 0 = no signal.
+        """
 
     @_builtins.property
     def processed_at(self) -> _timestamp_pb2.Timestamp:
@@ -385,7 +387,7 @@ class MeasurementSummary(_message.Message):
     cartridge_type: _builtins.str
     """English name of the cartridge type, e.g. "Glucose"; empty = unknown."""
     primary_value: _builtins.float
-    """The measured quantity in unit: a robust aggregate over the session's frames."""
+    """The measured quantity in unit: the median of its frames, weighted by confidence."""
     unit: _builtins.str
     """Unit of primary_value, UCUM, e.g. "mg/dL"."""
     @_builtins.property
