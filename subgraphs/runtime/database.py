@@ -87,13 +87,13 @@ class Database:
         session.info["traceparent"] = context.traceparent
 
     @asynccontextmanager
-    async def raw(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+    async def raw(self) -> AsyncIterator["asyncpg.Connection[Any]"]:
         """An asyncpg connection from the pool, outside of any transaction; it returns to the pool at the end."""
         async with self.engine.connect() as connection:
             pooled = await connection.get_raw_connection()
             yield cast("asyncpg.Connection[Any]", pooled.driver_connection)
 
-    async def listen_connection(self) -> asyncpg.Connection[Any]:
+    async def listen_connection(self) -> "asyncpg.Connection[Any]":
         """A connection of its own, for LISTEN; the caller closes it."""
         return await connect(self._settings, self.name)
 
@@ -106,7 +106,7 @@ class Database:
         await self.engine.dispose()
 
 
-async def connect(settings: DatabaseSettings, database: str) -> asyncpg.Connection[Any]:
+async def connect(settings: DatabaseSettings, database: str) -> "asyncpg.Connection[Any]":
     """A single asyncpg connection to a named database."""
     connection: asyncpg.Connection[Any] = await asyncpg.connect(
         host=settings.host,
