@@ -1,0 +1,94 @@
+"""Composition from end to end: read, upgrade, validate each subgraph, merge, validate the merge, satisfiability, print."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+from graphql import GraphQLSchema
+
+from router.composition.api import api_schema
+from router.composition.errors import CompositionError, CompositionFailed, Hint
+from router.composition.graph_names import graph_names
+from router.composition.merge import Prepared, Supergraph, merge_schemas
+from router.composition.overrides import read_overrides
+from router.composition.ownership import Ownership
+from router.composition.printer import print_supergraph
+from router.composition.read import read_subgraph
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Subgraph:
+    """One subgraph to compose: its name, where it is served, and its SDL with federation directives."""
+
+    name: str
+    url: str
+    sdl: str
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A supergraph, the schema it gives clients, and what could be better."""
+
+    supergraph_sdl: str
+    hints: tuple[Hint, ...]
+    _supergraph: Supergraph = field(repr=False, compare=False)
+
+    @cached_property
+    def api_schema(self) -> GraphQLSchema:
+        """What clients see. Built when first asked for."""
+        return api_schema(self._supergraph)
+
+
+def compose(subgraphs: Sequence[Subgraph]) -> Composition:
+    """Compose the subgraphs; equal input gives equal output, whatever the order of the subgraphs.
+
+    Raises:
+        CompositionFailed: with every error of the first stage that found any.
+    """
+    _check_names(subgraphs)
+    ordered = sorted(subgraphs, key=lambda subgraph: subgraph.name)
+    enums = graph_names([subgraph.name for subgraph in ordered])
+    schemas = _each(ordered, lambda one: read_subgraph(one.name, one.url, one.sdl, enums[one.name]))
+    overrides, errors, hints = read_overrides(schemas)
+    if errors:
+        raise CompositionFailed(errors)
+    supergraph = merge_schemas([Prepared(schema, Ownership.of(schema)) for schema in schemas], overrides)
+    return Composition(print_supergraph(supergraph), (*hints, *supergraph.hints), supergraph)
+
+
+def _each(subgraphs: Sequence[Subgraph], stage: Callable[[Subgraph], R]) -> list[R]:
+    """The stage's result for each subgraph; errors of all subgraphs are reported together."""
+    results: list[R] = []
+    errors: list[CompositionError] = []
+    for subgraph in subgraphs:
+        try:
+            results.append(stage(subgraph))
+        except CompositionFailed as failure:
+            errors.extend(failure.errors)
+    if errors:
+        raise CompositionFailed(errors)
+    return results
+
+
+def _check_names(subgraphs: Sequence[Subgraph]) -> None:
+    errors = []
+    seen: set[str] = set()
+    for subgraph in subgraphs:
+        if subgraph.name == "_" or not subgraph.name:
+            errors.append(
+                CompositionError(
+                    "INVALID_SUBGRAPH_NAME", f'Invalid name "{subgraph.name}" for a subgraph.', (subgraph.name,)
+                )
+            )
+        if subgraph.name in seen:
+            errors.append(
+                CompositionError(
+                    "INVALID_SUBGRAPH_NAME", f'A subgraph named "{subgraph.name}" already exists.', (subgraph.name,)
+                )
+            )
+        seen.add(subgraph.name)
+    if errors:
+        raise CompositionFailed(errors)

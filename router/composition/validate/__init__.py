@@ -1,0 +1,1 @@
+"""Checks on single subgraphs and on the merged schema."""
