@@ -1,0 +1,60 @@
+"""The console command `manpasik`: `up` runs everything on this machine, `serve` runs one workload or several."""
+
+import asyncio
+import os
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="The ManPaSik platform: readers, measurements, and one GraphQL graph over them.",
+)
+_errors = Console(stderr=True)
+
+
+def _fail(message: object) -> typer.Exit:
+    _errors.print(f"[bold red]manpasik:[/] {message}", highlight=False, soft_wrap=True)
+    return typer.Exit(1)
+
+
+@app.command()
+def up(
+    demo: Annotated[bool, typer.Option(help="Load demo people and replay real glucose readings.")] = True,
+) -> None:
+    """Run the whole platform here: database, broker, services, router and demo readers. Ctrl-C stops it."""
+    from infra.local.errors import LocalStackError  # noqa: PLC0415 - each command imports only what it runs
+    from infra.up import run  # noqa: PLC0415
+
+    try:
+        asyncio.run(run(dict(os.environ), demo=demo))
+    except LocalStackError as error:
+        raise _fail(error) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def serve(
+    names: Annotated[list[str], typer.Argument(help="Services (auth), groups (identity), or router.")],
+    grpc_port: Annotated[list[str], typer.Option(help="NAME=PORT where a gRPC port is to differ.")] = [],  # noqa: B006
+) -> None:
+    """Serve workloads in this process, configured by the environment."""
+    from infra.serve import ServeError, run  # noqa: PLC0415
+
+    try:
+        run(names, grpc_port, os.environ)
+    except ServeError as error:
+        raise _fail(error) from error
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
