@@ -1,0 +1,286 @@
+"""Compiles a plan into coroutines and runs it for a request.
+
+Each fetch node becomes one function that finds its objects in the answer so far, sends one request, and merges what
+comes back. Nothing of the schema is looked up while a request runs.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, assert_never
+
+import orjson
+
+from router.execution.errors import AnswerError, SubgraphFailure, of_failure, of_subgraph, path_of
+from router.execution.projection import Projection, Renamed
+from router.execution.representations import RepresentationBuilder
+from router.execution.values import ClientPath, Object, merge, objects_at, paths_at
+from router.planning.fetch_graph import Path
+from router.planning.operation import Operation
+from router.planning.plan import (
+    FetchNode,
+    FlattenNode,
+    ParallelNode,
+    PlanNode,
+    QueryPlan,
+    SequenceNode,
+    SubscriptionNode,
+)
+from router.supergraph.model import SubgraphName, Supergraph
+
+
+class Transport(Protocol):
+    """How a subgraph is asked."""
+
+    async def post(self, subgraph: SubgraphName, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """The body of the answer.
+
+        Raises:
+            SubgraphFailure: there is none, or none that could be GraphQL.
+        """
+
+
+@dataclass(slots=True)
+class Run:
+    """One request on its way through the plan. fetches: how many subgraph requests were sent."""
+
+    transport: Transport
+    variables: Mapping[str, Any]
+    headers: Mapping[str, str]
+    answer: Object = field(default_factory=dict)
+    errors: list[AnswerError] = field(default_factory=list)
+    fetches: int = 0
+
+
+Step = Callable[[Run], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """data: None when null reached the root."""
+
+    data: Object | None
+    errors: tuple[AnswerError, ...]
+
+
+class CompiledPlan:
+    """A plan ready to run any number of times, also at once."""
+
+    def __init__(self, supergraph: Supergraph, operation: Operation, plan: QueryPlan, renamed: Renamed) -> None:
+        self.plan = plan
+        self.operation = operation
+        self._renamed_back = {new: old for (_, _, old), new in renamed.items()}
+        self._supergraph = supergraph
+        self._projection = Projection(supergraph, operation.selection, operation.root_type, renamed)
+        node = plan.node
+        self.subscription = node.primary if isinstance(node, SubscriptionNode) else None
+        after = node.rest if isinstance(node, SubscriptionNode) else node
+        self._step = None if after is None else self._compile(after)
+
+    async def run(self, run: Run) -> Response:
+        """Runs the plan on what `run.answer` already holds (nothing, or a subscription's event)."""
+        if self._step is not None:
+            await self._step(run)
+        return self.project(run)
+
+    def project(self, run: Run) -> Response:
+        data, incomplete = self._projection.project(run.answer)
+        if incomplete:
+            self._explain(run)
+        return Response(data, tuple(run.errors))
+
+    def merge_root(self, run: Run, node: FetchNode, answer: Any) -> None:
+        """Takes a root fetch's answer (or a subscription's event) into the run."""
+        data = _data_of(answer)
+        if data is not None:
+            merge(run.answer, data)
+        for error in _errors_of(answer, data):
+            path = path_of(error)
+            run.errors.append(of_subgraph(error, node.subgraph, None if path is None else self._client_path(path)))
+
+    def _explain(self, run: Run) -> None:
+        """Adds an error for each non-null position that nothing reported so far accounts for."""
+        known = [error.path for error in run.errors]
+        if any(path is None for path in known):
+            return
+        for violation in self._projection.violations(run.answer):
+            if any(path is not None and _related(path, violation.path) for path in known):
+                continue
+            run.errors.append(
+                AnswerError(violation.message, violation.path, None, {"code": "RESPONSE_VALIDATION_FAILED"})
+            )
+
+    def _client_path(self, path: Sequence[str | int]) -> ClientPath:
+        return tuple(self._renamed_back.get(step, step) if isinstance(step, str) else step for step in path)
+
+    # -- compiling -------------------------------------------------------------------------------------------------
+
+    def _compile(self, node: PlanNode) -> Step:
+        match node:
+            case FetchNode():
+                return self._root_fetch(node)
+            case FlattenNode():
+                return self._entity_fetch(node) if node.node.requires else self._nested_root_fetch(node)
+            case SequenceNode():
+                return _in_sequence([self._compile(inner) for inner in node.nodes])
+            case ParallelNode():
+                return _in_parallel([self._compile(inner) for inner in node.nodes])
+            case SubscriptionNode():
+                raise TypeError("a subscription is only ever the root of a plan")
+            case _:
+                assert_never(node)
+
+    def _root_fetch(self, node: FetchNode) -> Step:
+        send = _sender(node)
+
+        async def fetch(run: Run) -> None:
+            try:
+                answer = await send(run, None)
+            except SubgraphFailure as failure:
+                run.errors.append(of_failure(failure, node.subgraph, None))
+                return
+            self.merge_root(run, node, answer)
+
+        return fetch
+
+    def _nested_root_fetch(self, flatten: FlattenNode) -> Step:
+        """Root fields asked at a place inside the answer, where a field's type is the root type itself."""
+        node, path = flatten.node, flatten.path
+        send = _sender(node)
+
+        async def fetch(run: Run) -> None:
+            targets = objects_at(run.answer, path)
+            if not targets:
+                return
+            try:
+                answer = await send(run, None)
+            except SubgraphFailure as failure:
+                run.errors.append(of_failure(failure, node.subgraph, self._client_path(_before_list(path))))
+                return
+            data = _data_of(answer)
+            for error in _errors_of(answer, data):
+                run.errors.append(of_subgraph(error, node.subgraph, self._client_path(_before_list(path))))
+            if data is not None:
+                for target in targets:
+                    merge(target, data)
+
+        return fetch
+
+    def _entity_fetch(self, flatten: FlattenNode) -> Step:
+        node, path = flatten.node, flatten.path
+        send = _sender(node)
+        builder = RepresentationBuilder(self._supergraph, node.requires)
+
+        async def fetch(run: Run) -> None:
+            targets = objects_at(run.answer, path)
+            representations, positions = builder.build(targets)
+            if not representations:
+                return
+            try:
+                answer = await send(run, representations)
+            except SubgraphFailure as failure:
+                run.errors.append(of_failure(failure, node.subgraph, self._client_path(_before_list(path))))
+                return
+            data = _data_of(answer)
+            entities = data.get("_entities") if data is not None else None
+            errors = _errors_of(answer, data)
+            if isinstance(entities, list) and len(entities) == len(representations):
+                for entity, where in zip(entities, positions, strict=True):
+                    if type(entity) is dict:
+                        for position in where:
+                            merge(targets[position], entity)
+            elif not errors:
+                message = "the answer does not hold one entity for each representation."
+                malformed = SubgraphFailure(message, code="SUBGRAPH_MALFORMED_RESPONSE")
+                run.errors.append(of_failure(malformed, node.subgraph, self._client_path(_before_list(path))))
+            if errors:
+                self._entity_errors(run, flatten, errors, positions)
+
+        return fetch
+
+    def _entity_errors(self, run: Run, flatten: FlattenNode, errors: list[Any], positions: list[list[int]]) -> None:
+        """Maps `["_entities", i, ...]` to every place of the client's answer that representation i stands for."""
+        places = paths_at(run.answer, flatten.path)
+        for error in errors:
+            path = path_of(error)
+            targets: list[ClientPath] = [_before_list(flatten.path)]
+            rest: Sequence[str | int] = ()
+            if (
+                path
+                and path[0] == "_entities"
+                and len(path) > 1
+                and isinstance(path[1], int)
+                and path[1] < len(positions)
+            ):
+                targets = [places[position] for position in positions[path[1]]]
+                rest = path[2:]
+            for target in targets:
+                run.errors.append(of_subgraph(error, flatten.node.subgraph, self._client_path((*target, *rest))))
+
+
+def _sender(node: FetchNode) -> Callable[[Run, list[Object] | None], Awaitable[Any]]:
+    """One request of this node; the operation's text is encoded once."""
+    head = b'{"query":' + orjson.dumps(node.operation)
+    names = node.variables
+    subgraph = node.subgraph
+
+    async def send(run: Run, representations: list[Object] | None) -> Any:
+        variables: dict[str, Any] = {name: run.variables[name] for name in names if name in run.variables}
+        if representations is not None:
+            variables["representations"] = representations
+        body = head + (b',"variables":' + orjson.dumps(variables) + b"}" if variables else b"}")
+        run.fetches += 1
+        raw = await run.transport.post(subgraph, body, run.headers)
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise SubgraphFailure("the answer is not JSON.", code="SUBGRAPH_MALFORMED_RESPONSE") from error
+
+    return send
+
+
+def _in_sequence(steps: list[Step]) -> Step:
+    async def run_all(run: Run) -> None:
+        for step in steps:
+            await step(run)
+
+    return run_all
+
+
+def _in_parallel(steps: list[Step]) -> Step:
+    async def run_all(run: Run) -> None:
+        # A task group, so that a client that goes away cancels every request under way.
+        async with asyncio.TaskGroup() as group:
+            for step in steps:
+                group.create_task(step(run))  # type: ignore[arg-type]  # steps are coroutine functions
+
+    return run_all
+
+
+def _data_of(answer: Any) -> Object | None:
+    data = answer.get("data") if isinstance(answer, dict) else None
+    return data if isinstance(data, dict) else None
+
+
+def _errors_of(answer: Any, data: Object | None) -> list[Any]:
+    errors = answer.get("errors") if isinstance(answer, dict) else None
+    if isinstance(errors, list) and errors:
+        return errors
+    if data is None:
+        message = (
+            "The subgraph answered without data."
+            if isinstance(answer, dict)
+            else "The subgraph's answer is no GraphQL response."
+        )
+        return [{"message": message, "extensions": {"code": "SUBGRAPH_MALFORMED_RESPONSE"}}]
+    return []
+
+
+def _before_list(path: Path) -> ClientPath:
+    """The part of a plan's path that is the same for all its objects."""
+    return path[: path.index("@")] if "@" in path else path
+
+
+def _related(one: ClientPath, other: ClientPath) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]

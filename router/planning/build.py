@@ -1,0 +1,401 @@
+"""Builds the fetch graph: places what the walk chose into groups, site by site, from the operation's root down.
+
+Keys and required fields are placed by the very same steps as the client's fields. They only need response keys that the
+client does not use for something else at the same place; `_Names` hands those out. The same holds for two object types
+whose fields one subgraph cannot answer under one key because their types differ there: one of them is renamed in
+the fetch, and the projection reads it under its new name.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from router.errors import PlanningError
+from router.planning.fetch_graph import (
+    FetchField,
+    FetchGraph,
+    FetchGroup,
+    FetchSelection,
+    GroupKind,
+    Path,
+    Representation,
+)
+from router.planning.query_graph import QueryGraph
+from router.planning.walk import Assignment, Walker
+from router.supergraph.model import Key, Kind, SubgraphField, SubgraphName
+from router.supergraph.selection import Field, Fragment, Selection
+
+Groups = set[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a group's selection."""
+
+    group: FetchGroup
+    selection: FetchSelection
+    path: Path
+
+    @property
+    def subgraph(self) -> SubgraphName:
+        return self.group.subgraph
+
+
+@dataclass(slots=True)
+class Site:
+    """An object type at a response path, at home in one subgraph, and the groups by which it was left so far."""
+
+    type_name: str
+    path: Path
+    home: Cursor | None
+    provided: Selection | None
+    stage: int
+    hops: dict[SubgraphName, Cursor] = field(default_factory=dict)
+
+
+class _Names:
+    """Response keys in use at each path, and the new names of fields that could not keep theirs."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._claims: dict[Path, dict[str, set[tuple[str, str]]]] = {}
+        self._renamed: dict[tuple[Path, str, str], str] = {}
+        self._count = 0
+        self._claim((), selection)
+
+    @property
+    def renamed(self) -> dict[tuple[Path, str, str], str]:
+        return self._renamed
+
+    def _claim(self, path: Path, selection: Selection) -> None:
+        for item in selection.items:
+            if isinstance(item, Fragment):
+                self._claim(path, item.selection)
+                continue
+            self._claims.setdefault(path, {}).setdefault(item.key, set()).add((item.name, item.arguments_text))
+            if item.selection is not None:
+                self._claim((*path, item.key), item.selection)
+
+    def internal(self, path: Path, selection: Selection) -> Selection:
+        """A key or required selection under response keys that are free at this path, or already mean the same."""
+        place = tuple(step for step in path if step != "@")
+        return Selection(tuple(self._internal(place, item) for item in selection.items))
+
+    def _internal(self, path: Path, item: Field | Fragment) -> Field | Fragment:
+        if isinstance(item, Fragment):
+            return Fragment(
+                item.type_condition, Selection(tuple(self._internal(path, i) for i in item.selection.items))
+            )
+        meaning = (item.name, item.arguments_text)
+        claims = self._claims.setdefault(path, {})
+        key = item.name
+        if claims.get(key, {meaning}) != {meaning}:
+            same = sorted(k for k, meanings in claims.items() if meanings == {meaning} and k.startswith("_"))
+            key = same[0] if same else self._fresh(item.name)
+        claims.setdefault(key, set()).add(meaning)
+        below = None
+        if item.selection is not None:
+            below = Selection(tuple(self._internal((*path, key), i) for i in item.selection.items))
+        return Field(key, item.name, item.arguments, item.arguments_text, below)
+
+    def rename(self, path: Path, type_name: str, key: str) -> str:
+        """A new key for a field of one type that cannot share its key with that of another."""
+        fresh = self._fresh(key)
+        self._renamed[path, type_name, key] = fresh
+        place = tuple(step for step in path if step != "@")
+        old = (*place, key)
+        for known in [p for p in self._claims if p[: len(old)] == old]:
+            self._claims[*place, fresh, *known[len(old) :]] = self._claims[known]
+        return fresh
+
+    def stored(self, path: Path, type_name: str, key: str) -> str:
+        return self._renamed.get((path, type_name, key), key)
+
+    def _fresh(self, name: str) -> str:
+        fresh = f"_{self._count}_{name}"
+        self._count += 1
+        return fresh
+
+
+class FetchGraphBuilder:
+    """Builds one operation's fetch graph."""
+
+    def __init__(self, graph: QueryGraph, walker: Walker, selection: Selection, root_type: str) -> None:
+        self.fetches = FetchGraph()
+        self._graph = graph
+        self._walker = walker
+        self._selection = selection
+        self._root_type = root_type
+        self._names = _Names(selection)
+        self._sites: dict[tuple[int, int, str], Site] = {}
+
+    @property
+    def renamed(self) -> dict[tuple[Path, str, str], str]:
+        return self._names.renamed
+
+    def build(self, *, in_order: bool) -> FetchGraph:
+        """The fetch graph; in_order: root fields one after the other, as a mutation's are.
+
+        Raises:
+            PlanningError: a field that no subgraph answers from where it is asked.
+        """
+        if not in_order:
+            self._root(Selection(self._selection.items), stage=0)
+            return self.fetches
+        for stage, (subgraph, items) in enumerate(self._runs()):
+            del subgraph
+            before = set(self.fetches.groups)
+            self._root(Selection(items), stage=stage)
+            for number in set(self.fetches.groups) - before:
+                if not self.fetches.groups[number].needs:
+                    self.fetches.groups[number].needs = set(before)
+        return self.fetches
+
+    def _runs(self) -> list[tuple[SubgraphName, tuple[Field | Fragment, ...]]]:
+        """A mutation's fields, grouped while one subgraph answers them in a row."""
+        runs: list[tuple[SubgraphName, tuple[Field | Fragment, ...]]] = []
+        for item in self._selection.items:
+            if isinstance(item, Field) and item.name == "__typename":
+                continue
+            choice = self._walker.choose(self._root_type, None, Selection((item,)))
+            subgraph = choice.assignments[0].subgraph if choice.assignments else SubgraphName("")
+            simple = choice.cost.hops <= 1
+            if runs and runs[-1][0] == subgraph and simple:
+                runs[-1] = (subgraph, (*runs[-1][1], item))
+            else:
+                runs.append((subgraph, (item,)))
+            if not simple:  # what follows must wait for this one's entity fetches too
+                runs.append((SubgraphName(""), ()))
+        return [run for run in runs if run[1]]
+
+    def _root(self, selection: Selection, *, stage: int) -> None:
+        choice = self._walker.choose(self._root_type, None, selection)
+        if choice.leftover is not None:
+            raise PlanningError(f"No subgraph can answer `{choice.leftover}` of this operation.")
+        site = Site(self._root_type, (), None, None, stage)
+        for assignment in choice.assignments:
+            self._place(site, assignment)
+
+    # -- placing ---------------------------------------------------------------------------------------------------
+
+    def _select(
+        self, cursor: Cursor, type_name: str, selection: Selection, provided: Selection | None, stage: int
+    ) -> Groups:
+        """Places a selection on a type at a cursor; answers the groups that take part."""
+        view = self._graph.view(type_name, cursor.subgraph)
+        if view is None:
+            return set()
+        if not self._graph.is_abstract(view):
+            return self._select_object(cursor, type_name, selection, provided, stage)
+        groups = {cursor.group.number}
+        cursor.selection.typename = True
+        split = self._walker.split(type_name, cursor.subgraph, selection, provided)
+        for item in split.direct:
+            groups |= self._field(
+                cursor, type_name, view.fields[item.name], item, view.fields[item.name].provides, stage
+            )
+        if split.rest is None:
+            return groups
+        for member in view.possible:
+            if self._graph.flatten(split.rest, member).items:
+                inside = Cursor(cursor.group, cursor.selection.fragment(member), cursor.path)
+                groups |= self._select_object(inside, member, split.rest, provided, stage)
+        return groups
+
+    def _select_object(
+        self, cursor: Cursor, type_name: str, selection: Selection, provided: Selection | None, stage: int
+    ) -> Groups:
+        flat = self._graph.flatten(selection, type_name)
+        view = self._graph.view(type_name, cursor.subgraph)
+        asks_typename = any(isinstance(item, Field) and item.name == "__typename" for item in flat.items)
+        if asks_typename and view is not None and not view.interface_object:
+            cursor.selection.typename = True
+        choice = self._walker.choose(type_name, cursor.subgraph, selection, provided)
+        memo = (id(cursor.selection), id(provided), type_name)
+        site = self._sites.setdefault(memo, Site(type_name, cursor.path, cursor, provided, stage))
+        groups = {cursor.group.number}
+        for assignment in choice.assignments:
+            groups |= self._place(site, assignment)
+        return groups
+
+    def _place(self, site: Site, assignment: Assignment) -> Groups:
+        """Places one item of a site with the subgraph that answers it."""
+        item, subgraph = assignment.item, assignment.subgraph
+        view = self._graph.view(site.type_name, subgraph)
+        assert view is not None  # noqa: S101  the walk only assigns subgraphs that know the type
+        if self._graph.is_abstract(view):
+            cursor = self._hop(site, subgraph)
+            return self._select(cursor, site.type_name, Selection((item,)), None, site.stage) | {cursor.group.number}
+        if isinstance(item, Fragment):
+            return set()
+        at_home = site.home is not None and site.home.subgraph == subgraph
+        if item.name == "__typename":
+            cursor = self._hop(site, subgraph)
+            cursor.selection.typename = True
+            return {cursor.group.number}
+        local = self._graph.local_field(view, item.name, site.type_name, site.provided if at_home else None)
+        if local is None:
+            return set()
+        if local.definition.requires is not None:
+            cursor = self._require(site, subgraph, local.definition)
+        elif at_home and site.home is not None:
+            cursor = site.home
+        else:
+            cursor = self._hop(site, subgraph)
+        return self._field(cursor, view.name, local.definition, item, local.provided, site.stage)
+
+    def _field(
+        self,
+        cursor: Cursor,
+        type_name: str,
+        definition: SubgraphField,
+        item: Field,
+        provided: Selection | None,
+        stage: int,
+    ) -> Groups:
+        key = self._storage_key(cursor, type_name, definition, item)
+        placed = cursor.selection.fields.get(key)
+        if placed is None:
+            below = None if item.selection is None else FetchSelection()
+            placed = FetchField(key, item.name, item.arguments, item.arguments_text, below, definition.type_text)
+            cursor.selection.fields[key] = placed
+        if item.selection is None or placed.selection is None:
+            return {cursor.group.number}
+        path = (*cursor.path, key, *("@" for _ in range(definition.type_text.count("["))))
+        inside = Cursor(cursor.group, placed.selection, path)
+        return {cursor.group.number} | self._select(inside, definition.type_name, item.selection, provided, stage)
+
+    def _storage_key(self, cursor: Cursor, type_name: str, definition: SubgraphField, item: Field) -> str:
+        """The response key in the fetch; another one where the subgraph could not answer both under one key."""
+        key = self._names.stored(cursor.path, type_name, item.key)
+        shape = "".join(c for c in definition.type_text if c in "[]!") if item.selection else definition.type_text
+        entries = cursor.group.shapes.setdefault((cursor.path, key), [])
+        entry = (type_name, item.name, item.arguments_text, shape)
+        if entry in entries:
+            return key
+        if any(self._conflict(entry, other) for other in entries):
+            key = self._names.rename(cursor.path, type_name, item.key)
+            cursor.group.shapes[cursor.path, key] = [entry]
+        else:
+            entries.append(entry)
+        return key
+
+    def _conflict(self, one: tuple[str, str, str, str], other: tuple[str, str, str, str]) -> bool:
+        if one[3] != other[3]:
+            return True
+        kinds = self._graph.supergraph.kinds
+        both_objects = kinds.get(one[0]) is Kind.OBJECT and kinds.get(other[0]) is Kind.OBJECT
+        apart = both_objects and one[0] != other[0]
+        return not apart and one[1:3] != other[1:3]
+
+    # -- leaving a site --------------------------------------------------------------------------------------------
+
+    def _hop(self, site: Site, subgraph: SubgraphName) -> Cursor:
+        """The cursor in another subgraph for the object of this site, reached by its route."""
+        if (known := site.hops.get(subgraph)) is not None:
+            return known
+        route = self._walker.routes(site.type_name, site.home.subgraph if site.home else None, site.provided)[subgraph]
+        if route.key is None:
+            cursor = self._root_cursor(site, subgraph)
+        else:
+            needs, fields = self._gather_key(site, route.key, route.sources)
+            cursor = self._entity_cursor(site, subgraph, needs, fields, fields)
+        site.hops[subgraph] = cursor
+        return cursor
+
+    def _root_cursor(self, site: Site, subgraph: SubgraphName) -> Cursor:
+        for group in self.fetches.at(site.path, subgraph, GroupKind.ROOT, site.stage):
+            return Cursor(group, group.selection, site.path)
+        needs = () if site.home is None else (site.home.group.number,)
+        group = self.fetches.add(subgraph, GroupKind.ROOT, site.path, needs, site.stage)
+        return Cursor(group, group.selection, site.path)
+
+    def _gather_key(
+        self, site: Site, key: Key, sources: Iterable[tuple[Field | Fragment, SubgraphName]]
+    ) -> tuple[Groups, list[Field | Fragment]]:
+        assert site.home is not None  # noqa: S101  roots are left without a key
+        needs: Groups = {site.home.group.number}
+        fields: list[Field | Fragment] = []
+        for item, source in sources:
+            named = self._names.internal(site.path, Selection((item,))).items[0]
+            needs |= self._place(site, Assignment(named, source))
+            fields.append(named)
+        del key
+        return needs, fields
+
+    def _require(self, site: Site, subgraph: SubgraphName, definition: SubgraphField) -> Cursor:
+        """The cursor for a field that wants other subgraphs' fields first."""
+        assert site.home is not None  # noqa: S101  root fields require nothing
+        assert definition.requires is not None  # noqa: S101  the caller asked
+        required = self._names.internal(site.path, definition.requires)
+        needs = self._select_object(site.home, site.type_name, required, site.provided, site.stage)
+        if subgraph == site.home.subgraph:
+            key = self._home_key(site)
+            key_needs, key_fields = self._gather_key(site, key, ((item, subgraph) for item in key.selection.items))
+        else:
+            home = site.home.subgraph
+            route = self._walker.routes(site.type_name, home, site.provided)[subgraph]
+            assert route.key is not None  # noqa: S101  only entities have requirements
+            key_needs, key_fields = self._gather_key(site, route.key, route.sources)
+        return self._entity_cursor(site, subgraph, needs | key_needs, key_fields, [*key_fields, *required.items])
+
+    def _home_key(self, site: Site) -> Key:
+        assert site.home is not None  # noqa: S101  see above
+        subgraph = site.home.subgraph
+        view = self._graph.view(site.type_name, subgraph)
+        keys = self._graph.keys(view) if view is not None else ()
+        for key in keys:
+            options = [
+                self._walker.option(
+                    site.type_name, subgraph, item, site.provided, home=subgraph, home_provided=site.provided
+                )
+                for item in key.selection.items
+            ]
+            if all(option is not None and option.leftover is None for option in options):
+                return key
+        raise PlanningError(f"{site.type_name} has no key by which {subgraph} can be asked again.")
+
+    def _entity_cursor(
+        self,
+        site: Site,
+        subgraph: SubgraphName,
+        needs: Groups,
+        key_fields: list[Field | Fragment],
+        fields: list[Field | Fragment],
+    ) -> Cursor:
+        assert site.home is not None  # noqa: S101  roots have no representation
+        view = self._graph.view(site.type_name, subgraph)
+        home_view = self._graph.view(site.type_name, site.home.subgraph)
+        assert view is not None  # noqa: S101  the route leads there
+        assert home_view is not None  # noqa: S101  the site is there
+        site.home.selection.typename = True
+        group = self._group_for(site, subgraph, needs)
+        supergraph = self._graph.supergraph
+        is_interface = supergraph.kinds[site.type_name] is Kind.INTERFACE
+        applies_to = (
+            frozenset({site.type_name, *supergraph.possible.get(site.type_name, ())})
+            if is_interface
+            else frozenset({site.type_name})
+        )
+        representation = group.representations.setdefault(site.type_name, Representation(view.name, applies_to))
+        representation.add(self._stored(site.path, site.type_name, fields))
+        representation.key_names |= {item.name for item in key_fields if isinstance(item, Field)}
+        return Cursor(group, group.selection.fragment(view.name), site.path)
+
+    def _stored(self, path: Path, type_name: str, items: Iterable[Field | Fragment]) -> list[Field | Fragment]:
+        """The items under the keys where the answer holds them, after any renaming."""
+        stored: list[Field | Fragment] = []
+        for item in items:
+            if isinstance(item, Fragment):
+                inner = self._stored(path, item.type_condition, item.selection.items)
+                stored.append(Fragment(item.type_condition, Selection(tuple(inner))))
+            else:
+                key = self._names.stored(path, type_name, item.key)
+                stored.append(Field(key, item.name, item.arguments, item.arguments_text, item.selection))
+        return stored
+
+    def _group_for(self, site: Site, subgraph: SubgraphName, needs: Groups) -> FetchGroup:
+        for group in self.fetches.at(site.path, subgraph, GroupKind.ENTITIES, site.stage):
+            before = self.fetches.ancestors(group.needs)
+            if needs <= before or (group.number not in self.fetches.ancestors(needs) and needs == group.needs):
+                group.needs |= needs
+                return group
+        return self.fetches.add(subgraph, GroupKind.ENTITIES, site.path, needs, site.stage)

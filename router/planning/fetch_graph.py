@@ -1,0 +1,125 @@
+"""The fetch graph: groups of fields that one subgraph request answers, and which group needs which.
+
+A group is asked of one subgraph at one response path: root fields, or entities by their representations. Groups grow while
+the builder places the walk's choices; what meets at one path, subgraph and stage shares a group from the start.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from router.supergraph.model import SubgraphName
+from router.supergraph.selection import Argument, Field, Fragment, Selection
+
+Path = tuple[str, ...]
+"""Response keys from the root; "@" steps into each element of a list."""
+
+
+class GroupKind(Enum):
+    ROOT = "root"
+    ENTITIES = "entities"
+
+
+@dataclass(slots=True)
+class FetchField:
+    key: str
+    name: str
+    arguments: tuple[Argument, ...]
+    arguments_text: str
+    selection: "FetchSelection | None"
+    type_text: str
+
+
+@dataclass(slots=True)
+class FetchSelection:
+    """A selection set of a subgraph operation while it grows."""
+
+    typename: bool = False
+    fields: dict[str, FetchField] = field(default_factory=dict)
+    fragments: dict[str, "FetchSelection"] = field(default_factory=dict)
+
+    def fragment(self, type_name: str) -> "FetchSelection":
+        return self.fragments.setdefault(type_name, FetchSelection())
+
+    def is_empty(self) -> bool:
+        return not self.typename and not self.fields and all(f.is_empty() for f in self.fragments.values())
+
+
+@dataclass(slots=True)
+class Representation:
+    """What is sent for an object of one type.
+
+    type_name: its `__typename` for the receiver, the interface's name when the receiver has an interface object.
+    applies_to: the object types (as the answer so far names them) that are sent so; empty: any object at the path.
+    fields: the key and what is required, under the keys where the answer so far holds them.
+    key_fields: how many of `fields`, from the left, are the key's: an object without any of them is not sent.
+    """
+
+    type_name: str
+    applies_to: frozenset[str]
+    fields: list[Field | Fragment] = field(default_factory=list)
+    key_names: frozenset[str] = frozenset()
+
+    def add(self, items: Iterable[Field | Fragment]) -> None:
+        known = {str(Selection((item,))) for item in self.fields}
+        self.fields.extend(item for item in items if str(Selection((item,))) not in known)
+
+
+@dataclass(slots=True)
+class FetchGroup:
+    number: int
+    subgraph: SubgraphName
+    kind: GroupKind
+    path: Path
+    stage: int = 0
+    selection: FetchSelection = field(default_factory=FetchSelection)
+    needs: set[int] = field(default_factory=set)
+    representations: dict[str, Representation] = field(default_factory=dict)
+    shapes: dict[tuple[Path, str], list[tuple[str, str, str, str]]] = field(default_factory=dict)
+
+
+class FetchGraph:
+    """All groups of one operation, by number."""
+
+    def __init__(self) -> None:
+        self.groups: dict[int, FetchGroup] = {}
+        self._next = 0
+
+    def add(
+        self, subgraph: SubgraphName, kind: GroupKind, path: Path, needs: Iterable[int] = (), stage: int = 0
+    ) -> FetchGroup:
+        group = FetchGroup(self._next, subgraph, kind, path, stage, needs=set(needs))
+        self.groups[group.number] = group
+        self._next += 1
+        return group
+
+    def at(self, path: Path, subgraph: SubgraphName, kind: GroupKind, stage: int) -> list[FetchGroup]:
+        return [
+            group
+            for group in self.groups.values()
+            if group.path == path and group.subgraph == subgraph and group.kind is kind and group.stage == stage
+        ]
+
+    def ancestors(self, numbers: Iterable[int]) -> set[int]:
+        """The groups, and every group that must be answered before them."""
+        found: set[int] = set()
+        waiting = list(numbers)
+        while waiting:
+            number = waiting.pop()
+            if number not in found:
+                found.add(number)
+                waiting.extend(self.groups[number].needs)
+        return found
+
+    def depth(self, number: int, known: dict[int, int]) -> int:
+        """How many groups are asked one after another before this one."""
+        if number not in known:
+            known[number] = 1 + max((self.depth(n, known) for n in self.groups[number].needs), default=-1)
+        return known[number]
+
+    def __str__(self) -> str:
+        lines = []
+        for group in self.groups.values():
+            needs = f" after {sorted(group.needs)}" if group.needs else ""
+            lines.append(f"{group.number}: {group.subgraph} at {'.'.join(group.path) or '(root)'}{needs}")
+        return "\n".join(lines)

@@ -1,0 +1,82 @@
+"""Passes over the fetch graph that make it smaller without changing what it answers. Each runs until nothing changes."""
+
+from router.planning.fetch_graph import FetchGraph, FetchGroup, FetchSelection
+
+
+def optimize(graph: FetchGraph) -> None:
+    """All passes, in an order in which each profits from the one before."""
+    while merge_siblings(graph):
+        pass
+    drop_transitive_edges(graph)
+
+
+def merge_siblings(graph: FetchGraph) -> bool:
+    """Merges two groups that ask the same subgraph at the same path after equally many others."""
+    depths: dict[int, int] = {}
+    by_place: dict[tuple[object, ...], list[FetchGroup]] = {}
+    for number in sorted(graph.groups):
+        group = graph.groups[number]
+        place = (group.path, group.subgraph, group.kind, group.stage, graph.depth(number, depths))
+        by_place.setdefault(place, []).append(group)
+    merged = False
+    for groups in by_place.values():
+        kept = groups[0]
+        for other in groups[1:]:
+            if _may_merge(kept, other):
+                _merge(graph, kept, other)
+                merged = True
+    return merged
+
+
+def _may_merge(kept: FetchGroup, other: FetchGroup) -> bool:
+    """Only where no response key means two things, and no type is sent in two ways."""
+    for place, entries in other.shapes.items():
+        mine = kept.shapes.get(place, [])
+        if mine and set(mine) != set(entries):
+            return False
+    return all(
+        kept.representations[name].applies_to == representation.applies_to
+        for name, representation in other.representations.items()
+        if name in kept.representations
+    )
+
+
+def _merge(graph: FetchGraph, kept: FetchGroup, other: FetchGroup) -> None:
+    _merge_selection(kept.selection, other.selection)
+    kept.needs |= other.needs
+    for place, entries in other.shapes.items():
+        kept.shapes.setdefault(place, entries)
+    for name, representation in other.representations.items():
+        if name in kept.representations:
+            kept.representations[name].add(representation.fields)
+            kept.representations[name].key_names |= representation.key_names
+        else:
+            kept.representations[name] = representation
+    del graph.groups[other.number]
+    for group in graph.groups.values():
+        if other.number in group.needs:
+            group.needs = (group.needs - {other.number}) | {kept.number}
+
+
+def _merge_selection(kept: FetchSelection, other: FetchSelection) -> None:
+    kept.typename = kept.typename or other.typename
+    for key, placed in other.fields.items():
+        mine = kept.fields.get(key)
+        if mine is None:
+            kept.fields[key] = placed
+        elif mine.selection is not None and placed.selection is not None:
+            _merge_selection(mine.selection, placed.selection)
+    for name, fragment in other.fragments.items():
+        if name in kept.fragments:
+            _merge_selection(kept.fragments[name], fragment)
+        else:
+            kept.fragments[name] = fragment
+
+
+def drop_transitive_edges(graph: FetchGraph) -> None:
+    """Removes a need that another need already implies."""
+    for group in graph.groups.values():
+        for need in sorted(group.needs):
+            others = group.needs - {need}
+            if need in graph.ancestors(others):
+                group.needs.discard(need)

@@ -1,0 +1,212 @@
+"""The query plan: what is asked of whom, in which order. Immutable, and printable in the notation that people know."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from router.planning.fetch_graph import Path
+from router.supergraph.model import SubgraphName
+from router.supergraph.selection import Field, Fragment
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedField:
+    """A field of a subgraph operation. type_text: its type in that subgraph."""
+
+    key: str
+    name: str
+    arguments_text: str
+    selection: "PrintedSelection | None"
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedSelection:
+    """A subgraph selection set: `__typename`, fields, then fragments by type."""
+
+    typename: bool
+    fields: tuple[PrintedField, ...]
+    fragments: tuple[tuple[str, "PrintedSelection"], ...]
+
+    def compact(self) -> str:
+        parts: list[str] = ["__typename"] if self.typename else []
+        for item in self.fields:
+            alias = "" if item.key == item.name else f"{item.key}:"
+            parts.append(f"{alias}{item.name}{item.arguments_text}{item.selection.compact() if item.selection else ''}")
+        parts.extend(f"...on {name}{inner.compact()}" for name, inner in self.fragments)
+        return "{" + " ".join(parts) + "}"
+
+    def lines(self, indent: str) -> Iterator[str]:
+        yield f"{indent}{{"
+        yield from self.inner_lines(indent + "  ")
+        yield f"{indent}}}"
+
+    def inner_lines(self, indent: str) -> Iterator[str]:
+        if self.typename:
+            yield f"{indent}__typename"
+        for item in self.fields:
+            alias = "" if item.key == item.name else f"{item.key}: "
+            head = f"{indent}{alias}{item.name}{item.arguments_text}"
+            if item.selection is None:
+                yield head
+            else:
+                yield f"{head} {{"
+                yield from item.selection.inner_lines(indent + "  ")
+                yield f"{indent}}}"
+        for name, inner in self.fragments:
+            yield f"{indent}... on {name} {{"
+            yield from inner.inner_lines(indent + "  ")
+            yield f"{indent}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredObject:
+    """What is read from the answer so far and sent as a representation.
+
+    applies_to: objects with one of these `__typename`s; send_as: the `__typename` sent.
+    key_names: without any of these an object is not sent.
+    """
+
+    send_as: str
+    applies_to: tuple[str, ...]
+    fields: tuple[Field | Fragment, ...]
+    key_names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchNode:
+    """One request to one subgraph.
+
+    operation: the text as sent; variables: the client's variables that it uses.
+    requires: empty for a fetch of root fields; else the entities' representations.
+    """
+
+    subgraph: SubgraphName
+    operation: str
+    kind: str
+    variables: tuple[str, ...]
+    selection: PrintedSelection
+    requires: tuple[RequiredObject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlattenNode:
+    """Runs a fetch for every object at a path of the answer so far."""
+
+    path: Path
+    node: FetchNode
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceNode:
+    nodes: "tuple[PlanNode, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelNode:
+    nodes: "tuple[PlanNode, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionNode:
+    """A subgraph's event stream, and what completes each event (None: nothing)."""
+
+    primary: FetchNode
+    rest: "PlanNode | None"
+
+
+PlanNode = FetchNode | FlattenNode | SequenceNode | ParallelNode | SubscriptionNode
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPlan:
+    """node: None when the router answers by itself (introspection, `__typename`)."""
+
+    node: PlanNode | None
+
+    def __str__(self) -> str:
+        return print_plan(self)
+
+
+def fetches(node: PlanNode | None) -> Iterator[FetchNode]:
+    """Every fetch of a plan, in printed order."""
+    match node:
+        case None:
+            return
+        case FetchNode():
+            yield node
+        case FlattenNode():
+            yield node.node
+        case SequenceNode() | ParallelNode():
+            for inner in node.nodes:
+                yield from fetches(inner)
+        case SubscriptionNode():
+            yield node.primary
+            yield from fetches(node.rest)
+        case _:
+            assert_never(node)
+
+
+def print_plan(plan: QueryPlan) -> str:
+    """The plan as `QueryPlan { ... }`, two spaces a level."""
+    if plan.node is None:
+        return "QueryPlan {}"
+    return "\n".join(["QueryPlan {", *_lines(plan.node, "  "), "}"])
+
+
+def _lines(node: PlanNode, indent: str) -> Iterator[str]:
+    match node:
+        case FetchNode():
+            yield f'{indent}Fetch(service: "{node.subgraph}") {{'
+            if node.requires:
+                yield f"{indent}  {{"
+                for required in node.requires:
+                    yield f"{indent}    ... on {required.send_as} {{"
+                    yield f"{indent}      __typename"
+                    yield from _required_lines(required.fields, f"{indent}      ")
+                    yield f"{indent}    }}"
+                yield f"{indent}  }} =>"
+            yield from node.selection.lines(indent + "  ")
+            yield f"{indent}}},"
+        case FlattenNode():
+            yield f'{indent}Flatten(path: "{".".join(node.path)}") {{'
+            yield from _lines(node.node, indent + "  ")
+            yield f"{indent}}},"
+        case SequenceNode():
+            yield from _block("Sequence", node.nodes, indent)
+        case ParallelNode():
+            yield from _block("Parallel", node.nodes, indent)
+        case SubscriptionNode():
+            yield f"{indent}Subscription {{"
+            yield f"{indent}  Primary: {{"
+            yield from _lines(node.primary, indent + "    ")
+            yield f"{indent}  }},"
+            if node.rest is not None:
+                yield f"{indent}  Rest: {{"
+                yield from _lines(node.rest, indent + "    ")
+                yield f"{indent}  }}"
+            yield f"{indent}}},"
+        case _:
+            assert_never(node)
+
+
+def _block(name: str, nodes: tuple[PlanNode, ...], indent: str) -> Iterator[str]:
+    yield f"{indent}{name} {{"
+    for node in nodes:
+        yield from _lines(node, indent + "  ")
+    yield f"{indent}}},"
+
+
+def _required_lines(items: tuple[Field | Fragment, ...], indent: str) -> Iterator[str]:
+    for item in items:
+        if isinstance(item, Fragment):
+            yield f"{indent}... on {item.type_condition} {{"
+            yield from _required_lines(item.selection.items, indent + "  ")
+            yield f"{indent}}}"
+            continue
+        alias = "" if item.key == item.name else f"{item.key}: "
+        if item.selection is None:
+            yield f"{indent}{alias}{item.name}{item.arguments_text}"
+        else:
+            yield f"{indent}{alias}{item.name}{item.arguments_text} {{"
+            yield from _required_lines(item.selection.items, indent + "  ")
+            yield f"{indent}}}"

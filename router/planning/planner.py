@@ -1,0 +1,192 @@
+"""Planning from end to end: the stages in their order, and the fetch graph laid out as plan nodes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from graphql import OperationType, ValueNode, VariableNode
+from graphql.language import ListValueNode, ObjectValueNode
+
+from router.planning.build import FetchGraphBuilder
+from router.planning.fetch_graph import FetchGraph, FetchGroup, FetchSelection, GroupKind, Path
+from router.planning.operation import Operation
+from router.planning.optimize import optimize
+from router.planning.plan import (
+    FetchNode,
+    FlattenNode,
+    ParallelNode,
+    PlanNode,
+    PrintedField,
+    PrintedSelection,
+    QueryPlan,
+    RequiredObject,
+    SequenceNode,
+    SubscriptionNode,
+)
+from router.planning.query_graph import QueryGraph
+from router.planning.walk import Walker
+from router.supergraph.model import Supergraph
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, and under which other keys the answer holds fields that had to be renamed: (path, type, key) -> key."""
+
+    plan: QueryPlan
+    renamed: Mapping[tuple[Path, str, str], str]
+
+
+class Planner:
+    """Plans operations over one supergraph with one set of active override labels. Equal input gives an equal plan."""
+
+    def __init__(self, supergraph: Supergraph, labels: frozenset[str] = frozenset()) -> None:
+        self._graph = QueryGraph(supergraph, labels)
+
+    def plan(self, operation: Operation) -> Planned:
+        """The plan of a normalized operation.
+
+        Raises:
+            PlanningError: the supergraph cannot satisfy the operation.
+        """
+        builder = FetchGraphBuilder(self._graph, Walker(self._graph), operation.selection, operation.root_type)
+        groups = builder.build(in_order=operation.kind is OperationType.MUTATION)
+        optimize(groups)
+        layout = _Layout(groups, operation)
+        if operation.kind is OperationType.SUBSCRIPTION:
+            node = layout.subscription()
+        else:
+            node = layout.nodes()
+        return Planned(QueryPlan(node), dict(builder.renamed))
+
+
+class _Layout:
+    """Turns groups and needs into nested Sequence and Parallel nodes."""
+
+    def __init__(self, graph: FetchGraph, operation: Operation) -> None:
+        self._graph = graph
+        self._operation = operation
+        self._children: dict[int, list[int]] = {number: [] for number in graph.groups}
+        for group in graph.groups.values():
+            for need in sorted(group.needs):
+                self._children[need].append(group.number)
+
+    def nodes(self) -> PlanNode | None:
+        roots = [number for number, group in sorted(self._graph.groups.items()) if not group.needs]
+        return self._arrange(roots, set())
+
+    def subscription(self) -> PlanNode | None:
+        roots = [number for number, group in sorted(self._graph.groups.items()) if not group.needs]
+        if not roots:
+            return None
+        primary = self._graph.groups[roots[0]]
+        done = {primary.number}
+        rest = self._arrange([n for n in self._children[primary.number] if self._graph.groups[n].needs <= done], done)
+        return SubscriptionNode(self._fetch(primary), rest)
+
+    def _arrange(self, ready: list[int], done: set[int]) -> PlanNode | None:
+        """Ready groups side by side, each followed by what needs only it; what needs several comes after all of them."""
+        steps: list[PlanNode] = []
+        while ready:
+            branches = [branch for number in ready if (branch := self._branch(number, done)) is not None]
+            steps.append(branches[0] if len(branches) == 1 else ParallelNode(tuple(branches)))
+            ready = sorted(
+                number
+                for number, group in self._graph.groups.items()
+                if number not in done and group.needs and group.needs <= done
+            )
+        if not steps:
+            return None
+        return steps[0] if len(steps) == 1 else SequenceNode(_flat(steps))
+
+    def _branch(self, number: int, done: set[int]) -> PlanNode | None:
+        done.add(number)
+        node = self._node(self._graph.groups[number])
+        chain = {number}
+        steps: list[PlanNode] = [node]
+        ready = self._only_after(chain, done)
+        while ready:
+            branches = []
+            for child in ready:
+                before = set(done)
+                branch = self._branch(child, done)
+                chain |= done - before
+                if branch is not None:
+                    branches.append(branch)
+            steps.append(branches[0] if len(branches) == 1 else ParallelNode(tuple(branches)))
+            ready = self._only_after(chain, done)
+        return steps[0] if len(steps) == 1 else SequenceNode(_flat(steps))
+
+    def _only_after(self, chain: set[int], done: set[int]) -> list[int]:
+        """Groups whose every need lies in this chain (or before it, which the chain waited for)."""
+        before = self._graph.ancestors(chain)
+        candidates = {child for number in chain for child in self._children[number]}
+        return sorted(n for n in candidates if n not in done and self._graph.groups[n].needs <= before)
+
+    def _node(self, group: FetchGroup) -> PlanNode:
+        fetch = self._fetch(group)
+        return FlattenNode(group.path, fetch) if group.path else fetch
+
+    def _fetch(self, group: FetchGroup) -> FetchNode:
+        selection = _freeze(group.selection, top=True)
+        used: set[str] = set()
+        _collect_variables(group.selection, used)
+        names = tuple(name for name in self._operation.variables if name in used)
+        definitions = [self._operation.variables[name] for name in names]
+        entities = group.kind is GroupKind.ENTITIES
+        kind = "query" if entities or group.path else self._operation.kind.value
+        body = selection.compact()
+        if entities:
+            definitions.insert(0, "$representations:[_Any!]!")
+            body = f"{{_entities(representations:$representations){body}}}"
+        header = f"({','.join(definitions)})" if definitions else ""
+        title = f" {self._operation.name}" if self._operation.name else ""
+        operation = f"{kind}{title}{header}{body}" if header or title or kind != "query" else body
+        return FetchNode(
+            subgraph=group.subgraph,
+            operation=operation,
+            kind=kind,
+            variables=names,
+            selection=selection,
+            requires=tuple(
+                RequiredObject(r.type_name, tuple(sorted(r.applies_to)), tuple(r.fields), r.key_names)
+                for _, r in sorted(group.representations.items())
+            ),
+        )
+
+
+def _flat(steps: Iterable[PlanNode]) -> tuple[PlanNode, ...]:
+    flat: list[PlanNode] = []
+    for step in steps:
+        flat.extend(step.nodes if isinstance(step, SequenceNode) else (step,))
+    return tuple(flat)
+
+
+def _freeze(selection: FetchSelection, *, top: bool = False) -> PrintedSelection:
+    fields = tuple(
+        PrintedField(f.key, f.name, f.arguments_text, None if f.selection is None else _freeze(f.selection))
+        for f in selection.fields.values()
+    )
+    fragments = tuple(
+        (name, _freeze(inner)) for name, inner in selection.fragments.items() if top or not inner.is_empty()
+    )
+    return PrintedSelection(selection.typename or not (fields or fragments), fields, fragments)
+
+
+def _collect_variables(selection: FetchSelection, into: set[str]) -> None:
+    for item in selection.fields.values():
+        for _, value in item.arguments:
+            _variables_in(value, into)
+        if item.selection is not None:
+            _collect_variables(item.selection, into)
+    for inner in selection.fragments.values():
+        _collect_variables(inner, into)
+
+
+def _variables_in(value: ValueNode, into: set[str]) -> None:
+    if isinstance(value, VariableNode):
+        into.add(value.name.value)
+    elif isinstance(value, ListValueNode):
+        for item in value.values:
+            _variables_in(item, into)
+    elif isinstance(value, ObjectValueNode):
+        for field in value.fields:
+            _variables_in(field.value, into)

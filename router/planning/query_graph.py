@@ -1,0 +1,142 @@
+"""What can be reached from where: nodes are (type, subgraph), moves are fields, keys and abstract types.
+
+The moves are looked up in the supergraph's per-subgraph views; this module answers the questions that the walk asks of
+them and knows nothing of operations.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from router.supergraph.model import Key, Kind, SubgraphField, SubgraphName, SubgraphType, Supergraph
+from router.supergraph.selection import Field, Fragment, Selection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LocalField:
+    """A field that a subgraph answers at a place, and what it provides below that place."""
+
+    definition: SubgraphField
+    provided: Selection | None
+
+
+class QueryGraph:
+    """One supergraph under one set of active override labels."""
+
+    def __init__(self, supergraph: Supergraph, labels: frozenset[str] = frozenset()) -> None:
+        self.supergraph = supergraph
+        self.labels = labels
+        self.subgraph_names: tuple[SubgraphName, ...] = tuple(sorted(supergraph.subgraphs))
+        self._combined: dict[tuple[Selection, Selection], Selection] = {}
+
+    def view(self, type_name: str, subgraph: SubgraphName) -> SubgraphType | None:
+        """The type as the subgraph knows it; an object type may be known only as its interface object."""
+        types = self.supergraph.subgraphs[subgraph].types
+        if (view := types.get(type_name)) is not None:
+            return view
+        for interface in sorted(self.supergraph.interfaces.get(type_name, ())):
+            if (view := types.get(interface)) is not None and view.interface_object:
+                return view
+        return None
+
+    def is_abstract(self, view: SubgraphType) -> bool:
+        return view.kind in (Kind.INTERFACE, Kind.UNION)
+
+    def local_field(
+        self, view: SubgraphType, name: str, type_name: str, provided: Selection | None
+    ) -> LocalField | None:
+        """The field if the subgraph of this view answers it here (perhaps with requirements), else None."""
+        definition = view.fields.get(name)
+        if definition is None or not self._is_active(definition):
+            return None
+        below: Selection | None = None
+        if provided is not None:
+            found, below = self._provided(provided, name, type_name)
+            if definition.external and not found:
+                return None
+        elif definition.external:
+            return None
+        return LocalField(definition, self._combine(definition.provides, below))
+
+    def is_local_on_all(self, view: SubgraphType, name: str, subgraph: SubgraphName) -> bool:
+        """Whether the field can be asked of an interface at once, instead of each of its object types."""
+        if view.kind is not Kind.INTERFACE:
+            return False
+        definition = view.fields.get(name)
+        if definition is None or definition.external or not self._is_active(definition):
+            return False
+        types = self.supergraph.subgraphs[subgraph].types
+        for type_name in view.possible:
+            member = types.get(type_name)
+            field = member.fields.get(name) if member else None
+            if field is None or field.external or field.requires or field.provides or not self._is_active(field):
+                return False
+        return True
+
+    def keys(self, view: SubgraphType) -> tuple[Key, ...]:
+        return tuple(key for key in view.keys if key.resolvable)
+
+    def is_root(self, type_name: str) -> bool:
+        return type_name in self.supergraph.root_types.values()
+
+    def flatten(self, selection: Selection, type_name: str) -> Selection:
+        """The selection as it applies to one type: fields, and the fragments that apply only to part of it."""
+        if all(isinstance(item, Field) for item in selection.items):
+            return selection
+        fields: dict[str, list[Field]] = {}
+        fragments: list[Fragment] = []
+        for item in self._flat(selection.items, type_name):
+            if isinstance(item, Field):
+                fields.setdefault(item.key, []).append(item)
+            else:
+                fragments.append(item)
+        return Selection((*(_merged(same) for same in fields.values()), *fragments))
+
+    def _flat(self, items: Iterable[Field | Fragment], type_name: str) -> Iterable[Field | Fragment]:
+        for item in items:
+            if isinstance(item, Field):
+                yield item
+            elif self.supergraph.is_subtype(type_name, item.type_condition):
+                yield from self._flat(item.selection.items, type_name)
+            elif self.supergraph.kinds.get(type_name) is not Kind.OBJECT:
+                yield item
+
+    def _is_active(self, definition: SubgraphField) -> bool:
+        if definition.override_label is not None and definition.override_label not in self.labels:
+            return False
+        return definition.unless_label is None or definition.unless_label not in self.labels
+
+    def _provided(self, provided: Selection, name: str, type_name: str) -> tuple[bool, Selection | None]:
+        for item in self._flat(provided.items, type_name):
+            if isinstance(item, Field) and item.name == name:
+                return True, item.selection
+        return False, None
+
+    def _combine(self, first: Selection | None, second: Selection | None) -> Selection | None:
+        if first is None or second is None:
+            return first or second
+        return self._combined.setdefault((first, second), Selection((*first.items, *second.items)))
+
+
+def _merged(fields: list[Field]) -> Field:
+    first = fields[0]
+    if len(fields) == 1 or first.selection is None:
+        return first
+    items = tuple(item for field in fields if field.selection for item in field.selection.items)
+    return Field(first.key, first.name, first.arguments, first.arguments_text, merge_items(items))
+
+
+def merge_items(items: Iterable[Field | Fragment]) -> Selection:
+    """One selection of all items, fields with one response key and fragments on one type merged."""
+    fields: dict[str, list[Field]] = {}
+    fragments: dict[str, list[Field | Fragment]] = {}
+    for item in items:
+        if isinstance(item, Field):
+            fields.setdefault(item.key, []).append(item)
+        else:
+            fragments.setdefault(item.type_condition, []).extend(item.selection.items)
+    return Selection(
+        (
+            *(_merged(same) for same in fields.values()),
+            *(Fragment(condition, merge_items(inner)) for condition, inner in fragments.items()),
+        )
+    )

@@ -1,0 +1,374 @@
+"""Reads supergraph SDL into the model.
+
+The join directives of every version from v0.1 to v0.5 are read by one rule set: what an older version does not say has the
+meaning that it had then (for example, v0.1 lists an owner per entity and says nothing of value types).
+
+Source: Apollo join specification v0.1-v0.5 (specs.apollo.dev/join).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from graphql import (
+    DirectiveNode,
+    DocumentNode,
+    EnumTypeDefinitionNode,
+    EnumTypeExtensionNode,
+    EnumValueNode,
+    FieldDefinitionNode,
+    GraphQLError,
+    InterfaceTypeDefinitionNode,
+    ListTypeNode,
+    NamedTypeNode,
+    NonNullTypeNode,
+    ObjectTypeDefinitionNode,
+    ScalarTypeDefinitionNode,
+    TypeDefinitionNode,
+    TypeNode,
+    UnionTypeDefinitionNode,
+    parse,
+    print_ast,
+    value_from_ast_untyped,
+)
+
+from router.errors import InvalidSupergraph
+from router.supergraph.api_schema import build_api_schema, linked_names, schema_definition
+from router.supergraph.model import (
+    Access,
+    ContextArgument,
+    Cost,
+    Key,
+    Kind,
+    Subgraph,
+    SubgraphField,
+    SubgraphName,
+    SubgraphType,
+    Supergraph,
+)
+from router.supergraph.selection import Field, Fragment, Selection, parse_field_set
+
+_Composite = ObjectTypeDefinitionNode | InterfaceTypeDefinitionNode
+_Arguments = dict[str, Any]
+
+
+def read_supergraph(sdl: str) -> Supergraph:
+    """The model of a supergraph.
+
+    Raises:
+        InvalidSupergraph: the text is not SDL, or not a supergraph in the join specification.
+    """
+    try:
+        document = parse(sdl, no_location=True)
+    except GraphQLError as error:
+        raise InvalidSupergraph(f"The supergraph is not valid SDL: {error.message}") from error
+    return _Reader(document).read()
+
+
+class _Reader:
+    def __init__(self, document: DocumentNode) -> None:
+        self._document = document
+        features = linked_names(schema_definition(document))
+        self._join = features["join"]
+        self._names = {feature: features.get(feature, feature) for feature in _DIRECTIVES_READ}
+        self._types = {d.name.value: d for d in document.definitions if isinstance(d, TypeDefinitionNode)}
+        self._graphs = self._read_graphs()
+        self._possible = self._read_possible()
+        self._interfaces = self._read_interfaces()
+
+    def read(self) -> Supergraph:
+        views: dict[str, dict[str, SubgraphType]] = {graph: {} for graph in self._graphs}
+        for name, node in self._types.items():
+            if name.startswith(f"{self._join}__"):
+                continue
+            for graph, view in self._views(node).items():
+                views[graph][name] = view
+        subgraphs = {
+            SubgraphName(name): Subgraph(SubgraphName(name), url, _with_key_fields_resolvable(views[graph]))
+            for graph, (name, url) in self._graphs.items()
+        }
+        schema = schema_definition(self._document)
+        roots = (
+            {o.operation.value: o.type.name.value for o in schema.operation_types}
+            if schema
+            else {k.lower(): k for k in ("Query", "Mutation", "Subscription") if k in self._types}
+        )
+        return Supergraph(
+            subgraphs=subgraphs,
+            kinds={name: _kind(node) for name, node in self._types.items()},
+            possible=self._possible,
+            interfaces=self._interfaces,
+            root_types=roots,
+            api_schema=build_api_schema(self._document),
+            document=self._document,
+            access=self._read_access(),
+            costs=self._read_costs(),
+            contexts=self._read_contexts(),
+            labels=frozenset(
+                label
+                for subgraph in subgraphs.values()
+                for view in subgraph.types.values()
+                for f in view.fields.values()
+                for label in (f.override_label, f.unless_label)
+                if label
+            ),
+        )
+
+    def _read_graphs(self) -> dict[str, tuple[str, str]]:
+        node = self._types.get(f"{self._join}__Graph")
+        if not isinstance(node, EnumTypeDefinitionNode | EnumTypeExtensionNode):
+            raise InvalidSupergraph(
+                f"The supergraph has no enum {self._join}__Graph: is this a subgraph's or an API schema?"
+            )
+        graphs = {}
+        for value in node.values or ():
+            for directive in self._directives(value, "graph"):
+                arguments = _arguments(directive)
+                graphs[value.name.value] = (str(arguments.get("name", value.name.value)), str(arguments.get("url", "")))
+        return graphs
+
+    def _read_possible(self) -> dict[str, tuple[str, ...]]:
+        possible: defaultdict[str, set[str]] = defaultdict(set)
+        for name, node in self._types.items():
+            if isinstance(node, ObjectTypeDefinitionNode):
+                possible[name].add(name)
+                for interface in node.interfaces or ():
+                    possible[interface.name.value].add(name)
+            elif isinstance(node, UnionTypeDefinitionNode):
+                possible[name].update(member.name.value for member in node.types or ())
+        return {name: tuple(sorted(members)) for name, members in possible.items()}
+
+    def _read_interfaces(self) -> dict[str, frozenset[str]]:
+        return {
+            name: frozenset(interface.name.value for interface in node.interfaces or ())
+            for name, node in self._types.items()
+            if isinstance(node, _Composite)
+        }
+
+    def _directives(self, node: object, name: str) -> list[DirectiveNode]:
+        wanted = f"{self._join}__{name}"
+        return [d for d in getattr(node, "directives", None) or () if d.name.value == wanted]
+
+    def _named(self, node: object, feature: str) -> _Arguments | None:
+        for directive in getattr(node, "directives", None) or ():
+            if directive.name.value == self._names[feature]:
+                return _arguments(directive)
+        return None
+
+    # -- one type in each subgraph ---------------------------------------------------------------------------------
+
+    def _views(self, node: TypeDefinitionNode) -> dict[str, SubgraphType]:
+        keys: defaultdict[str, list[Key]] = defaultdict(list)
+        interface_object: set[str] = set()
+        for directive in self._directives(node, "type"):
+            arguments = _arguments(directive)
+            graph = str(arguments["graph"])
+            keys[graph]  # a subgraph that has the type without a key is listed too
+            if key := arguments.get("key"):
+                keys[graph].append(Key(parse_field_set(key), key, arguments.get("resolvable", True)))
+            if arguments.get("isInterfaceObject"):
+                interface_object.add(graph)
+        owner = next((str(_arguments(d)["graph"]) for d in self._directives(node, "owner")), None)
+        if owner:
+            keys[owner]
+        if not keys:  # join v0.1 says nothing of value types and root types: they are everywhere
+            keys.update({graph: [] for graph in self._graphs})
+        fields = self._fields(node, tuple(keys), owner) if isinstance(node, _Composite) else {}
+        return {
+            graph: SubgraphType(
+                name=node.name.value,
+                kind=Kind.OBJECT if graph in interface_object else _kind(node),
+                fields=fields.get(graph, {}),
+                keys=tuple(keys[graph]),
+                possible=self._possible_in(node, graph),
+                interface_object=graph in interface_object,
+            )
+            for graph in keys
+        }
+
+    def _possible_in(self, node: TypeDefinitionNode, graph: str) -> tuple[str, ...]:
+        if isinstance(node, UnionTypeDefinitionNode):
+            members = [_arguments(d) for d in self._directives(node, "unionMember")]
+            if not members:
+                return self._possible[node.name.value]
+            return tuple(sorted(m["member"] for m in members if m["graph"] == graph))
+        if isinstance(node, InterfaceTypeDefinitionNode):
+            return tuple(sorted(n for n, t in self._types.items() if self._implements_in(t, node.name.value, graph)))
+        return (node.name.value,)
+
+    def _implements_in(self, node: TypeDefinitionNode, interface: str, graph: str) -> bool:
+        if not isinstance(node, _Composite) or interface not in self._interfaces[node.name.value]:
+            return False
+        types = [_arguments(d) for d in self._directives(node, "type")]
+        here = [t for t in types if t["graph"] == graph]
+        if types and not here:
+            return False
+        if isinstance(node, InterfaceTypeDefinitionNode) and not any(t.get("isInterfaceObject") for t in here):
+            return False
+        implements = [_arguments(d) for d in self._directives(node, "implements")]
+        return not implements or any(i["graph"] == graph and i["interface"] == interface for i in implements)
+
+    def _fields(
+        self, node: _Composite, graphs: tuple[str, ...], owner: str | None
+    ) -> dict[str, dict[str, SubgraphField]]:
+        fields: dict[str, dict[str, SubgraphField]] = {graph: {} for graph in graphs}
+        for definition in node.fields or ():
+            joins = self._directives(definition, "field")
+            type_text = print_ast(definition.type)
+            base = SubgraphField(definition.name.value, type_text, _innermost(definition.type))
+            if not joins:
+                for graph in (owner,) if owner else graphs:
+                    fields[graph][base.name] = base
+                continue
+            for graph, view in self._joined(base, [_arguments(join) for join in joins]).items():
+                if graph in fields:
+                    fields[graph][base.name] = view
+        return fields
+
+    def _joined(self, base: SubgraphField, joins: list[_Arguments]) -> dict[str, SubgraphField]:
+        """The field in each subgraph that a `@join__field` names; one without a graph comes from an interface object."""
+        graph_of = {name: graph for graph, (name, _) in self._graphs.items()}
+        views: dict[str, SubgraphField] = {}
+        labels = {
+            graph_of.get(str(j["override"])): j["overrideLabel"]
+            for j in joins
+            if j.get("overrideLabel") and j.get("override")
+        }
+        for join in joins:
+            graph = join.get("graph")
+            if graph is None:
+                continue
+            type_text = join.get("type") or base.type_text
+            label = join.get("overrideLabel") if join.get("override") else None
+            unless = labels.get(graph)
+            views[graph] = replace(
+                base,
+                type_text=type_text,
+                type_name=type_text.strip("[]!"),
+                external=bool(join.get("external")) or (bool(join.get("usedOverridden")) and not unless),
+                requires=parse_field_set(join["requires"]) if join.get("requires") else None,
+                provides=parse_field_set(join["provides"]) if join.get("provides") else None,
+                override_label=label,
+                unless_label=unless,
+                context_arguments=tuple(
+                    ContextArgument(c["name"], c["type"], c["context"], parse_field_set(c["selection"]))
+                    for c in join.get("contextArguments") or ()
+                ),
+            )
+        return views
+
+    # -- what the edge asks for ------------------------------------------------------------------------------------
+
+    def _read_access(self) -> dict[str, Access]:
+        access = {}
+        for coordinate, node in self._coordinates():
+            scopes = self._named(node, "requiresScopes")
+            policies = self._named(node, "policy")
+            rule = Access(
+                authenticated=self._named(node, "authenticated") is not None,
+                scopes=_groups(scopes, "scopes"),
+                policies=_groups(policies, "policies"),
+            )
+            if not rule.is_open:
+                access[coordinate] = rule
+        return access
+
+    def _read_costs(self) -> dict[str, Cost]:
+        costs = {}
+        for coordinate, node in self._coordinates():
+            weight = (self._named(node, "cost") or {}).get("weight")
+            size = self._named(node, "listSize")
+            if weight is None and size is None:
+                continue
+            size = size or {}
+            costs[coordinate] = Cost(
+                weight=None if weight is None else int(weight),
+                assumed_size=size.get("assumedSize"),
+                slicing_arguments=tuple(size.get("slicingArguments") or ()),
+                sized_fields=tuple(size.get("sizedFields") or ()),
+                require_one_slicing_argument=bool(size and size.get("requireOneSlicingArgument", True)),
+            )
+        return costs
+
+    def _read_contexts(self) -> dict[str, frozenset[str]]:
+        contexts: defaultdict[str, set[str]] = defaultdict(set)
+        for name, node in self._types.items():
+            for directive in getattr(node, "directives", None) or ():
+                if directive.name.value == self._names["context"]:
+                    contexts[str(_arguments(directive).get("name"))].add(name)
+        return {name: frozenset(types) for name, types in contexts.items()}
+
+    def _coordinates(self) -> Iterable[tuple[str, TypeDefinitionNode | FieldDefinitionNode]]:
+        for name, node in self._types.items():
+            yield name, node
+            if isinstance(node, _Composite):
+                for definition in node.fields or ():
+                    yield f"{name}.{definition.name.value}", definition
+
+
+_DIRECTIVES_READ = ("authenticated", "requiresScopes", "policy", "cost", "listSize", "context")
+
+
+def _arguments(directive: DirectiveNode) -> _Arguments:
+    return {
+        argument.name.value: (
+            argument.value.value
+            if isinstance(argument.value, EnumValueNode)
+            else value_from_ast_untyped(argument.value)
+        )
+        for argument in directive.arguments or ()
+    }
+
+
+def _groups(arguments: _Arguments | None, name: str) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(group) for group in (arguments or {}).get(name) or ())
+
+
+def _innermost(node: TypeNode) -> str:
+    while isinstance(node, ListTypeNode | NonNullTypeNode):
+        node = node.type
+    return node.name.value if isinstance(node, NamedTypeNode) else ""
+
+
+def _kind(node: TypeDefinitionNode) -> Kind:
+    if isinstance(node, ObjectTypeDefinitionNode):
+        return Kind.OBJECT
+    if isinstance(node, InterfaceTypeDefinitionNode):
+        return Kind.INTERFACE
+    if isinstance(node, UnionTypeDefinitionNode):
+        return Kind.UNION
+    if isinstance(node, ScalarTypeDefinitionNode | EnumTypeDefinitionNode):
+        return Kind.LEAF
+    return Kind.INPUT
+
+
+def _with_key_fields_resolvable(types: dict[str, SubgraphType]) -> Mapping[str, SubgraphType]:
+    """Fields of a key are answered by a subgraph that marks them external: Federation 1 extensions do so."""
+    answered: set[tuple[str, str]] = set()
+    for view in types.values():
+        for key in view.keys:
+            _collect(types, view.name, key.selection, answered)
+    return {
+        name: replace(
+            view,
+            fields={
+                f.name: replace(f, external=False) if f.external and (name, f.name) in answered else f
+                for f in view.fields.values()
+            },
+        )
+        for name, view in types.items()
+    }
+
+
+def _collect(
+    types: Mapping[str, SubgraphType], type_name: str, selection: Selection, into: set[tuple[str, str]]
+) -> None:
+    for item in selection.items:
+        if isinstance(item, Fragment):
+            _collect(types, item.type_condition, item.selection, into)
+        elif isinstance(item, Field):
+            into.add((type_name, item.name))
+            view = types.get(type_name)
+            if item.selection and view and item.name in view.fields:
+                _collect(types, view.fields[item.name].type_name, item.selection, into)

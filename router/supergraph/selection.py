@@ -1,0 +1,109 @@
+"""Selections as the planner sees them: fields with their response key and arguments, and type conditions, nothing else.
+
+Operations and federation field sets share this form, so that a key or a `@requires` is planned exactly like a client's
+fields. Values compare by identity: the planner memoizes on the selection object it was given.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from graphql import FieldNode, InlineFragmentNode, SelectionSetNode, ValueNode, parse, print_ast
+from graphql.language import OperationDefinitionNode
+
+from router.errors import InvalidSupergraph
+
+Argument = tuple[str, ValueNode]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """One field.
+
+    key: the name under which the value is stored and answered.
+    arguments_text: the arguments as printed, sorted by name, or "" without any.
+    selection: None for a leaf.
+    """
+
+    key: str
+    name: str
+    arguments: tuple[Argument, ...] = ()
+    arguments_text: str = ""
+    selection: "Selection | None" = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fragment:
+    """Fields that apply to one object type, or to the possible types of one abstract type."""
+
+    type_condition: str
+    selection: "Selection"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """Fields and fragments, in the order in which they were written."""
+
+    items: tuple[Field | Fragment, ...]
+
+    def __str__(self) -> str:
+        return print_selection(self)
+
+
+def print_selection(selection: Selection) -> str:
+    """The selection in one line, without the outer braces."""
+    return " ".join(_print_item(item) for item in selection.items)
+
+
+def _print_item(item: Field | Fragment) -> str:
+    if isinstance(item, Fragment):
+        return f"... on {item.type_condition} {{ {print_selection(item.selection)} }}"
+    alias = "" if item.key == item.name else f"{item.key}: "
+    children = "" if item.selection is None else f" {{ {print_selection(item.selection)} }}"
+    return f"{alias}{item.name}{item.arguments_text}{children}"
+
+
+def print_arguments(arguments: Iterable[Argument]) -> str:
+    """`(a: 1, b: $x)`, or "" without arguments."""
+    text = ", ".join(f"{name}: {print_ast(value)}" for name, value in sorted(arguments, key=lambda pair: pair[0]))
+    return f"({text})" if text else ""
+
+
+def parse_field_set(text: str) -> Selection:
+    """The selection that a `join__FieldSet` such as `id organization { id }` stands for.
+
+    Raises:
+        InvalidSupergraph: the text is not a field set.
+    """
+    try:
+        document = parse(f"{{ {text} }}" if not text.lstrip().startswith("{") else text, no_location=True)
+    except Exception as error:
+        raise InvalidSupergraph(f"The field set {text!r} cannot be read: {error}") from error
+    definition = document.definitions[0]
+    if not isinstance(definition, OperationDefinitionNode):
+        raise InvalidSupergraph(f"The field set {text!r} is not a selection.")
+    return _from_ast(definition.selection_set)
+
+
+def _from_ast(node: SelectionSetNode) -> Selection:
+    items: list[Field | Fragment] = []
+    for item in node.selections:
+        if isinstance(item, FieldNode):
+            arguments = tuple((argument.name.value, argument.value) for argument in item.arguments or ())
+            items.append(
+                Field(
+                    key=item.name.value,
+                    name=item.name.value,
+                    arguments=arguments,
+                    arguments_text=print_arguments(arguments),
+                    selection=_from_ast(item.selection_set) if item.selection_set else None,
+                )
+            )
+        elif isinstance(item, InlineFragmentNode):
+            inner = _from_ast(item.selection_set)
+            if item.type_condition is None:
+                items.extend(inner.items)
+            else:
+                items.append(Fragment(item.type_condition.name.value, inner))
+        else:
+            raise InvalidSupergraph("A field set cannot contain fragment spreads.")
+    return Selection(tuple(items))
