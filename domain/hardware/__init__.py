@@ -1,0 +1,1 @@
+"""Readers, the cartridges they take, and how the two are calibrated."""

@@ -1,0 +1,1 @@
+"""Calibration: factory records, field fits, validity and history."""

@@ -1,0 +1,1 @@
+"""Cartridges: tags, the registry of types, and the count of uses."""

@@ -1,0 +1,208 @@
+"""Tables and values of cartridges and their registry."""
+
+import datetime as dt
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Date,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.hardware.base import Base
+
+
+class CartridgeCategory(Base):
+    """A family of types. A range of codes (0xF0 to 0xFD) may be one category until its codes are given names."""
+
+    __tablename__ = "cartridge_categories"
+    __table_args__ = (CheckConstraint("code BETWEEN 1 AND last_code AND last_code <= 255", name="codes"),)
+
+    code: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    last_code: Mapped[int] = mapped_column(SmallInteger)
+    name_en: Mapped[str] = mapped_column(String(80))
+    name_ko: Mapped[str] = mapped_column(String(80))
+    description: Mapped[str] = mapped_column(String(500), default="")
+    is_active: Mapped[bool] = mapped_column(Boolean, default=True)
+
+
+class CartridgeType(Base):
+    """What cartridges of one kind measure.
+
+    Limits are in `unit`; None means that side has none. `source` cites where they stand.
+    """
+
+    __tablename__ = "cartridge_types"
+    __table_args__ = (
+        CheckConstraint("category BETWEEN 1 AND 255", name="category"),
+        CheckConstraint("type_index BETWEEN 1 AND 255", name="type_index"),
+        CheckConstraint("required_channels IN (88, 448, 896, 1792)", name="required_channels"),
+        CheckConstraint("default_uses > 0", name="default_uses"),
+        CheckConstraint("reference_low <= reference_high", name="reference"),
+        CheckConstraint("critical_low < critical_high", name="critical"),
+        Index(
+            "uq_cartridge_types_legacy_code",
+            "legacy_code",
+            unique=True,
+            postgresql_where=text("legacy_code IS NOT NULL"),
+        ),
+    )
+
+    category: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    type_index: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    legacy_code: Mapped[int | None] = mapped_column(SmallInteger)
+    name_en: Mapped[str] = mapped_column(String(80))
+    name_ko: Mapped[str] = mapped_column(String(80))
+    description: Mapped[str] = mapped_column(String(500), default="")
+    required_channels: Mapped[int] = mapped_column(SmallInteger)
+    measurement_s: Mapped[int] = mapped_column(SmallInteger)
+    unit: Mapped[str] = mapped_column(String(24))  # UCUM, case sensitive; "1" for plain numbers
+    loinc_code: Mapped[str | None] = mapped_column(String(12))
+    reference_low: Mapped[float | None] = mapped_column(Double)
+    reference_high: Mapped[float | None] = mapped_column(Double)
+    reference_note: Mapped[str] = mapped_column(String(120), default="")
+    critical_low: Mapped[float | None] = mapped_column(Double)
+    critical_high: Mapped[float | None] = mapped_column(Double)
+    source: Mapped[str] = mapped_column(String(500), default="")
+    default_uses: Mapped[int] = mapped_column(Integer, default=1)
+    manufacturer: Mapped[str] = mapped_column(String(80), default="ManPaSik")
+    is_active: Mapped[bool] = mapped_column(Boolean, default=True)
+    is_beta: Mapped[bool] = mapped_column(Boolean, default=False)
+
+    @property
+    def reference_range(self) -> str:
+        """The normal range as people read it, such as `70-99 mg/dL`; empty when there is none."""
+        match self.reference_low, self.reference_high:
+            case None, None:
+                return ""
+            case None, high:
+                shown = f"<={high:g}"
+            case low, None:
+                shown = f">={low:g}"
+            case low, high:
+                shown = f"{low:g}-{high:g}"
+        note = f" ({self.reference_note})" if self.reference_note else ""
+        return f"{shown} {self.unit}{note}"
+
+
+class Cartridge(Base):
+    """A cartridge that has been read. Version 1 tags give neither lot, expiry, uses nor coefficients."""
+
+    __tablename__ = "cartridges"
+    __table_args__ = (CheckConstraint("remaining_uses BETWEEN 0 AND max_uses", name="remaining_uses"),)
+
+    uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tag_version: Mapped[int] = mapped_column(SmallInteger)
+    category: Mapped[int] = mapped_column(SmallInteger)
+    type_index: Mapped[int] = mapped_column(SmallInteger)
+    legacy_code: Mapped[int | None] = mapped_column(SmallInteger)
+    lot_id: Mapped[str] = mapped_column(String(8), default="")
+    expires_on: Mapped[dt.date | None] = mapped_column(Date)
+    remaining_uses: Mapped[int] = mapped_column(Integer)
+    max_uses: Mapped[int] = mapped_column(Integer)
+    required_channels: Mapped[int | None] = mapped_column(Integer)
+    measurement_s: Mapped[int | None] = mapped_column(SmallInteger)
+    flags: Mapped[int] = mapped_column(SmallInteger, default=0)
+    alpha: Mapped[float | None] = mapped_column(Double)
+    temp_coefficient: Mapped[float | None] = mapped_column(Double)
+    humidity_coefficient: Mapped[float | None] = mapped_column(Double)
+    extended_calibration: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
+    first_read_by: Mapped[str | None] = mapped_column(String(64))
+    first_read_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    last_read_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The first instant at which it is expired: the end of its last day, UTC; None = it names no last day."""
+        if self.expires_on is None or self.expires_on == dt.date.max:
+            return None
+        return datetime.combine(self.expires_on + dt.timedelta(days=1), dt.time(), UTC)
+
+    def is_expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and now >= self.expires_at
+
+    @property
+    def expiry_text(self) -> str:
+        """The last day of use as YYYYMMDD; empty when the tag names none."""
+        return self.expires_on.strftime("%Y%m%d") if self.expires_on else ""
+
+
+class CartridgeUsage(Base):
+    """One use of a cartridge by one session."""
+
+    __tablename__ = "cartridge_usages"
+    __table_args__ = (
+        UniqueConstraint("cartridge_uid", "session_id"),
+        Index("ix_cartridge_usages_user", "user_id", "used_at", "record_id"),
+    )
+
+    record_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    cartridge_uid: Mapped[str] = mapped_column(ForeignKey("cartridges.uid"))
+    session_id: Mapped[str] = mapped_column(String(64))
+    user_id: Mapped[str] = mapped_column(String(64))
+    category: Mapped[int] = mapped_column(SmallInteger)
+    type_index: Mapped[int] = mapped_column(SmallInteger)
+    used_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class Refusal(StrEnum):
+    """Why a cartridge may not be used; the value is the stable reason of every transport."""
+
+    UNKNOWN = "CARTRIDGE_UNKNOWN"
+    EXPIRED = "CARTRIDGE_EXPIRED"
+    USED_UP = "CARTRIDGE_USED_UP"
+    TYPE_UNKNOWN = "CARTRIDGE_TYPE_UNKNOWN"
+    TYPE_INACTIVE = "CARTRIDGE_TYPE_INACTIVE"
+    TYPE_MISMATCH = "CARTRIDGE_TYPE_MISMATCH"
+
+    @property
+    def message(self) -> str:
+        return _REFUSAL_MESSAGES[self]
+
+
+_REFUSAL_MESSAGES = {
+    Refusal.UNKNOWN: "This cartridge was never read.",
+    Refusal.EXPIRED: "This cartridge has expired.",
+    Refusal.USED_UP: "This cartridge has no use left.",
+    Refusal.TYPE_UNKNOWN: "The registry does not know this type of cartridge.",
+    Refusal.TYPE_INACTIVE: "Cartridges of this type may not be used at present.",
+    Refusal.TYPE_MISMATCH: "The cartridge is of another type than named.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CartridgeDetail:
+    """A cartridge with its type (None = not in the registry), and why it may not be used now (None = it may)."""
+
+    cartridge: Cartridge
+    type: CartridgeType | None
+    refusal: Refusal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Whether a cartridge may be used now. `detail` is None when it was never read."""
+
+    refusal: Refusal | None
+    detail: CartridgeDetail | None
+
+
+@dataclass(frozen=True, slots=True)
+class CategorySummary:
+    """A category and how many types are registered in it."""
+
+    category: CartridgeCategory
+    type_count: int

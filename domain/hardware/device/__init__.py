@@ -1,0 +1,1 @@
+"""Readers: registration, presence, commands and firmware."""

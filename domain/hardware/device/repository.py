@@ -1,0 +1,235 @@
+"""Every SQL statement about readers. Lock order: the reader's row, then its credentials and commands."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import and_, case, delete, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.hardware.device.models import (
+    Device,
+    DeviceCredential,
+    DeviceStatus,
+    Firmware,
+    Heartbeat,
+    OtaUpdate,
+    QueuedCommand,
+)
+from domain.ids import DeviceId, UserId
+from domain.paging import Page, PageRequest
+
+COMMANDS_CHANNEL = "device_commands"
+"""NOTIFY channel that wakes the open streams; the payload is the device id."""
+
+
+class DeviceRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, device_id: str) -> Device | None:
+        return await self._session.get(Device, device_id)
+
+    async def get_for_update(self, device_id: str) -> Device | None:
+        return await self._session.get(Device, device_id, with_for_update=True, populate_existing=True)
+
+    async def by_ids(self, device_ids: Collection[str]) -> dict[str, Device]:
+        found = await self._session.scalars(select(Device).where(Device.device_id.in_(device_ids)))
+        return {device.device_id: device for device in found}
+
+    async def add(self, device: Device) -> bool:
+        """False when its id or its serial number is taken; then nothing was stored."""
+        values = {
+            "device_id": device.device_id,
+            "owner_user_id": device.owner_user_id,
+            "serial_number": device.serial_number,
+            "name": device.name,
+            "firmware_version": device.firmware_version,
+            "status": device.status,
+            "registered_at": device.registered_at,
+        }
+        statement = insert(Device).values(values).on_conflict_do_nothing().returning(Device.device_id)
+        return await self._session.scalar(statement) is not None
+
+    async def remove(self, device_id: str) -> None:
+        await self._session.execute(delete(Device).where(Device.device_id == device_id))
+
+    async def owned_by(self, user_id: UserId) -> Sequence[Device]:
+        """All of a person's readers, oldest registration first."""
+        found = await self._session.scalars(
+            select(Device).where(Device.owner_user_id == user_id).order_by(Device.registered_at, Device.device_id)
+        )
+        return found.all()
+
+    async def pages_of(self, user_ids: Collection[str], page: PageRequest) -> dict[str, Page[Device]]:
+        """One page for every person, in one statement; oldest registration first."""
+        rank = func.row_number().over(
+            partition_by=Device.owner_user_id, order_by=(Device.registered_at, Device.device_id)
+        )
+        total = func.count().over(partition_by=Device.owner_user_id)
+        key = tuple_(Device.registered_at, Device.device_id)
+        follows = key > tuple_(*page.after) if page.after else Device.device_id.is_not(None)
+        # Counted over everything a person has; ranked over what follows the cursor.
+        after_rank = func.sum(case((follows, 1), else_=0)).over(
+            partition_by=Device.owner_user_id, order_by=(Device.registered_at, Device.device_id)
+        )
+        ranked = (
+            select(Device.device_id.label("id"), total.label("total"), rank.label("rank"), after_rank.label("nth"))
+            .where(Device.owner_user_id.in_(user_ids))
+            .subquery()
+        )
+        rows = await self._session.execute(
+            select(Device, ranked.c.total, ranked.c.nth)
+            .join(ranked, ranked.c.id == Device.device_id)
+            .where(or_(and_(ranked.c.nth >= 1, ranked.c.nth <= page.first + 1), ranked.c.rank == 1))
+            .order_by(Device.registered_at, Device.device_id)
+        )
+        items: dict[str, list[Device]] = {user_id: [] for user_id in user_ids}
+        totals: dict[str, int] = dict.fromkeys(user_ids, 0)
+        for device, count, nth in rows:
+            totals[device.owner_user_id] = count
+            if nth >= 1:
+                items[device.owner_user_id].append(device)
+        return {
+            user_id: Page(found[: page.first], has_next=len(found) > page.first, total=totals[user_id])
+            for user_id, found in items.items()
+        }
+
+    async def record_heartbeat(self, device_id: str, beat: Heartbeat, *, at: datetime) -> Device | None:
+        """The reader after the heartbeat; None when it is not registered."""
+        silent = Device.status.in_((DeviceStatus.OFFLINE, DeviceStatus.UNKNOWN))
+        status = beat.status or case((silent, DeviceStatus.ONLINE.value), else_=Device.status)
+        statement = (
+            update(Device)
+            .where(Device.device_id == device_id)
+            .values(
+                status=status,
+                battery_percent=beat.battery_percent,
+                signal_strength=beat.signal_strength,
+                last_heard_at=at,
+            )
+            .returning(Device)
+            .execution_options(populate_existing=True)
+        )
+        return (await self._session.scalars(statement)).one_or_none()
+
+    async def mark_silent_offline(self, *, heard_before: datetime, limit: int) -> Sequence[str]:
+        """Ids of readers that counted as connected and were not heard of since; they are offline now.
+
+        Rows that another instance is working on are left to it.
+        """
+        silent = (
+            select(Device.device_id)
+            .where(Device.status.not_in(("offline", "unknown")), Device.last_heard_at < heard_before)
+            .order_by(Device.last_heard_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        found = await self._session.scalars(
+            update(Device)
+            .where(Device.device_id.in_(silent))
+            .values(status=DeviceStatus.OFFLINE)
+            .returning(Device.device_id)
+            .execution_options(synchronize_session=False)
+        )
+        return found.all()
+
+    async def record_calibration(self, device_id: str, *, at: datetime) -> None:
+        """Events may arrive late: an older calibration never replaces a newer one."""
+        await self._session.execute(
+            update(Device)
+            .where(Device.device_id == device_id)
+            .values(last_calibrated_at=func.greatest(func.coalesce(Device.last_calibrated_at, at), at))
+        )
+
+
+class CredentialRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, credential: DeviceCredential) -> None:
+        self._session.add(credential)
+        await self._session.flush()
+
+    async def revoke(self, device_id: str, *, at: datetime) -> None:
+        await self._session.execute(
+            update(DeviceCredential)
+            .where(DeviceCredential.device_id == device_id, DeviceCredential.revoked_at.is_(None))
+            .values(revoked_at=at)
+        )
+
+    async def active_hash(self, device_id: str) -> tuple[Device, bytes] | None:
+        """The reader and the hash of the credential that is in force."""
+        row = (
+            await self._session.execute(
+                select(Device, DeviceCredential.secret_hash)
+                .join(DeviceCredential, DeviceCredential.device_id == Device.device_id)
+                .where(Device.device_id == device_id, DeviceCredential.revoked_at.is_(None))
+            )
+        ).one_or_none()
+        return None if row is None else (row[0], row[1])
+
+
+class CommandRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def queue(self, command: QueuedCommand) -> None:
+        """Store a command and, at commit, wake the stream of its reader in whichever process it is open."""
+        self._session.add(command)
+        await self._session.flush()
+        await self._session.execute(select(func.pg_notify(COMMANDS_CHANNEL, command.device_id)))
+
+    async def count_pending(self, device_id: str, *, now: datetime) -> int:
+        pending = select(func.count()).where(
+            QueuedCommand.device_id == device_id,
+            QueuedCommand.acknowledged_at.is_(None),
+            QueuedCommand.expires_at > now,
+        )
+        return await self._session.scalar(pending) or 0
+
+    async def deliver(self, device_id: DeviceId, *, sent: Collection[str], now: datetime) -> Sequence[QueuedCommand]:
+        """Commands that wait for a reader, in the order they were queued, marked as delivered now."""
+        waiting = (
+            select(QueuedCommand)
+            .where(
+                QueuedCommand.device_id == device_id,
+                QueuedCommand.acknowledged_at.is_(None),
+                QueuedCommand.expires_at > now,
+                QueuedCommand.command_id.not_in(sent),
+            )
+            .order_by(QueuedCommand.command_id)
+        )
+        commands = (await self._session.scalars(waiting)).all()
+        for command in commands:
+            command.delivered_at = now
+        await self._session.flush()
+        return commands
+
+    async def acknowledge(self, command_ids: Collection[str], *, at: datetime) -> None:
+        await self._session.execute(
+            update(QueuedCommand)
+            .where(QueuedCommand.command_id.in_(command_ids), QueuedCommand.acknowledged_at.is_(None))
+            .values(acknowledged_at=at)
+        )
+
+
+class FirmwareRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, version: str) -> Firmware | None:
+        return await self._session.get(Firmware, version)
+
+    async def all(self) -> Sequence[Firmware]:
+        return (await self._session.scalars(select(Firmware))).all()
+
+    async def add(self, firmware: Firmware) -> bool:
+        """False when the version was there already."""
+        values = {c.key: getattr(firmware, c.key) for c in Firmware.__table__.columns}
+        statement = insert(Firmware).values(values).on_conflict_do_nothing().returning(Firmware.version)
+        return await self._session.scalar(statement) is not None
+
+    async def add_update(self, ota: OtaUpdate) -> None:
+        self._session.add(ota)
+        await self._session.flush()
