@@ -63,7 +63,9 @@ class Plan:
         for port, server, setting in wanted:
             require_free_port(port, server=server, setting=setting)
 
-    def environment(self, *, secrets: Mapping[str, str], database_port: int | None, brokers: str | None) -> dict[str, str]:
+    def environment(
+        self, *, secrets: Mapping[str, str], database_port: int | None, brokers: str | None
+    ) -> dict[str, str]:
         """The environment of the platform's processes."""
         made = {
             "ENVIRONMENT": "development",
