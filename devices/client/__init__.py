@@ -1,0 +1,1 @@
+"""The asynchronous client library that readers use to speak to the platform."""
