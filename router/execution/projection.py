@@ -3,6 +3,9 @@
 Compiled per operation against the API schema. The fast pass only notes *that* a non-null position had no value; the
 rare second pass (`violations`) finds where, for the errors.
 
+A value that the API hides (an inaccessible enum value or object type) is null without an error where null may be: the
+client did nothing wrong and may not learn of it.
+
 Source: GraphQL specification, section 6.4.4 "Handling Execution Errors".
 """
 
@@ -190,6 +193,7 @@ class Projection:
     def _abstract(self, type_name: str, selection: Selection, path: Path) -> Convert:
         members: dict[str | None, Convert] = {}
         possible = self._possible(type_name)
+        known = self._supergraph.kinds
         noted = self._noted
 
         def convert_abstract(value: Json) -> Json:
@@ -204,7 +208,8 @@ class Projection:
                         return None
                     convert = self._object(type_name, selection, path)
                 elif member not in possible:
-                    noted.append(str(member))
+                    if member not in known:
+                        noted.append(str(member))
                     return None
                 else:
                     convert = self._object(member, selection, path)
@@ -228,7 +233,11 @@ class Projection:
                 if value is None:
                     found.append(Violation(where, f"Cannot return null for non-nullable field {coordinate}."))
                     return False
-                return inner(value, where, found)
+                before = len(found)
+                usable = inner(value, where, found)
+                if not usable and len(found) == before:
+                    found.append(Violation(where, f"The value of {coordinate} is not a valid {output}."))
+                return usable
 
             return check_required
         if isinstance(output, GraphQLList):
@@ -279,6 +288,8 @@ class Projection:
             if value is None:
                 return True
             member = value.get("__typename") if type(value) is dict else None
+            if member not in possible and member != type_name and member in self._supergraph.kinds:
+                return False
             if type(value) is not dict or (member not in possible and member not in (None, type_name)):
                 found.append(Violation(where, f"Expected an object of type {type_name}."))
                 return False
@@ -292,10 +303,7 @@ def _leaf(output: GraphQLNamedType | object, noted: list[str]) -> Convert:
         values = frozenset(output.values)
 
         def convert_enum(value: Json) -> Json:
-            if type(value) is str and value in values:
-                return value
-            noted.append("an enum value")
-            return None
+            return value if type(value) is str and value in values else None
 
         return convert_enum
     expected = _SCALARS.get(output.name) if isinstance(output, GraphQLScalarType) else None
@@ -329,7 +337,8 @@ def _leaf_check(output: GraphQLOutputType, coordinate: str) -> _Check:
     def check_leaf(value: Json, where: ClientPath, found: list[Violation]) -> bool:
         if value is None or convert(value) is not None:
             return True
-        found.append(Violation(where, f"The value of {coordinate} is not a valid {output}."))
+        if not isinstance(output, GraphQLEnumType):
+            found.append(Violation(where, f"The value of {coordinate} is not a valid {output}."))
         return False
 
     return check_leaf

@@ -367,7 +367,8 @@ class FetchGraphBuilder:
         assert view is not None  # noqa: S101  the route leads there
         assert home_view is not None  # noqa: S101  the site is there
         site.home.selection.typename = True
-        group = self._group_for(site, subgraph, needs)
+        stored = self._stored(site.path, site.type_name, fields)
+        group = self._group_for(site, subgraph, needs, stored)
         supergraph = self._graph.supergraph
         is_interface = supergraph.kinds[site.type_name] is Kind.INTERFACE
         applies_to = (
@@ -376,7 +377,7 @@ class FetchGraphBuilder:
             else frozenset({site.type_name})
         )
         representation = group.representations.setdefault(site.type_name, Representation(view.name, applies_to))
-        representation.add(self._stored(site.path, site.type_name, fields))
+        representation.add(stored)
         representation.key_names |= {item.name for item in key_fields if isinstance(item, Field)}
         return Cursor(group, group.selection.fragment(view.name), site.path)
 
@@ -392,8 +393,13 @@ class FetchGraphBuilder:
                 stored.append(Field(key, item.name, item.arguments, item.arguments_text, item.selection))
         return stored
 
-    def _group_for(self, site: Site, subgraph: SubgraphName, needs: Groups) -> FetchGroup:
+    def _group_for(
+        self, site: Site, subgraph: SubgraphName, needs: Groups, fields: list[Field | Fragment]
+    ) -> FetchGroup:
         for group in self.fetches.at(site.path, subgraph, GroupKind.ENTITIES, site.stage):
+            known = group.representations.get(site.type_name)
+            if known is not None and not known.agrees_with(fields):
+                continue
             before = self.fetches.ancestors(group.needs)
             if needs <= before or (group.number not in self.fetches.ancestors(needs) and needs == group.needs):
                 group.needs |= needs

@@ -4,7 +4,7 @@ A group is asked of one subgraph at one response path: root fields, or entities 
 the builder places the walk's choices; what meets at one path, subgraph and stage shares a group from the start.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -60,9 +60,26 @@ class Representation:
     fields: list[Field | Fragment] = field(default_factory=list)
     key_names: frozenset[str] = frozenset()
 
+    def agrees_with(self, items: Iterable[Field | Fragment]) -> bool:
+        """Whether no field would have to be sent with two values, because its arguments differ."""
+        mine = {(item.name, item.arguments_text, item.key) for item in _leaves(self.fields)}
+        names = {name for name, _, _ in mine}
+        return all(
+            item.name not in names or (item.name, item.arguments_text, item.key) in mine for item in _leaves(items)
+        )
+
     def add(self, items: Iterable[Field | Fragment]) -> None:
         known = {str(Selection((item,))) for item in self.fields}
         self.fields.extend(item for item in items if str(Selection((item,))) not in known)
+
+
+def _leaves(items: Iterable[Field | Fragment]) -> Iterator[Field]:
+    """Every field of a selection, also those below others: arguments matter at any depth."""
+    for item in items:
+        if isinstance(item, Field):
+            yield item
+        if item.selection is not None:
+            yield from _leaves(item.selection.items)
 
 
 @dataclass(slots=True)

@@ -36,6 +36,7 @@ def _may_merge(kept: FetchGroup, other: FetchGroup) -> bool:
             return False
     return all(
         kept.representations[name].applies_to == representation.applies_to
+        and kept.representations[name].agrees_with(representation.fields)
         for name, representation in other.representations.items()
         if name in kept.representations
     )

@@ -8,6 +8,7 @@ from graphql.language import ListValueNode, ObjectValueNode
 
 from router.planning.build import FetchGraphBuilder
 from router.planning.fetch_graph import FetchGraph, FetchGroup, FetchSelection, GroupKind, Path
+from router.planning.narrow import narrow
 from router.planning.operation import Operation
 from router.planning.optimize import optimize
 from router.planning.plan import (
@@ -47,7 +48,9 @@ class Planner:
         Raises:
             PlanningError: the supergraph cannot satisfy the operation.
         """
-        builder = FetchGraphBuilder(self._graph, Walker(self._graph), operation.selection, operation.root_type)
+        walker = Walker(self._graph)
+        selection = narrow(self._graph, walker, operation.selection, operation.root_type)
+        builder = FetchGraphBuilder(self._graph, walker, selection, operation.root_type)
         groups = builder.build(in_order=operation.kind is OperationType.MUTATION)
         optimize(groups)
         layout = _Layout(groups, operation)

@@ -25,6 +25,8 @@ from router.supergraph.model import Key, Kind, SubgraphName, SubgraphType
 from router.supergraph.selection import Field, Fragment, Selection
 
 MAX_CANDIDATES_TRIED_IN_FULL = 6
+ENTITY_FIELD_WEIGHT = 10
+"""A field fetched after a hop counts more than one fetched in place: among equals, later requests carry less."""
 
 
 class Cost(NamedTuple):
@@ -186,7 +188,9 @@ class Walker:
                 continue
             option = self.option(type_name, subgraph, item, None, home=home, home_provided=provided)
             if option is not None:
-                options[subgraph] = option
+                weight = 1 if home is None else ENTITY_FIELD_WEIGHT
+                cost = option.cost._replace(fields=option.cost.fields * weight)
+                options[subgraph] = Option(cost, option.leftover)
         return options
 
     def option(
@@ -366,7 +370,7 @@ class Walker:
         selection: Selection,
     ) -> tuple[Cost, Selection | None]:
         assert split.rest is not None  # noqa: S101  the caller asked
-        leftovers: list[Field | Fragment] = []
+        fragments: list[Fragment] = []
         hopped: set[SubgraphName] = set()
         deepest = FREE
         answered = bool(split.direct)
@@ -377,11 +381,31 @@ class Walker:
             hopped |= choice.hopped
             answered = answered or bool(choice.assignments) or choice.leftover is None
             if choice.leftover is not None:
-                leftovers.append(Fragment(member, choice.leftover))
+                fragments.append(Fragment(member, choice.leftover))
         cost = cost.beside(deepest._replace(hops=deepest.hops + len(hopped)))
+        leftovers = self._leftovers(view, split.rest, fragments)
         if not leftovers:
             return cost, None
         return cost, merge_items(leftovers) if answered or _asks_typename(selection) else selection
+
+    def _leftovers(self, view: SubgraphType, rest: Selection, fragments: list[Fragment]) -> list[Field | Fragment]:
+        """What is left over of a selection on an abstract type, given what its object types leave over.
+
+        A field asked of the abstract type itself is answered by one subgraph for all its objects or not at all: which
+        object comes is only known when it is there.
+        """
+        asked_of_all = {item.key: item for item in rest.items if isinstance(item, Field)}
+        if not view.possible:
+            return list(asked_of_all.values())
+        leftovers: list[Field | Fragment] = []
+        for fragment in fragments:
+            own: list[Field | Fragment] = []
+            for item in fragment.selection.items:
+                whole = isinstance(item, Field) and item.key in asked_of_all
+                (leftovers if whole else own).append(item)
+            if own:
+                leftovers.append(Fragment(fragment.type_condition, Selection(tuple(own))))
+        return leftovers
 
     def split(self, type_name: str, subgraph: SubgraphName, selection: Selection, provided: _Provided) -> Split:
         """What to ask of an abstract type at once, and what of each of its object types."""

@@ -75,6 +75,7 @@ class SubgraphType:
     keys: tuple[Key, ...]
     possible: tuple[str, ...]
     interface_object: bool = False
+    extension: bool = False
 
 
 @dataclass(frozen=True, slots=True)

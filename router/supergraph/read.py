@@ -161,6 +161,7 @@ class _Reader:
     def _views(self, node: TypeDefinitionNode) -> dict[str, SubgraphType]:
         keys: defaultdict[str, list[Key]] = defaultdict(list)
         interface_object: set[str] = set()
+        extensions: set[str] = set()
         for directive in self._directives(node, "type"):
             arguments = _arguments(directive)
             graph = str(arguments["graph"])
@@ -169,6 +170,8 @@ class _Reader:
                 keys[graph].append(Key(parse_field_set(key), key, arguments.get("resolvable", True)))
             if arguments.get("isInterfaceObject"):
                 interface_object.add(graph)
+            if arguments.get("extension"):
+                extensions.add(graph)
         owner = next((str(_arguments(d)["graph"]) for d in self._directives(node, "owner")), None)
         if owner:
             keys[owner]
@@ -183,6 +186,7 @@ class _Reader:
                 keys=tuple(keys[graph]),
                 possible=self._possible_in(node, graph),
                 interface_object=graph in interface_object,
+                extension=graph in extensions,
             )
             for graph in keys
         }
@@ -344,10 +348,10 @@ def _kind(node: TypeDefinitionNode) -> Kind:
 
 
 def _with_key_fields_resolvable(types: dict[str, SubgraphType]) -> Mapping[str, SubgraphType]:
-    """Fields of a key are answered by a subgraph that marks them external: Federation 1 extensions do so."""
+    """Fields of a key are answered by a Federation 1 extension, which had to mark them external."""
     answered: set[tuple[str, str]] = set()
     for view in types.values():
-        for key in view.keys:
+        for key in view.keys if view.extension else ():
             _collect(types, view.name, key.selection, answered)
     return {
         name: replace(
