@@ -1,0 +1,1 @@
+"""Accounts, passwords, sign-ins and the tokens that prove them."""

@@ -1,0 +1,30 @@
+"""Mail addresses in the one form that they are stored and compared in."""
+
+from email_validator import EmailNotValidError, validate_email
+
+from domain.identity.auth.errors import InvalidEmail
+
+
+def normal_email(given: str) -> str:
+    """The address in lower case, composed Unicode and with its domain in readable form.
+
+    Whether mail reaches it is not asked: a clinic's own network may have domains that the DNS does not know.
+
+    Raises:
+        InvalidEmail: it cannot be a mail address; says why.
+    """
+    try:
+        checked = validate_email(given.strip(), check_deliverability=False, globally_deliverable=False)
+    except EmailNotValidError as error:
+        raise InvalidEmail(str(error)) from error
+    if "." not in checked.domain:
+        raise InvalidEmail("the part after the @-sign needs a dot.")
+    return checked.normalized.lower()
+
+
+def lookup_email(given: str) -> str:
+    """As `normal_email`, but text that is no address gives a form that no account has: sign-in answers alike for both."""
+    try:
+        return normal_email(given)
+    except InvalidEmail:
+        return f"invalid:{given.strip().lower()[:254]}"

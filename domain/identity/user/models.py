@@ -1,0 +1,95 @@
+"""The table of profiles, and what plans allow."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import DateTime, LargeBinary, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from domain.identity.base import Base
+from domain.identity.person import AccountSummary, HealthDetails
+from domain.ids import UserId
+
+_TIME = DateTime(timezone=True)
+
+
+class SubscriptionTier(StrEnum):
+    FREE = "free"
+    BASIC = "basic"
+    PRO = "pro"
+    CLINICAL = "clinical"
+
+
+class Profile(Base):
+    """What a person tells. `health` is one sealed JSON value (`HealthDetails`), context `profiles.health:<user id>`.
+
+    There is no foreign key to accounts: people whom Keycloak signs in have a profile but no account here.
+    """
+
+    __tablename__ = "profiles"
+
+    user_id: Mapped[str] = mapped_column(String, primary_key=True)
+    display_name: Mapped[str] = mapped_column(String)
+    avatar_url: Mapped[str] = mapped_column(String)
+    language: Mapped[str] = mapped_column(String)
+    timezone: Mapped[str] = mapped_column(String)
+    subscription_tier: Mapped[str] = mapped_column(String)
+    subscription_started_at: Mapped[datetime] = mapped_column(_TIME)
+    subscription_expires_at: Mapped[datetime | None] = mapped_column(_TIME)
+    health: Mapped[bytes | None] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(_TIME)
+    updated_at: Mapped[datetime] = mapped_column(_TIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A profile without its health details, and the account behind it."""
+
+    user_id: UserId
+    display_name: str
+    avatar_url: str
+    language: str
+    timezone: str
+    subscription_tier: SubscriptionTier
+    created_at: datetime
+    account: AccountSummary
+
+
+@dataclass(frozen=True, slots=True)
+class WholeProfile:
+    person: Person
+    health: HealthDetails
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """What a plan allows.
+
+    Args:
+        max_family_members: the holder included.
+    """
+
+    max_devices: int
+    max_family_members: int
+    ai_coaching: bool
+    telemedicine: bool
+
+
+PLAN_LIMITS: dict[SubscriptionTier, PlanLimits] = {
+    SubscriptionTier.FREE: PlanLimits(1, 1, ai_coaching=False, telemedicine=False),
+    SubscriptionTier.BASIC: PlanLimits(2, 2, ai_coaching=False, telemedicine=False),
+    SubscriptionTier.PRO: PlanLimits(5, 6, ai_coaching=True, telemedicine=False),
+    SubscriptionTier.CLINICAL: PlanLimits(100, 20, ai_coaching=True, telemedicine=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """The plan that a profile holds; `expires_at` None: it does not end."""
+
+    user_id: UserId
+    tier: SubscriptionTier
+    started_at: datetime
+    expires_at: datetime | None
+    limits: PlanLimits
