@@ -1,0 +1,1 @@
+"""The faces of the identity group: accounts, sign-in and profiles."""

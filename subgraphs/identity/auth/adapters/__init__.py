@@ -1,0 +1,1 @@
+"""What auth needs from the outside: mail, identity providers."""
