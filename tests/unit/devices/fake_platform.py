@@ -56,7 +56,6 @@ class Faults:
     unavailable_starts: int = 0
     streams_ended_early: int = 0
     answers_for_another_session: bool = False
-    surplus_answers: bool = False
 
 
 class FakePlatform:
@@ -144,8 +143,6 @@ class FakePlatform:
 
         taking = asyncio.create_task(take())
         try:
-            if self.faults.surplus_answers:
-                yield measurement_pb2.MeasurementResult(session_id="session-1")
             while True:
                 await self.answering.wait()
                 frame = await due.get()
@@ -203,6 +200,7 @@ class FakePlatform:
         if session.ended_at is None:
             session.ended_at = Timestamp()
             session.ended_at.GetCurrentTime()
+            await self._notify()
         if self.faults.lost_end_answers > 0:
             self.faults.lost_end_answers -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "answer lost")

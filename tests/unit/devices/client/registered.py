@@ -47,7 +47,7 @@ def frames(count: int, *, start_us: int = 1_790_000_000_000_001) -> list[RawFram
             alpha=0.95,
             temp_c=25.0,
             humidity_pct=50.0,
-            pressure_kpa=101.3,
+            pressure_kpa=101.25,
         )
         for number in range(count)
     ]
