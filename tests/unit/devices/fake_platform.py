@@ -51,6 +51,7 @@ class Faults:
     break_after_frames: list[int] = field(default_factory=list)
     """Counts of received frames (over all streams) at which the stream breaks: stored, not answered."""
     refuse_us: dict[int, grpc.StatusCode] = field(default_factory=dict)
+    refuse_next_frame: grpc.StatusCode | None = None
     lost_start_answers: int = 0
     lost_end_answers: int = 0
     unavailable_starts: int = 0
@@ -168,6 +169,8 @@ class FakePlatform:
         if session.ended_at is not None:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the session has ended")
         at_us = timestamp_us_of(frame)
+        if self.faults.refuse_next_frame is not None:
+            self.faults.refuse_us[at_us], self.faults.refuse_next_frame = self.faults.refuse_next_frame, None
         if at_us in self.faults.refuse_us:
             await context.abort(self.faults.refuse_us[at_us], f"frame at {at_us} refused")
         session.received_us.append(at_us)
