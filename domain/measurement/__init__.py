@@ -1,0 +1,1 @@
+"""Measurement: sessions, the frames of their readers, and what they amount to."""

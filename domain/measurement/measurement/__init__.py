@@ -1,0 +1,1 @@
+"""Measurement sessions: from a reader's raw electrode signals to results."""

@@ -1,0 +1,541 @@
+"""The rules of sessions: who may stream, how a session ends and what it amounts to, who may read it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
+
+import numpy as np
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.audit import AccessLog
+from domain.clock import Clock
+from domain.errors import InvalidInput
+from domain.ids import new_id
+from domain.measurement.measurement import chain, fhir
+from domain.measurement.measurement.access import parse_session_id, require_owner, user_of
+from domain.measurement.measurement.aggregate import aggregate
+from domain.measurement.measurement.correction import differential
+from domain.measurement.measurement.errors import SessionEmpty, SessionEnded, SessionNotEnded, SessionNotFound
+from domain.measurement.measurement.events import HealthAlertTriggered, MeasurementCompleted
+from domain.measurement.measurement.fingerprint import Fingerprints, fingerprints, mean_direction
+from domain.measurement.measurement.frames import StoredFrame, decode_frame
+from domain.measurement.measurement.ingest import StreamState, seal_context
+from domain.measurement.measurement.models import (
+    FINGERPRINT_DIMENSION,
+    EndReason,
+    FrameRow,
+    Result,
+    Session,
+    SessionFilter,
+    SessionRow,
+    SessionStatus,
+    Similar,
+    coefficients_of,
+)
+from domain.measurement.measurement.ports import FingerprintIndex
+from domain.measurement.measurement.repository import FrameRepository, SessionRepository
+from domain.measurement.measurement.start import GIVE_UP_AFTER
+from domain.messaging import Outbox
+from domain.paging import Page, PageRequest, page_limit
+from domain.principal import Principal, Scope
+from domain.sealing import SealBroken, Sealer
+
+_log = logging.getLogger(__name__)
+
+MAX_EXPORT = 5_000
+MAX_SIMILAR = 50
+_RESOURCE = "MeasurementSession"
+
+
+class MeasurementService:
+    """Commands and queries about sessions.
+
+    Args:
+        idle_timeout: a session without a signal for this long ends by itself.
+    """
+
+    def __init__(self, clock: Clock, sealer: Sealer, index: FingerprintIndex, *, idle_timeout: timedelta) -> None:
+        self._clock = clock
+        self._sealer = sealer
+        self._index = index
+        self._idle_timeout = idle_timeout
+
+    async def open_stream(self, session: AsyncSession, principal: Principal, session_id: str) -> StreamState:
+        """Take the session's lease for a new stream; the stream that held it before can write no more.
+
+        Waits for the batch that an older stream is writing, so what this answers is complete.
+
+        Raises:
+            SessionNotFound, SessionForeign, SessionEnded.
+        """
+        row = await SessionRepository(session).get_for_update(parse_session_id(session_id))
+        if row is None:
+            raise SessionNotFound(session_id)
+        require_owner(principal, row, Scope.MEASUREMENT_WRITE)
+        if row.status != SessionStatus.ACTIVE:
+            raise SessionEnded(row.id)
+        row.lease += 1
+        row.idle_deadline = self._clock.now() + self._idle_timeout
+        frames = FrameRepository(session)
+        last = await frames.last(row.id)
+        channels = row.required_channels
+        if channels is None and last is not None:
+            channels = self._opened(last).raw.size
+        return StreamState(
+            session_id=row.id,
+            lease=row.lease,
+            unit=row.unit,
+            coefficients=coefficients_of(row),
+            channels=channels,
+            sequence=last.sequence if last else 0,
+            head=last.chain_hash if last else chain.genesis(row.id),
+            known=await frames.timestamps_us(row.id) if last else set(),
+        )
+
+    async def end(self, session: AsyncSession, principal: Principal, session_id: str) -> Session:
+        """End a session and fix its result. Repeating it changes nothing and answers the same.
+
+        Raises:
+            SessionNotFound, SessionForeign.
+        """
+        row = await SessionRepository(session).get_for_update(parse_session_id(session_id))
+        if row is None:
+            raise SessionNotFound(session_id)
+        require_owner(principal, row, Scope.MEASUREMENT_WRITE)
+        if row.status == SessionStatus.ACTIVE:
+            await self._finish(session, row, EndReason.REQUESTED)
+        return self._session(row)
+
+    async def end_one_idle(self, session: AsyncSession) -> bool:
+        """End, or postpone, one session whose deadline has passed; whether there was one.
+
+        Safe on several instances at once: each takes another session.
+        """
+        now = self._clock.now()
+        row = await SessionRepository(session).lock_one_idle(now)
+        if row is None:
+            return False
+        last = await FrameRepository(session).last_received_at(row.id)
+        deadline = last + self._idle_timeout if last is not None else row.idle_deadline
+        if deadline > now:
+            row.idle_deadline = deadline
+            return True
+        try:
+            await self._finish(session, row, EndReason.IDLE)
+        except SealBroken:
+            # Changed or foreign frames: a person has to look at them. Until then it must not keep others from ending.
+            _log.exception("session %s cannot be ended: a stored frame does not open", row.id)
+            row.idle_deadline = now + self._idle_timeout
+        return True
+
+    async def note_calibration(
+        self, session: AsyncSession, *, device_id: str, category_code: int, type_index: int
+    ) -> None:
+        """Mark the running sessions of a reader that has been calibrated anew.
+
+        They keep the calibration that they started with: one session must not mix two. Repeating this changes nothing.
+        """
+        await SessionRepository(session).mark_recalibrated(
+            device_id=device_id, category_code=category_code, type_index=type_index, at=self._clock.now()
+        )
+
+    async def abandon_starts(self, session: AsyncSession) -> None:
+        """Give up the starts that broke off long ago."""
+        await SessionRepository(session).abandon_starts(before=self._clock.now() - GIVE_UP_AFTER)
+
+    async def get(self, session: AsyncSession, principal: Principal, session_id: str) -> Session:
+        """One session with its result.
+
+        Raises:
+            SessionNotFound, SessionForeign.
+        """
+        row = await self._row(session, principal, session_id)
+        found = (await self._with_counts(session, [row]))[0]
+        await self._log(session, principal, "read", [found])
+        return found
+
+    async def get_many(self, session: AsyncSession, principal: Principal, ids: Sequence[str]) -> list[Session | None]:
+        """Answer i is the session of id i; None where there is none that the caller may see."""
+        canonical = [_canonical(text) for text in ids]
+        rows = await SessionRepository(session).get_many([key for key in canonical if key is not None])
+        visible = [row for row in rows if _may_read(principal, row)]
+        sessions = {found.id: found for found in await self._with_counts(session, visible)}
+        await self._log(session, principal, "read", list(sessions.values()))
+        return [sessions.get(key) if key is not None else None for key in canonical]
+
+    async def history(
+        self,
+        session: AsyncSession,
+        principal: Principal,
+        *,
+        user_id: str,
+        wanted: SessionFilter,
+        limit: int,
+        offset: int,
+    ) -> tuple[list[Session], int]:
+        """A page of a person's results, the newest end first, and how many there are.
+
+        Raises:
+            Forbidden: another person's. InvalidInput: a negative limit or offset, or a range that ends before it starts.
+        """
+        user = user_of(principal, user_id, Scope.MEASUREMENT_READ)
+        limit, offset = page_limit(limit, offset)
+        _check_range(wanted)
+        sessions = SessionRepository(session)
+        rows = await sessions.results(user, wanted, limit=limit, offset=offset)
+        total = (await sessions.count_results([user], wanted)).get(user, 0)
+        found = [self._session(row) for row in rows]
+        await self._log(session, principal, "list", found)
+        return found, total
+
+    async def results_of_users(
+        self,
+        session: AsyncSession,
+        principal: Principal,
+        user_ids: Sequence[str],
+        wanted: SessionFilter,
+        page: PageRequest,
+    ) -> list[Page[Session]]:
+        """Answer i is a page of the results of person i, the newest end first.
+
+        Raises:
+            Forbidden: one of them is another person.
+        """
+        for user_id in user_ids:
+            user_of(principal, user_id, Scope.MEASUREMENT_READ)
+        _check_range(wanted)
+        sessions = SessionRepository(session)
+        pages = await sessions.results_page(user_ids, wanted, page)
+        totals = await sessions.count_results(user_ids, wanted)
+        found = [self._page(pages.get(user_id, []), totals.get(user_id, 0), page) for user_id in user_ids]
+        await self._log(session, principal, "list", [item for one in found for item in one.items])
+        return found
+
+    async def sessions_of(
+        self,
+        session: AsyncSession,
+        principal: Principal,
+        owner: str,
+        owner_ids: Sequence[str],
+        wanted: SessionFilter,
+        page: PageRequest,
+    ) -> list[Page[Session]]:
+        """Answer i is a page of the sessions of owner i, the newest start first.
+
+        Args:
+            owner: `user`, `device` or `cartridge`. Of a reader or a cartridge, callers see their own sessions only.
+
+        Raises:
+            Forbidden: one of the owners is another person.
+        """
+        only_user: str | None = None
+        if owner == "user":
+            for user_id in owner_ids:
+                user_of(principal, user_id, Scope.MEASUREMENT_READ)
+        else:
+            only_user = None if principal.is_trusted else user_of(principal, "", Scope.MEASUREMENT_READ)
+        _check_range(wanted)
+        sessions = SessionRepository(session)
+        rows = await sessions.sessions_page(owner, owner_ids, wanted, page, only_user=only_user)
+        totals = await sessions.count_sessions(owner, owner_ids, wanted, only_user=only_user)
+        counted = {s.id: s for s in await self._with_counts(session, [row for part in rows.values() for row in part])}
+        found = [
+            Page(
+                [counted[row.id] for row in rows.get(owner_id, [])[: page.first]],
+                has_next=len(rows.get(owner_id, [])) > page.first,
+                total=totals.get(owner_id, 0),
+            )
+            for owner_id in owner_ids
+        ]
+        await self._log(session, principal, "list", [item for one in found for item in one.items])
+        return found
+
+    async def frames_after(
+        self, session: AsyncSession, principal: Principal, session_id: str, sequence: int, *, limit: int = 100
+    ) -> tuple[Session, list[StoredFrame]]:
+        """The session and its frames that follow a sequence number, in the order of their commits.
+
+        Raises:
+            SessionNotFound, SessionForeign.
+        """
+        row = await self._row(session, principal, session_id)
+        frames = await FrameRepository(session).after(row.id, sequence, limit=limit)
+        return self._session(row), [self._opened(frame) for frame in frames]
+
+    async def verify_chain(self, session: AsyncSession, principal: Principal, session_id: str) -> chain.ChainReport:
+        """Whether the stored frames are those that were committed, in their order.
+
+        Raises:
+            SessionNotFound, SessionForeign.
+        """
+        row = await self._row(session, principal, session_id)
+        report = chain.verify(row.id, ())
+        async for rows in FrameRepository(session).stream(row.id):
+            for frame in rows:
+                report = chain.extend(
+                    report, chain.ChainedFrame(frame.sequence, self._content(frame), frame.chain_hash)
+                )
+            if not report.holds:
+                return report
+        cut_off = row.frame_count is not None and (
+            report.frames != row.frame_count or (row.chain_head or report.head) != report.head
+        )
+        return replace(report, first_broken=report.frames + 1) if cut_off else report
+
+    async def similar(
+        self, session: AsyncSession, principal: Principal, session_id: str, *, limit: int
+    ) -> list[tuple[Session, float]]:
+        """The person's sessions with the nearest fingerprints, nearest first, with the cosine of the angle.
+
+        Raises:
+            SessionNotFound, SessionForeign. InvalidInput: the limit is not within [1, MAX_SIMILAR].
+        """
+        if not 1 <= limit <= MAX_SIMILAR:
+            raise InvalidInput(f"first is {limit}; it must be between 1 and {MAX_SIMILAR}.", field="first")
+        row = await self._row(session, principal, session_id)
+        near: Sequence[Similar] = (
+            await self._index.nearest(session, session_id=row.id, user_id=row.user_id, limit=limit) or ()
+        )
+        rows = {found.id: found for found in await SessionRepository(session).get_many([s.session_id for s in near])}
+        found = [(self._session(rows[s.session_id]), s.similarity) for s in near if s.session_id in rows]
+        await self._log(session, principal, "similar", [item for item, _ in found])
+        return found
+
+    async def export_one(self, session: AsyncSession, principal: Principal, session_id: str) -> fhir.Json:
+        """A FHIR Bundle with the result of one session.
+
+        Raises:
+            SessionNotFound, SessionForeign, SessionNotEnded, SessionEmpty.
+        """
+        row = await self._row(session, principal, session_id)
+        if row.status == SessionStatus.ACTIVE:
+            raise SessionNotEnded(row.id)
+        if row.status == SessionStatus.EMPTY:
+            raise SessionEmpty(row.id)
+        found = [self._session(row)]
+        await self._log(session, principal, "export", found)
+        return fhir.bundle(found, at=self._clock.now())
+
+    async def export_range(
+        self, session: AsyncSession, principal: Principal, *, user_id: str, from_date: str, to_date: str
+    ) -> fhir.Json:
+        """A FHIR Bundle with a person's results, the newest first.
+
+        Args:
+            from_date, to_date: ISO 8601 dates (UTC), both included; empty = no limit on that side.
+
+        Raises:
+            Forbidden: another person's. InvalidInput: not a date, or more than MAX_EXPORT results.
+        """
+        user = user_of(principal, user_id, Scope.MEASUREMENT_READ)
+        wanted = SessionFilter(
+            since=_day_start(from_date, "from_date") if from_date else None,
+            until=_day_start(to_date, "to_date") + timedelta(days=1) if to_date else None,
+        )
+        _check_range(wanted)
+        rows = await SessionRepository(session).results(user, wanted, limit=MAX_EXPORT + 1)
+        if len(rows) > MAX_EXPORT:
+            raise InvalidInput(f"There are more than {MAX_EXPORT} results; ask for a shorter time.", field="from_date")
+        found = [self._session(row) for row in rows]
+        await self._log(session, principal, "export", found)
+        return fhir.bundle(found, at=self._clock.now())
+
+    async def _finish(self, session: AsyncSession, row: SessionRow, reason: EndReason) -> None:
+        """Fix the result of a locked session. No frame can be added any more: its writer checks the status."""
+        values: list[float] = []
+        trusts: list[float] = []
+        direction = np.zeros(FINGERPRINT_DIMENSION)
+        head, channels = chain.genesis(row.id), 0
+        async for rows in FrameRepository(session).stream(row.id):
+            frames = [self._opened(frame) for frame in rows]
+            values += [frame.primary_value for frame in frames]
+            trusts += [frame.confidence for frame in frames]
+            direction += _directions(frames).sum(axis=0)
+            head, channels = rows[-1].chain_hash, frames[-1].raw.size
+        row.ended_at = self._clock.now()
+        row.end_reason = reason.value
+        row.frame_count = len(values)
+        row.chain_head = head
+        row.status = (SessionStatus.COMPLETED if values else SessionStatus.EMPTY).value
+        if not values:
+            await session.flush()
+            return
+        found = aggregate(np.array(values), np.array(trusts))
+        sealed = {"value": found.value, "confidence": found.confidence, "spread": found.spread}
+        row.sealed_result = self._sealer.seal_json(sealed, context=_result_context(row.id))
+        await session.flush()
+        fingerprint = mean_direction(direction)
+        if fingerprint.any():
+            await self._index.add(
+                session, session_id=row.id, user_id=row.user_id, channels=channels, fingerprint=fingerprint
+            )
+        await self._tell(session, self._session(row), row.ended_at)
+
+    async def _tell(self, session: AsyncSession, ended: Session, measured_at: datetime) -> None:
+        result = ended.result
+        if result is None:
+            return
+        outbox = Outbox(session)
+        await outbox.add(
+            MeasurementCompleted(
+                session_id=ended.id,
+                user_id=ended.user_id,
+                device_id=ended.device_id,
+                cartridge_uid=ended.cartridge_uid,
+                category_code=ended.category_code,
+                type_index=ended.type_index,
+                type_name_en=ended.type_name_en,
+                type_name_ko=ended.type_name_ko,
+                loinc_code=ended.loinc_code,
+                primary_value=result.value,
+                unit=result.unit,
+                confidence=result.confidence,
+                verified=ended.verified,
+                calibrated=ended.calibrated,
+                frame_count=ended.frame_count,
+                reference_low=ended.reference_low,
+                reference_high=ended.reference_high,
+                measured_at=measured_at,
+            )
+        )
+        if alert := critical_alert(ended, result, measured_at):
+            await outbox.add(alert)
+
+    async def _row(self, session: AsyncSession, principal: Principal, session_id: str) -> SessionRow:
+        row = await SessionRepository(session).get(parse_session_id(session_id))
+        if row is None:
+            raise SessionNotFound(session_id)
+        require_owner(principal, row, Scope.MEASUREMENT_READ)
+        return row
+
+    async def _with_counts(self, session: AsyncSession, rows: Sequence[SessionRow]) -> list[Session]:
+        active = [row.id for row in rows if row.status == SessionStatus.ACTIVE]
+        counts = await FrameRepository(session).counts(active)
+        return [self._session(row, counted=counts.get(row.id, 0)) for row in rows]
+
+    async def _log(self, session: AsyncSession, principal: Principal, action: str, read: Sequence[Session]) -> None:
+        """Log a read of health data, once for each person concerned, in a fixed order of locks."""
+        by_user: dict[str, list[str]] = {}
+        for item in read:
+            if item.result is not None:
+                by_user.setdefault(item.user_id, []).append(item.id)
+        for user_id in sorted(by_user):
+            await AccessLog(session).record(
+                principal,
+                subject_user_id=user_id,
+                action=action,
+                resource_type=_RESOURCE,
+                resource_ids=by_user[user_id],
+            )
+
+    def _page(self, rows: Sequence[SessionRow], total: int, page: PageRequest) -> Page[Session]:
+        items = [self._session(row) for row in rows[: page.first]]
+        return Page(items, has_next=len(rows) > page.first, total=total)
+
+    def _content(self, frame: FrameRow) -> bytes | None:
+        try:
+            return self._sealer.open(frame.sealed, context=seal_context(frame.session_id, frame.sequence))
+        except SealBroken:
+            return None
+
+    def _opened(self, frame: FrameRow) -> StoredFrame:
+        return decode_frame(self._sealer.open(frame.sealed, context=seal_context(frame.session_id, frame.sequence)))
+
+    def _session(self, row: SessionRow, *, counted: int = 0) -> Session:
+        return Session(
+            id=row.id,
+            user_id=row.user_id,
+            device_id=row.device_id,
+            cartridge_uid=row.cartridge_uid,
+            category_code=row.category_code,
+            type_index=row.type_index,
+            verified=row.verified,
+            calibrated=row.calibrated,
+            cartridge_known=row.cartridge_known,
+            type_name_en=row.type_name_en,
+            type_name_ko=row.type_name_ko,
+            unit=row.unit,
+            loinc_code=row.loinc_code,
+            reference_low=row.reference_low,
+            reference_high=row.reference_high,
+            critical_low=row.critical_low,
+            critical_high=row.critical_high,
+            status=SessionStatus(row.status),
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            end_reason=EndReason(row.end_reason) if row.end_reason else None,
+            frame_count=counted if row.frame_count is None else row.frame_count,
+            recalibrated_at=row.recalibrated_at,
+            result=self._result(row),
+        )
+
+    def _result(self, row: SessionRow) -> Result | None:
+        if row.sealed_result is None:
+            return None
+        opened = self._sealer.open_json(row.sealed_result, context=_result_context(row.id))
+        match opened:
+            case {"value": float(value), "confidence": float(trust), "spread": float(spread)}:
+                return Result(value=value, confidence=trust, spread=spread, unit=row.unit)
+            case _:
+                raise SealBroken(f"the sealed result of session {row.id} has an unknown form")
+
+
+def critical_alert(ended: Session, result: Result, measured_at: datetime) -> HealthAlertTriggered | None:
+    """The alert of a result outside the critical limits; unverified and uncalibrated sessions raise none."""
+    if not (ended.verified and ended.calibrated):
+        return None
+    if ended.critical_low is not None and result.value < ended.critical_low:
+        limit, low = ended.critical_low, True
+    elif ended.critical_high is not None and result.value > ended.critical_high:
+        limit, low = ended.critical_high, False
+    else:
+        return None
+    return HealthAlertTriggered(
+        alert_id=new_id(),
+        user_id=ended.user_id,
+        session_id=ended.id,
+        kind="critical_low" if low else "critical_high",
+        type_name_en=ended.type_name_en,
+        type_name_ko=ended.type_name_ko,
+        value=result.value,
+        limit=limit,
+        unit=result.unit,
+        confidence=result.confidence,
+        measured_at=measured_at,
+    )
+
+
+def _directions(frames: Sequence[StoredFrame]) -> Fingerprints:
+    """Fingerprints of frames of one session, shape (frames, FINGERPRINT_DIMENSION)."""
+    raw = np.array([frame.raw for frame in frames])
+    background = np.array([[frame.s_ref, frame.alpha] for frame in frames])
+    corrected = differential(raw, background[:, :1], background[:, 1:])
+    return fingerprints(corrected, FINGERPRINT_DIMENSION)
+
+
+def _result_context(session_id: str) -> str:
+    return f"measurement_sessions.result:{session_id}"
+
+
+def _may_read(principal: Principal, row: SessionRow) -> bool:
+    return principal.is_trusted or principal.user_id == row.user_id
+
+
+def _canonical(text: str) -> str | None:
+    try:
+        return parse_session_id(text)
+    except SessionNotFound:
+        return None
+
+
+def _check_range(wanted: SessionFilter) -> None:
+    if wanted.since is not None and wanted.until is not None and wanted.until < wanted.since:
+        raise InvalidInput("The time range ends before it starts.", field="end_time")
+
+
+def _day_start(text: str, field: str) -> datetime:
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC)
+    except ValueError as error:
+        raise InvalidInput(f"{field} is not an ISO 8601 date such as 2026-01-31.", field=field) from error

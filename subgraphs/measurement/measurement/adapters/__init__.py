@@ -1,0 +1,1 @@
+"""What measurement needs from the outside, as it is provided."""

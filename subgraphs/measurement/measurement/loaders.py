@@ -1,0 +1,71 @@
+"""Batching of what one GraphQL request asks for."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from strawberry.dataloader import DataLoader
+
+from domain.measurement.measurement.models import Session, SessionFilter
+from domain.measurement.measurement.service import MeasurementService
+from domain.paging import Page, PageRequest
+from domain.principal import Principal
+from subgraphs.runtime.database import Database
+
+
+class ListOf(StrEnum):
+    """Which list of sessions, by what it belongs to."""
+
+    RESULTS_OF_USER = "results"
+    SESSIONS_OF_USER = "user"
+    SESSIONS_OF_DEVICE = "device"
+    SESSIONS_OF_CARTRIDGE = "cartridge"
+
+
+@dataclass(frozen=True, slots=True)
+class PageKey:
+    """One page of one owner's list."""
+
+    kind: ListOf
+    owner_id: str
+    wanted: SessionFilter
+    page: PageRequest
+
+
+def session_loader(
+    service: MeasurementService, database: Database, principal: Principal
+) -> DataLoader[str, Session | None]:
+    """Sessions by id; None where there is none that the caller may see."""
+
+    async def load(ids: list[str]) -> list[Session | None]:
+        async with database.transaction() as session:  # not `read`: the look at the results is logged
+            return await service.get_many(session, principal, ids)
+
+    return DataLoader(load_fn=load)
+
+
+def page_loader(
+    service: MeasurementService, database: Database, principal: Principal
+) -> DataLoader[PageKey, Page[Session]]:
+    """Pages of lists: those that differ in their owner alone are loaded together."""
+
+    async def load(keys: list[PageKey]) -> list[Page[Session] | BaseException]:
+        positions: defaultdict[tuple[ListOf, SessionFilter, PageRequest], list[int]] = defaultdict(list)
+        for position, key in enumerate(keys):
+            positions[key.kind, key.wanted, key.page].append(position)
+        found: dict[int, Page[Session] | BaseException] = {}
+        for (kind, wanted, page), asked in positions.items():
+            owners = [keys[position].owner_id for position in asked]
+            async with database.transaction() as session:
+                match kind:
+                    case ListOf.RESULTS_OF_USER:
+                        pages = await service.results_of_users(session, principal, owners, wanted, page)
+                    case ListOf.SESSIONS_OF_USER | ListOf.SESSIONS_OF_DEVICE | ListOf.SESSIONS_OF_CARTRIDGE:
+                        pages = await service.sessions_of(session, principal, kind.value, owners, wanted, page)
+                    case _:
+                        assert_never(kind)
+            found.update(zip(asked, pages, strict=True))
+        return [found[position] for position in range(len(keys))]
+
+    return DataLoader(load_fn=load)

@@ -1,0 +1,1 @@
+"""Revisions of the group's database."""
