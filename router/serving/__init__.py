@@ -1,0 +1,1 @@
+"""The router on the network: HTTP in, limits, identity, caches, subgraph connections, HTTP out."""

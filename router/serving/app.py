@@ -1,0 +1,311 @@
+"""The router as an ASGI application."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import aiohttp
+import orjson
+from opentelemetry import propagate, trace
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from router.errors import ClientError, PlanningError, RouterError
+from router.serving.engine import Engine, GraphQLRequest, Prepared
+from router.serving.explorer import EXPLORER_HTML
+from router.serving.http import (
+    JSON,
+    decode_body,
+    error_entries,
+    negotiate,
+    payload,
+    read_body,
+    refuse,
+    request_from,
+    request_from_url,
+)
+from router.serving.identity import Authenticator, Identity, JwtAuthenticator, NoAuthenticator
+from router.serving.settings import RouterSettings
+from router.serving.transport import HttpTransport, SubgraphMetrics, open_session
+
+logger = logging.getLogger("router")
+access_log = logging.getLogger("router.access")
+_tracer = trace.get_tracer("router")
+
+
+class RouterService:
+    """The state behind the application: the current engine and what outlives it."""
+
+    def __init__(
+        self, supergraph_sdl: str, settings: RouterSettings, authenticator: Authenticator | None = None
+    ) -> None:
+        self.settings = settings
+        self.engine = Engine(supergraph_sdl, settings)
+        self.registry = CollectorRegistry()
+        self.authenticator: Authenticator = authenticator or (
+            JwtAuthenticator(settings.jwt) if settings.jwt else NoAuthenticator()
+        )
+        self._requests = Counter(
+            "router_requests_total", "GraphQL requests by result.", ["result"], registry=self.registry
+        )
+        self._seconds = Histogram("router_request_seconds", "Time to answer.", registry=self.registry)
+        self._reloads = Counter("router_reloads_total", "Supergraphs taken over.", ["result"], registry=self.registry)
+        cached = Gauge("router_cached_entries", "Entries in the operation cache.", registry=self.registry)
+        cached.set_function(lambda: len(self.engine.cache))
+        self._subgraph_metrics = SubgraphMetrics(self.registry)
+        self._session: aiohttp.ClientSession | None = None
+        self._transport: HttpTransport | None = None
+
+    @property
+    def transport(self) -> HttpTransport:
+        if self._transport is None:
+            raise RuntimeError("the router serves only inside its lifespan")
+        return self._transport
+
+    @property
+    def is_ready(self) -> bool:
+        return self._transport is not None
+
+    async def open(self) -> None:
+        self._session = open_session(self.settings)
+        self._connect()
+
+    async def close(self) -> None:
+        self._transport = None
+        if self._session is not None:
+            await self._session.close()
+
+    def reload(self, supergraph_sdl: str) -> None:
+        """Serves another supergraph from the next request on; requests under way end on the old one.
+
+        Raises:
+            RouterError: the new supergraph cannot be served; the old one stays.
+        """
+        try:
+            self.engine = Engine(supergraph_sdl, self.settings)
+        except RouterError:
+            self._reloads.labels("refused").inc()
+            raise
+        self._connect()
+        self._reloads.labels("taken").inc()
+
+    def _connect(self) -> None:
+        if self._session is not None:
+            self._transport = HttpTransport(
+                self._session, self.engine.supergraph, self.settings, self._subgraph_metrics
+            )
+
+    # -- one operation ---------------------------------------------------------------------------------------------
+
+    async def answer(self, request: GraphQLRequest, headers: Mapping[str, str], *, read_only: bool) -> dict[str, Any]:
+        """The GraphQL response of one operation.
+
+        Raises:
+            ClientError: the request is at fault.
+        """
+        started = time.perf_counter()
+        result = "error"
+        engine = self.engine
+        context = propagate.extract(dict(headers)) if "traceparent" in headers else None
+        with _tracer.start_as_current_span("graphql.request", context=context):
+            try:
+                identity = await self.authenticator.authenticate(headers)
+                prepared = self.prepare(engine, request, identity)
+                if prepared.kind.value == "subscription":
+                    raise ClientError("Subscriptions need a streaming connection.", code="BAD_REQUEST")
+                if read_only and prepared.kind.value == "mutation":
+                    raise ClientError("Mutations need POST.", code="METHOD_NOT_ALLOWED", status=405)
+                response = await engine.run(prepared, self.transport, self.subgraph_headers(headers, identity))
+                result = "partial" if response.errors else "ok"
+                return payload(response.data, response.errors, redact=self.settings.redact_errors)
+            except PlanningError as error:
+                logger.error("planning failed: %s", error)
+                message = "The operation cannot be planned." if self.settings.redact_errors else str(error)
+                return {"data": None, "errors": [{"message": message, "extensions": {"code": "QUERY_PLANNING_FAILED"}}]}
+            finally:
+                elapsed = time.perf_counter() - started
+                self._requests.labels(result).inc()
+                self._seconds.observe(elapsed)
+                if access_log.isEnabledFor(logging.INFO):
+                    fields = {"operation": request.operation_name, "result": result, "ms": round(elapsed * 1000, 2)}
+                    access_log.info("request", extra={"graphql": fields})
+
+    def prepare(self, engine: Engine, request: GraphQLRequest, identity: Identity) -> Prepared:
+        return engine.prepare(request, identity)
+
+    def subgraph_headers(self, headers: Mapping[str, str], identity: Identity) -> Mapping[str, str]:
+        sent = {name: headers[name] for name in self.settings.forward_headers if name in headers}
+        propagate.inject(sent)
+        if identity.forward:
+            sent.update(identity.forward)
+        return sent
+
+
+class GraphQLEndpoint:
+    """`/graphql`: an ASGI application of its own, because a request passes through nothing else."""
+
+    def __init__(self, service: RouterService) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            media_type = negotiate(request.headers.get("accept"))
+        except ClientError as error:
+            await refuse(error, JSON)(scope, receive, send)
+            return
+        try:
+            response = await self._respond(request, receive, media_type)
+        except ClientError as error:
+            response = refuse(error, media_type)
+        except asyncio.CancelledError:
+            if not _was_disconnected(request):
+                raise
+            return
+        except Exception:
+            logger.exception("request failed")
+            response = refuse(_internal_error(), media_type)
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request, receive: Receive, media_type: str) -> Response:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+        if request.method == "GET":
+            if "query" not in request.query_params and "text/html" in headers.get("accept", ""):
+                return self._explorer()
+            operation: Any = request_from_url(request.query_params)
+        elif request.method == "POST":
+            body = await read_body(request, self._service.settings.limits.max_body_bytes)
+            operation = decode_body(headers.get("content-type", ""), body)
+        else:
+            raise ClientError("Use GET or POST.", code="METHOD_NOT_ALLOWED", status=405)
+        async with _cancelled_on_disconnect(request, receive):
+            return await self._answer(operation, headers, media_type, read_only=request.method == "GET")
+
+    async def _answer(
+        self, operation: Any, headers: Mapping[str, str], media_type: str, *, read_only: bool
+    ) -> Response:
+        if isinstance(operation, list):
+            return await self._batch(operation, headers, media_type)
+        request = operation if isinstance(operation, GraphQLRequest) else request_from(operation)
+        content = await self._service.answer(request, headers, read_only=read_only)
+        return Response(orjson.dumps(content), 200, None, media_type)
+
+    async def _batch(self, operations: list[Any], headers: Mapping[str, str], media_type: str) -> Response:
+        if not self._service.settings.batching:
+            raise ClientError("Batches are not served here; send one operation.", code="BATCHING_NOT_SUPPORTED")
+        requests = [request_from(operation) for operation in operations]
+
+        async def one(request: GraphQLRequest) -> dict[str, Any]:
+            try:
+                return await self._service.answer(request, headers, read_only=False)
+            except ClientError as error:
+                return {"errors": error_entries(error)}
+
+        answers = await asyncio.gather(*(one(request) for request in requests))
+        return Response(orjson.dumps(answers), 200, None, media_type)
+
+    def _explorer(self) -> Response:
+        if not self._service.settings.explorer:
+            raise ClientError("`query` must be a non-empty string.")
+        return HTMLResponse(EXPLORER_HTML)
+
+
+def create_app(
+    supergraph_sdl: str,
+    settings: RouterSettings,
+    *,
+    authenticator: Authenticator | None = None,
+    watch: Callable[["RouterService"], Any] | None = None,
+) -> Starlette:
+    """The router for one supergraph; `app.state.router` is its `RouterService`.
+
+    watch: a coroutine function that runs as long as the application does, e.g. to reload a changed file.
+    Raises:
+        InvalidSupergraph: the supergraph cannot be served.
+    """
+    service = RouterService(supergraph_sdl, settings, authenticator)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await service.open()
+        watcher = asyncio.ensure_future(watch(service)) if watch is not None else None
+        try:
+            yield
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watcher
+            await service.close()
+
+    routes = [
+        Route("/graphql", GraphQLEndpoint(service)),
+        Route("/health", lambda _: Response(b'{"status":"ok"}', media_type=JSON)),
+        Route("/ready", _ready(service)),
+    ]
+    if settings.metrics:
+        routes.append(
+            Route(
+                "/metrics",
+                lambda _: PlainTextResponse(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST),
+            )
+        )
+    middleware = []
+    if settings.cors.allow_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(settings.cors.allow_origins),
+                allow_credentials=settings.cors.allow_credentials,
+                allow_methods=["GET", "POST"],
+                allow_headers=["*"],
+            )
+        )
+    app = Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
+    app.state.router = service
+    return app
+
+
+def _ready(service: RouterService) -> Callable[[Request], Response]:
+    def ready(_: Request) -> Response:
+        if service.is_ready:
+            return Response(b'{"status":"ready"}', media_type=JSON)
+        return Response(b'{"status":"starting"}', 503, media_type=JSON)
+
+    return ready
+
+
+@contextlib.asynccontextmanager
+async def _cancelled_on_disconnect(request: Request, receive: Receive) -> AsyncIterator[None]:
+    """Cancels what runs inside when the client goes away, and with it every subgraph request under way."""
+    task = asyncio.current_task()
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        request.state.disconnected = True
+        if task is not None:
+            task.cancel()
+
+    watcher = asyncio.ensure_future(watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+
+
+def _was_disconnected(request: Request) -> bool:
+    return bool(getattr(request.state, "disconnected", False))
+
+
+def _internal_error() -> ClientError:
+    return ClientError("The router could not answer.", code="INTERNAL_SERVER_ERROR", status=500)

@@ -1,0 +1,257 @@
+"""One generation of the router: a supergraph, everything derived from it, and the path of a request through it.
+
+parse -> limits -> validate -> access -> normalize -> plan -> compile, each kept in one bounded cache; then run. A reload
+builds a new engine and swaps it in; requests under way keep the one they started with.
+
+Preparing an operation never awaits, so two identical new operations cannot be prepared twice at the same time.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    execute_sync,
+    get_operation_ast,
+    get_variable_values,
+    validate,
+)
+from graphql.validation import NoSchemaIntrospectionCustomRule, specified_rules
+
+from router.errors import ClientError, PlanningError
+from router.execution.errors import AnswerError
+from router.execution.run import CompiledPlan, Response, Run, Transport
+from router.planning.operation import Operation, condition_variables, normalize
+from router.planning.planner import Planner
+from router.serving.access import Refusal, denied, guarded, without
+from router.serving.cost import estimate_cost
+from router.serving.identity import Identity
+from router.serving.limits import check_size, parse_limited
+from router.serving.settings import RouterSettings
+from router.supergraph.model import Supergraph
+from router.supergraph.read import read_supergraph
+
+_V = TypeVar("_V")
+
+
+class Cache:
+    """The least recently used entry leaves when it is full."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], _V]) -> _V:
+        """The entry, made first if it is not there; nothing is kept when making it fails."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+            return entry  # type: ignore[no-any-return]  # made by `make`
+        made = make()
+        self._entries[key] = made
+        if len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+        return made
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLRequest:
+    query: str
+    operation_name: str | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed and validated operation."""
+
+    document: DocumentNode
+    operation: OperationDefinitionNode
+    conditions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An operation ready to run.
+
+    variables: the client's, checked; refusals: what the caller may not see, not in the plan.
+    """
+
+    compiled: CompiledPlan
+    document: Document
+    variables: Mapping[str, Any]
+    refusals: tuple[Refusal, ...]
+
+    @property
+    def kind(self) -> OperationType:
+        return self.document.operation.operation
+
+
+class RequestError(ClientError):
+    """A request that fails validation: several messages, each with its place in the document."""
+
+    def __init__(self, errors: tuple[Mapping[str, Any], ...], *, code: str) -> None:
+        super().__init__(str(errors[0]["message"]), code=code)
+        self.errors = errors
+
+
+class Engine:
+    """Serves operations over one supergraph.
+
+    Raises:
+        InvalidSupergraph: the SDL is no supergraph.
+    """
+
+    def __init__(self, supergraph_sdl: str, settings: RouterSettings) -> None:
+        self.supergraph: Supergraph = read_supergraph(supergraph_sdl)
+        self.settings = settings
+        self._planner = Planner(self.supergraph, frozenset(settings.override_labels))
+        self._rules = list(specified_rules)
+        if not settings.introspection:
+            self._rules.append(NoSchemaIntrospectionCustomRule)
+        self.cache = Cache(settings.plan_cache_size)
+
+    # -- preparing -------------------------------------------------------------------------------------------------
+
+    def prepare(self, request: GraphQLRequest, identity: Identity) -> Prepared:
+        """The operation, checked and planned.
+
+        Raises:
+            ClientError: the request is at fault.
+            PlanningError: the supergraph is.
+        """
+        key = (request.query, request.operation_name)
+        document = self.cache.get(key, lambda: self._read(request))
+        variables = self._check_variables(document, request.variables)
+        if self.settings.limits.max_cost is not None:
+            cost = estimate_cost(self.supergraph, document.document, document.operation, variables)
+            if cost > self.settings.limits.max_cost:
+                message = f"The operation may cost {cost}; at most {self.settings.limits.max_cost} is served."
+                raise ClientError(message, code="OPERATION_TOO_COSTLY")
+        decided = tuple((name, bool(variables.get(name))) for name in document.conditions)
+        normalized, coordinates = self.cache.get(
+            (*key, "operation", decided), lambda: self._normalize(document, dict(decided))
+        )
+        refused = denied(self.supergraph, coordinates, identity) if coordinates else frozenset()
+        compiled, refusals = self.cache.get(
+            (*key, "plan", decided, refused, refused and identity.authenticated),
+            lambda: self._compile(normalized, refused, identity),
+        )
+        sent = {name: request.variables[name] for name in request.variables}
+        return Prepared(compiled, document, sent, refusals)
+
+    def _read(self, request: GraphQLRequest) -> Document:
+        document = parse_limited(request.query, self.settings.limits)
+        operation = get_operation_ast(document, request.operation_name)
+        if operation is None:
+            if request.operation_name is None:
+                raise ClientError(
+                    "The document holds several operations; name one.", code="OPERATION_RESOLUTION_FAILURE"
+                )
+            raise ClientError(
+                f"The document holds no operation named {request.operation_name!r}.",
+                code="OPERATION_RESOLUTION_FAILURE",
+            )
+        check_size(document, operation, self.settings.limits)
+        errors = validate(self.supergraph.api_schema, document, self._rules, max_errors=20)
+        if errors:
+            raise RequestError(tuple(_formatted(e) for e in errors), code="GRAPHQL_VALIDATION_FAILED")
+        if operation.operation.value not in self.supergraph.root_types:
+            raise ClientError(f"This API has no {operation.operation.value}s.", code="OPERATION_RESOLUTION_FAILURE")
+        return Document(document, operation, condition_variables(document))
+
+    def _check_variables(self, document: Document, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        definitions = document.operation.variable_definitions
+        if not definitions:
+            return {}
+        checked = get_variable_values(self.supergraph.api_schema, definitions, dict(variables), max_errors=20)
+        if isinstance(checked, list):
+            raise RequestError(tuple(_formatted(e) for e in checked), code="BAD_USER_INPUT")
+        return checked.coerced
+
+    def _normalize(self, document: Document, decided: Mapping[str, bool]) -> tuple[Operation, tuple[str, ...]]:
+        operation = normalize(
+            self.supergraph,
+            document.document,
+            document.operation,
+            variables=decided,
+            max_fields=self.settings.limits.max_fields,
+        )
+        return operation, guarded(self.supergraph, operation)
+
+    def _compile(
+        self, operation: Operation, refused: frozenset[str], identity: Identity
+    ) -> tuple[CompiledPlan, tuple[Refusal, ...]]:
+        allowed = operation
+        refusals: tuple[Refusal, ...] = ()
+        if refused:
+            selection, refusals = without(self.supergraph, operation, refused, identity)
+            allowed = replace(operation, selection=selection)
+        planned = self._planner.plan(allowed)
+        # The projection knows the refused fields too: they are null in the answer, not absent.
+        return CompiledPlan(self.supergraph, operation, planned.plan, planned.renamed), refusals
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    async def run(
+        self, prepared: Prepared, transport: Transport, headers: Mapping[str, str], answer: dict[str, Any] | None = None
+    ) -> Response:
+        """The answer of a prepared operation; `answer`: what a subscription's event brought already."""
+        run = self.start(prepared, transport, headers)
+        if answer is not None:
+            run.answer = answer
+        response = await prepared.compiled.run(run)
+        return self._with_introspection(prepared, response)
+
+    def start(self, prepared: Prepared, transport: Transport, headers: Mapping[str, str]) -> Run:
+        run = Run(transport, prepared.variables, headers)
+        run.errors.extend(
+            AnswerError(
+                "Unauthorized field or type.",
+                refusal.path,
+                None,
+                {"code": refusal.code, "coordinate": refusal.coordinate},
+            )
+            for refusal in prepared.refusals
+        )
+        return run
+
+    def _with_introspection(self, prepared: Prepared, response: Response) -> Response:
+        """Adds `__schema` and `__type`, which the router answers from the API schema."""
+        fields = prepared.compiled.operation.introspection
+        if not fields or response.data is None:
+            return response
+        operation = prepared.document.operation
+        only = OperationDefinitionNode(
+            operation=operation.operation,
+            name=operation.name,
+            variable_definitions=operation.variable_definitions,
+            selection_set=SelectionSetNode(selections=tuple(fields)),
+            directives=(),
+        )
+        others = tuple(d for d in prepared.document.document.definitions if not isinstance(d, OperationDefinitionNode))
+        result = execute_sync(
+            self.supergraph.api_schema,
+            DocumentNode(definitions=(only, *others)),
+            variable_values=dict(prepared.variables),
+        )
+        errors = tuple(
+            AnswerError(e.message, None, None, {"code": "INTERNAL_SERVER_ERROR"}) for e in result.errors or ()
+        )
+        return Response({**response.data, **(result.data or {})}, (*response.errors, *errors))
+
+
+def _formatted(error: GraphQLError) -> Mapping[str, Any]:
+    return {key: value for key, value in error.formatted.items() if key in ("message", "locations")}
+
+
+__all__ = ["Cache", "Document", "Engine", "GraphQLRequest", "PlanningError", "Prepared", "RequestError"]

@@ -1,0 +1,103 @@
+"""Refuses operations that are too large, before they are validated or planned.
+
+Fragments are measured once each and multiplied, never expanded, so that a bomb costs no more to refuse than to read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    parse,
+)
+
+from router.errors import ClientError
+from router.serving.settings import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """depth: of nested fields; aliases and fields: with fragments counted at each use."""
+
+    depth: int
+    aliases: int
+    fields: int
+
+
+def parse_limited(query: str, limits: Limits) -> DocumentNode:
+    """The parsed document.
+
+    Raises:
+        ClientError: it does not parse (`GRAPHQL_PARSE_FAILED`) or has too many tokens (`OPERATION_TOO_LARGE`).
+    """
+    try:
+        return parse(query, max_tokens=limits.max_tokens)
+    except GraphQLError as error:
+        if ("token" in error.message and "exceed" in error.message.lower()) or "more than" in error.message:
+            raise ClientError(
+                f"The document has more than {limits.max_tokens} tokens.", code="OPERATION_TOO_LARGE"
+            ) from error
+        raise ClientError(error.message, code="GRAPHQL_PARSE_FAILED") from error
+    except RecursionError as error:
+        raise ClientError("The document is nested too deeply.", code="OPERATION_TOO_LARGE") from error
+
+
+def check_size(document: DocumentNode, operation: OperationDefinitionNode, limits: Limits) -> None:
+    """Raises:
+    ClientError: the operation exceeds a limit (`OPERATION_TOO_LARGE`), or its fragments form a cycle.
+    """
+    fragments = {d.name.value: d for d in document.definitions if isinstance(d, FragmentDefinitionNode)}
+    size = _Measure(fragments).size(operation.selection_set)
+    if len(operation.selection_set.selections) > limits.max_root_fields:
+        raise _too_large(f"more than {limits.max_root_fields} root fields")
+    if size.depth > limits.max_depth:
+        raise _too_large(f"deeper than {limits.max_depth} levels")
+    if size.aliases > limits.max_aliases:
+        raise _too_large(f"more than {limits.max_aliases} aliases")
+    if size.fields > limits.max_fields:
+        raise _too_large(f"more than {limits.max_fields} fields")
+
+
+def _too_large(what: str) -> ClientError:
+    return ClientError(
+        f"The operation has {what}." if what[0] == "m" else f"The operation is {what}.", code="OPERATION_TOO_LARGE"
+    )
+
+
+class _Measure:
+    def __init__(self, fragments: Mapping[str, FragmentDefinitionNode]) -> None:
+        self._fragments = fragments
+        self._sizes: dict[str, Size | None] = {}
+
+    def size(self, selection_set: SelectionSetNode) -> Size:
+        depth = aliases = fields = 0
+        for item in selection_set.selections:
+            if isinstance(item, FieldNode):
+                inner = self.size(item.selection_set) if item.selection_set else Size(0, 0, 0)
+                inner = Size(inner.depth + 1, inner.aliases + (item.alias is not None), inner.fields + 1)
+            elif isinstance(item, InlineFragmentNode):
+                inner = self.size(item.selection_set)
+            elif isinstance(item, FragmentSpreadNode):
+                inner = self._fragment(item.name.value)
+            else:
+                continue
+            depth, aliases, fields = max(depth, inner.depth), aliases + inner.aliases, fields + inner.fields
+        return Size(depth, aliases, fields)
+
+    def _fragment(self, name: str) -> Size:
+        if name not in self._fragments:
+            return Size(0, 0, 0)  # validation reports it by name
+        if name not in self._sizes:
+            self._sizes[name] = None
+            self._sizes[name] = self.size(self._fragments[name].selection_set)
+        size = self._sizes[name]
+        if size is None:
+            raise ClientError(f"Cannot spread fragment {name!r} within itself.", code="GRAPHQL_VALIDATION_FAILED")
+        return size

@@ -1,0 +1,98 @@
+"""Everything about a router that is not in its supergraph. Read once at the entry point and passed in."""
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from router.errors import InvalidSettings
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SubgraphSettings(_Settings):
+    """url: replaces the one in the supergraph; timeout_s: replaces the default for this subgraph."""
+
+    url: str | None = None
+    timeout_s: float | None = Field(default=None, gt=0)
+
+
+class Limits(_Settings):
+    """What one request may ask before anything is planned; beyond, it is refused with a clear error.
+
+    max_cost: by `@cost` and `@listSize`; None: not checked.
+    """
+
+    max_body_bytes: int = Field(default=2_000_000, gt=0)
+    max_tokens: int = Field(default=15_000, gt=0)
+    max_depth: int = Field(default=50, gt=0)
+    max_aliases: int = Field(default=500, ge=0)
+    max_root_fields: int = Field(default=200, gt=0)
+    max_fields: int = Field(default=20_000, gt=0)
+    max_cost: int | None = Field(default=None, gt=0)
+    max_subgraph_response_bytes: int = Field(default=64_000_000, gt=0)
+
+
+class JwtIssuer(_Settings):
+    """A party whose tokens are accepted. audience: None accepts any."""
+
+    issuer: str
+    jwks_url: str
+    audience: str | None = None
+    algorithms: tuple[str, ...] = ("ES256", "RS256")
+
+
+class CorsSettings(_Settings):
+    allow_origins: tuple[str, ...] = ()
+    allow_credentials: bool = False
+
+
+class RouterSettings(_Settings):
+    """One router.
+
+    redact_errors: hide subgraph names and internal messages from clients (production).
+    introspection, explorer: whether clients may look at the schema, and get a page to try queries on.
+    batching: whether a list of requests in one body is served.
+    override_labels: labels of progressive `@override`s that are active.
+    trusted_documents: a JSON file of document texts by id; with `require_trusted_documents` nothing else is served.
+    """
+
+    listen: str = "127.0.0.1:4000"
+    subgraphs: dict[str, SubgraphSettings] = Field(default_factory=dict)
+    timeout_s: float = Field(default=30.0, gt=0)
+    connections_per_subgraph: int = Field(default=100, gt=0)
+    limits: Limits = Limits()
+    introspection: bool = True
+    explorer: bool = True
+    redact_errors: bool = False
+    batching: bool = False
+    cors: CorsSettings = CorsSettings()
+    jwt: tuple[JwtIssuer, ...] = ()
+    forward_headers: tuple[str, ...] = ("authorization", "accept-language", "traceparent", "tracestate", "x-request-id")
+    plan_cache_size: int = Field(default=1000, gt=0)
+    override_labels: tuple[str, ...] = ()
+    metrics: bool = True
+    trusted_documents: Path | None = None
+    require_trusted_documents: bool = False
+    reload_interval_s: Annotated[float, Field(gt=0)] = 1.0
+
+
+def load_settings(path: Path) -> RouterSettings:
+    """The settings in a YAML or JSON file.
+
+    Raises:
+        InvalidSettings: the file cannot be read, or a value is wrong; the message names the key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidSettings(f"The settings file {path} cannot be read: {error}") from error
+    try:
+        return RouterSettings.model_validate(content or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InvalidSettings(f"{path}: {key}: {first['msg']}") from error
