@@ -26,6 +26,7 @@ offset   size   field              meaning
 
 The time is in microseconds, not milliseconds, because the platform names a frame by session and time.
 A canonical lower-case UUID is always sent in 16 bytes, so every packet has exactly one encoding.
+On its way on, `devices.client.messages.to_measurement_data` makes the frame a message of the wire contract.
 Splitting a packet to the size of a radio link is the link's work (GATT long writes, MQTT carries it whole).
 """
 

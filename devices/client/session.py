@@ -82,6 +82,8 @@ class MeasurementStream:
         self._sent = 0  # how many of the queue's frames the current connection has written
         self._probing = False  # whether the current connection has to prove itself with the head alone
         self._changed = asyncio.Condition()
+        # A lock is fair, a condition is not: whoever calls first is sent first.
+        self._turn = asyncio.Lock()
         self._finishing = False
         self._failure: ClientError | None = None
         self._runner = asyncio.create_task(self._run(), name=f"measurement-stream-{session_id}")
@@ -102,17 +104,16 @@ class MeasurementStream:
         return tuple(item.frame for item in self._queue)
 
     async def submit(self, frame: RawFrame) -> asyncio.Future[measurement_pb2.MeasurementResult]:
-        """Put a frame on its way; the future becomes its result. Waits while the window is full.
+        """Put a frame on its way; the future becomes its result. Waits while the window is full, in order of the calls.
 
         Raises:
             FrameOutOfOrder: the frame is not later than the one before it.
             SessionClosed: the stream was finished or closed.
             CallRejected, PlatformUnreachable, ProtocolViolated: the stream has failed.
         """
-        async with self._changed:
+        async with self._turn, self._changed:
             await self._changed.wait_for(lambda: self._stopped or len(self._queue) < self._policy.window)
             self._check_open()
-            # Checked after the wait: two waiting callers may come out in either order.
             if frame.timestamp_us <= self._last_us:
                 raise FrameOutOfOrder(timestamp_us=frame.timestamp_us, after_us=self._last_us)
             self._last_us = frame.timestamp_us

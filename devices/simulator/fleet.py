@@ -14,7 +14,6 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -42,8 +41,12 @@ GLUCOSE_CATEGORY = 0x01
 GLUCOSE_TYPE = 0x01
 GLUCOSE_UNIT = "mg/dL"
 
-# A restarted platform may have ended a session, or count uses that this side did not see; more often is a real refusal.
-_FRESH_STARTS = 3
+# After a restart the platform may have ended the session, or counted uses that this side did not see ...
+_ABOUT_THE_CARTRIDGE = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND})
+# ... and while its database is away it may fail in ways that are no refusal. Both end; a real refusal does not.
+_PASSING = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.RESOURCE_EXHAUSTED})
+_SETBACKS = 5
+_SETBACK_PAUSE_S = 1.0
 
 
 class CartridgeNotUsable(DeviceError):
@@ -247,13 +250,18 @@ class _FleetReader:
 
     async def run(self) -> None:
         await self._enter_service()
-        presence = asyncio.create_task(self._client.keep_present(self._health, self._handlers()))
+        presence = asyncio.create_task(self._keep_present())
         try:
             await self._replay()
         finally:
             presence.cancel()
-            with suppress(asyncio.CancelledError, ClientError):
-                await presence
+            await asyncio.wait([presence])
+
+    async def _keep_present(self) -> None:
+        try:
+            await self._client.keep_present(self._health, self._handlers())
+        except ClientError as error:  # a reader without presence still measures
+            _log.warning("fleet_presence_refused", device_id=self.device_id, cause=str(error))
 
     async def _enter_service(self) -> None:
         await self._client.register(
@@ -324,15 +332,17 @@ class _FleetReader:
                 return
 
     async def _measure(self, reading: GlucoseReading, frames: list[RawFrame]) -> RecoveredReading:
-        for _ in range(_FRESH_STARTS):
+        for setback in range(_SETBACKS):
             try:
                 return await self._run_session(reading, frames)
             except CallRejected as refusal:
-                if refusal.code not in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND):
+                if refusal.code in _ABOUT_THE_CARTRIDGE:
+                    self._uses_left = 0
+                elif refusal.code not in _PASSING:
                     raise
                 _log.info("fleet_session_begun_anew", device_id=self.device_id, cause=str(refusal))
                 self._fleet.note_setback()
-                self._uses_left = 0
+                await asyncio.sleep(setback * _SETBACK_PAUSE_S)
         return await self._run_session(reading, frames)
 
     async def _run_session(self, reading: GlucoseReading, frames: list[RawFrame]) -> RecoveredReading:
