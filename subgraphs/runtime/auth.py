@@ -18,21 +18,27 @@ from typing import Any, Protocol, cast
 
 import aiohttp
 import orjson
+import structlog
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey
 from joserfc.jwt import JWTClaimsRegistry
 
-from domain.errors import Forbidden, Unauthenticated, Unavailable
+from domain.errors import ErrorKind, Forbidden, Unauthenticated, Unavailable
 from domain.ids import UserId
 from domain.principal import ANONYMOUS, ROLE_SCOPES, Principal, PrincipalKind, Role, service_principal
 from domain.sealing import derive_key
+from subgraphs.runtime.errors import as_app_error
 from subgraphs.runtime.settings import TokenSettings
 
 SERVICE_TOKEN_TTL_S = 60
 _LEEWAY_S = 5
 _KEYS_TTL_S = 300.0
 _KEYS_MIN_INTERVAL_S = 5.0
+_KEYS_RETRY_S = 1.0
+_MOST_HELD = 10_000
+
+_log = structlog.get_logger("auth")
 
 
 class TokenInvalid(Unauthenticated):
@@ -86,18 +92,24 @@ class RemoteKeys:
             async with aiohttp.ClientSession(timeout=timeout) as http, http.get(self._url) as response:
                 response.raise_for_status()
                 document = await response.json(content_type=None)
-            return list(document["keys"])
+            return [key for key in document["keys"] if isinstance(key, dict)]
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
             raise Unavailable("The keys that sign access tokens cannot be fetched.") from error
 
 
 class CachedKeys:
-    """A key set, fetched again when it is old or when a token names a key that it lacks (at most every 5 s)."""
+    """A key set, fetched again when it is old or when a token names a key that it lacks (at most every 5 s).
+
+    Keys that we hold stay good while their source is away, and callers do not queue up for a source that is: after a
+    failed fetch the next one is tried a second later, and until then whoever needs it is told so at once.
+    """
 
     def __init__(self, source: KeySource) -> None:
         self._source = source
         self._keys: dict[str, dict[str, Any]] = {}
         self._fetched_at = float("-inf")
+        self._not_before = float("-inf")
+        self._away = False
         self._lock = asyncio.Lock()
 
     async def find(self, kid: str) -> dict[str, Any] | None:
@@ -106,22 +118,66 @@ class CachedKeys:
         Raises:
             Unavailable: keys were needed and could not be fetched.
         """
-        age = time.monotonic() - self._fetched_at
-        if age > _KEYS_TTL_S or (kid not in self._keys and age > _KEYS_MIN_INTERVAL_S):
+        if self._is_due(kid) and not (kid in self._keys and self._lock.locked()):
             async with self._lock:
-                if time.monotonic() - self._fetched_at >= min(age, _KEYS_MIN_INTERVAL_S):
-                    await self._refresh(kid)
+                if self._is_due(kid):  # nobody has fetched while we waited
+                    await self._refresh()
+        if kid not in self._keys and self._away:
+            raise Unavailable("The keys that sign access tokens cannot be fetched.")
         return self._keys.get(kid)
 
-    async def _refresh(self, kid: str) -> None:
+    def _is_due(self, kid: str) -> bool:
+        now = time.monotonic()
+        return now >= self._not_before and (kid not in self._keys or now - self._fetched_at > _KEYS_TTL_S)
+
+    async def _refresh(self) -> None:
         try:
             fetched = await self._source.keys()
-        except Unavailable:
-            if kid not in self._keys:  # a key that we hold stays good while its source is away
+        except Exception as error:
+            known = as_app_error(error)
+            if known is None or known.kind not in (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT):
                 raise
+            self._away = True
+            self._not_before = time.monotonic() + _KEYS_RETRY_S
+            _log.warning("keys of access tokens cannot be fetched", error=repr(error))
             return
+        self._away = False
         self._keys = {str(key.get("kid", "")): key for key in fetched}
         self._fetched_at = time.monotonic()
+        self._not_before = self._fetched_at + _KEYS_MIN_INTERVAL_S
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What a verified token said, so that its signature is checked once and not with every call.
+
+    Args:
+        kid: of a bearer token, the key that signed it: the token is good for as long as its issuer publishes the key.
+    """
+
+    principal: Principal
+    expires_at: float
+    issuer: str = ""
+    kid: str = ""
+
+    def is_alive(self) -> bool:
+        return time.time() < self.expires_at + _LEEWAY_S
+
+
+class _HeldTokens:
+    """Verified tokens by their text; forgotten all at once when there are too many."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, str], _Held] = {}
+
+    def find(self, token: str, *, audience: str = "") -> _Held | None:
+        held = self._held.get((token, audience))
+        return held if held is not None and held.is_alive() else None
+
+    def keep(self, token: str, held: _Held, *, audience: str = "") -> None:
+        if len(self._held) >= _MOST_HELD:
+            self._held.clear()
+        self._held[token, audience] = held
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +196,13 @@ class ServiceTokens:
 
     def __init__(self, settings: TokenSettings) -> None:
         self._key = OctKey.import_key(derive_key(settings.service_token_secret, purpose="service tokens"))
-        self._claims = JWTClaimsRegistry(leeway=_LEEWAY_S, iss={"essential": True, "value": "manpasik-service"})
+        self._claims = JWTClaimsRegistry(
+            leeway=_LEEWAY_S,
+            iss={"essential": True, "value": "manpasik-service"},
+            sub={"essential": True},
+            exp={"essential": True},
+        )
+        self._held = _HeldTokens()
         self._issued: dict[tuple[str, str, str], tuple[float, str]] = {}
 
     def issue(self, caller: str, callee: str, *, on_behalf_of: str = "") -> str:
@@ -166,12 +228,17 @@ class ServiceTokens:
 
     def verify(self, token: str, *, callee: str) -> Principal:
         """Raises: TokenInvalid, TokenExpired: not a token of a service for this one."""
-        claims = _decoded(token, self._key, ("HS256",))
-        _checked(claims, self._claims)
-        if claims.get("aud") != callee:
-            raise TokenInvalid("The service token is meant for another service.")
-        behalf = str(claims.get("obo", ""))
-        return service_principal(str(claims.get("sub", "")), on_behalf_of=UserId(behalf) if behalf else None)
+        held = self._held.find(token, audience=callee)
+        if held is None:
+            claims = _decoded(token, self._key, ("HS256",))
+            _checked(claims, self._claims)
+            if claims.get("aud") != callee:
+                raise TokenInvalid("The service token is meant for another service.")
+            behalf = str(claims.get("obo", ""))
+            principal = service_principal(str(claims["sub"]), on_behalf_of=UserId(behalf) if behalf else None)
+            held = _Held(principal, float(claims["exp"]))
+            self._held.keep(token, held, audience=callee)
+        return held.principal
 
 
 class Authenticator:
@@ -187,6 +254,7 @@ class Authenticator:
         self._issuers = issuers
         self._services = services
         self._devices = devices
+        self._held = _HeldTokens()
 
     async def principal(self, authorization: str, *, callee: str = "") -> Principal:
         """The caller; anonymous when nothing was sent.
@@ -216,20 +284,40 @@ class Authenticator:
                 raise TokenInvalid(f"Credentials of the scheme {scheme[:20]!r} are not taken here.")
 
     async def _bearer(self, token: str) -> Principal:
+        held = self._held.find(token)
+        if held is not None and await self._issuers[held.issuer].keys.find(held.kid) is not None:
+            return held.principal
         header, unverified = _peek(token)
         issuer = self._issuers.get(str(unverified.get("iss", "")))
         if issuer is None:
             raise TokenInvalid("The token's issuer is not known here.")
-        key = await issuer.keys.find(str(header.get("kid", "")))
+        kid = str(header.get("kid", ""))
+        key = await issuer.keys.find(kid)
         if key is None:
             raise TokenInvalid("The token is signed with a key that its issuer does not publish.")
-        claims = _decoded(token, KeySet.import_key_set({"keys": [cast("Any", key)]}), issuer.algorithms)
-        _checked(claims, JWTClaimsRegistry(leeway=_LEEWAY_S, iss={"essential": True, "value": issuer.name}))
-        if issuer.client_id and not _is_meant_for(claims, issuer.client_id):
-            raise TokenInvalid("The token is meant for another client.")
-        if not claims.get("sub") or "exp" not in claims:
-            raise TokenInvalid("The token lacks a subject or an expiry.")
-        return _user_of(claims)
+        claims = _decoded(token, _key_set_of(key), issuer.algorithms)
+        _checked(
+            claims,
+            JWTClaimsRegistry(
+                leeway=_LEEWAY_S,
+                iss={"essential": True, "value": issuer.name},
+                sub={"essential": True},
+                exp={"essential": True},
+            ),
+        )
+        if issuer.client_id:
+            _check_keycloak(claims, issuer.client_id)
+        held = _Held(_user_of(claims), float(claims["exp"]), issuer.name, kid)
+        self._held.keep(token, held)
+        return held.principal
+
+
+def _key_set_of(key: dict[str, Any]) -> KeySet:
+    """Raises: TokenInvalid: the issuer publishes something under this id that is no key."""
+    try:
+        return KeySet.import_key_set({"keys": [cast("Any", key)]})
+    except (JoseError, ValueError, TypeError, KeyError) as error:
+        raise TokenInvalid("The token is signed with a key that cannot be read.") from error
 
 
 def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -263,16 +351,21 @@ def _checked(claims: dict[str, Any], registry: JWTClaimsRegistry) -> None:
         raise TokenInvalid("The token's claims do not hold.") from error
 
 
-def _is_meant_for(claims: Mapping[str, Any], client_id: str) -> bool:
+def _check_keycloak(claims: Mapping[str, Any], client_id: str) -> None:
+    """Raises: TokenInvalid: a token for another client, or an ID or refresh token (`typ`) instead of an access token."""
     audience = claims.get("aud", [])
     audiences = audience if isinstance(audience, list) else [audience]
-    return client_id in audiences or claims.get("azp") == client_id
+    if client_id not in audiences and claims.get("azp") != client_id:
+        raise TokenInvalid("The token is meant for another client.")
+    if claims.get("typ", "Bearer") != "Bearer":
+        raise TokenInvalid("The token is not an access token.")
 
 
 def _user_of(claims: Mapping[str, Any]) -> Principal:
     """The person of a verified token: ours names `role` and `scope`; Keycloak's, roles in `realm_access`."""
     realm = claims.get("realm_access")
-    granted = list(realm.get("roles", [])) if isinstance(realm, dict) else [claims.get("role", "")]
+    listed = realm.get("roles") if isinstance(realm, dict) else [claims.get("role", "")]
+    granted = listed if isinstance(listed, list) else []
     roles = [role for role in reversed(Role) if role.value in granted]
     role = roles[0] if roles else Role.USER
     own_scopes = claims.get("scope") if realm is None else None

@@ -14,11 +14,11 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from domain.catalog import Workload, may_call, workload
-from domain.errors import TimedOut, Unavailable
+from domain.errors import AppError, TimedOut, Unavailable
 from domain.principal import PrincipalKind
 from subgraphs.runtime.auth import CallNotAllowed, ServiceTokens
 from subgraphs.runtime.context import current
-from subgraphs.runtime.errors import from_grpc
+from subgraphs.runtime.errors import from_grpc, told_by_callee
 from subgraphs.runtime.settings import Settings
 
 Stub = TypeVar("Stub")
@@ -28,7 +28,6 @@ Response = TypeVar("Response", bound=Message)
 RETRY_AFTER_S = (0.05, 0.2)
 BREAKER_FAILURES = 5
 BREAKER_OPEN_S = 2.0
-_OUTAGES = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class CalleeAway(Unavailable):
@@ -89,6 +88,7 @@ class Channels:
                     ("grpc.max_send_message_length", limit),
                     ("grpc.keepalive_time_ms", 30_000),
                     ("grpc.enable_retries", 0),  # retried below, where it is known what is safe
+                    ("grpc.initial_reconnect_backoff_ms", 100),  # a callee that restarts is found by the second try
                     ("grpc.max_reconnect_backoff_ms", 2_000),
                 ],
             )
@@ -151,7 +151,8 @@ class ServiceClient:
         callee = self._callees[id(method)]
         breaker = self._channels.breakers[callee.name]
         remaining_s = current().deadline_s
-        deadline = time.monotonic() + min(timeout_s, remaining_s if remaining_s is not None else timeout_s)
+        cut_short = remaining_s is not None and remaining_s < timeout_s
+        deadline = time.monotonic() + (remaining_s if cut_short and remaining_s is not None else timeout_s)
         pauses = iter(RETRY_AFTER_S if safe else ())
         while True:
             if not breaker.allows():
@@ -161,7 +162,7 @@ class ServiceClient:
                     request, timeout=max(deadline - time.monotonic(), 0.001), metadata=self._metadata(callee)
                 )
             except grpc.aio.AioRpcError as error:
-                breaker.record(failed=error.code() in _OUTAGES)
+                breaker.record(failed=_is_away(error, cut_short=cut_short))
                 pause = next(pauses, None) if error.code() is grpc.StatusCode.UNAVAILABLE else None
                 if pause is not None and time.monotonic() + pause < deadline:
                     await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
@@ -183,13 +184,27 @@ class ServiceClient:
         return tuple(metadata)
 
 
-def _as_domain_error(error: grpc.aio.AioRpcError, callee: Workload) -> Exception:
-    told = from_grpc(error)
-    if error.code() is grpc.StatusCode.UNAVAILABLE and told.reason == Unavailable.reason:
-        return CalleeAway(f"{callee.full_name} does not answer; try again soon.")
-    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and told.reason == TimedOut.reason:
-        return CalleeTooSlow(f"{callee.full_name} did not answer in time; try again soon.")
-    return told
+def _is_away(error: grpc.aio.AioRpcError, *, cut_short: bool) -> bool:
+    """Whether a status says that the callee is not there; what the callee says itself shows that it is.
+
+    Args:
+        cut_short: whether the caller had less time than the call is usually given, so that running out of it says
+            nothing about the callee.
+    """
+    if told_by_callee(error) is not None:
+        return False
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return not cut_short
+    return error.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def _as_domain_error(error: grpc.aio.AioRpcError, callee: Workload) -> AppError:
+    if told_by_callee(error) is None:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return CalleeAway(f"{callee.full_name} does not answer; try again soon.")
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return CalleeTooSlow(f"{callee.full_name} did not answer in time; try again soon.")
+    return from_grpc(error)
 
 
 def client_factory(channels: Channels, tokens: ServiceTokens) -> Callable[[str], ServiceClient]:

@@ -3,14 +3,23 @@
 Source: gRPC rich errors (`google.rpc.Status` with `ErrorInfo`), RFC 9457 (`application/problem+json`).
 """
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
+import asyncpg
 import grpc
+import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.errors import (
     AlreadyExists,
@@ -30,6 +39,21 @@ from domain.errors import (
 ERROR_DOMAIN = "manpasik"
 BUG_MESSAGE = "Something went wrong on our side. It has been logged; please try again later."
 STATUS_DETAILS = "grpc-status-details-bin"
+
+_MOST_MESSAGE_BYTES = 800  # at worst three times that, once percent-encoded
+_MOST_DETAIL_BYTES = 240
+_MOST_DETAILS = 8
+_LONGEST_RETRY_S = 365 * 86_400.0
+OUTAGES = (
+    ConnectionError,
+    socket.gaierror,
+    RedisConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ConnectionDoesNotExistError,
+)
+"""What drivers raise when something that we depend on is away, not when our work is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +103,96 @@ def _packed(message: ErrorInfo | BadRequest | RetryInfo) -> AnyMessage:
     return packed
 
 
+def _shortened(text: str, most_bytes: int) -> str:
+    encoded = text.encode()
+    return text if len(encoded) <= most_bytes else encoded[: most_bytes - 3].decode(errors="ignore") + "…"
+
+
 def to_grpc(error: AppError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
-    """Status code, message and trailing metadata (`google.rpc.Status` with its details) for an error."""
+    """Status code, message and trailing metadata (`google.rpc.Status` with its details) for an error.
+
+    Long texts are shortened: a client gives up on trailing metadata above 8 KiB, and would lose the kind with it.
+    """
     code = BY_KIND[error.kind].grpc
-    details = [_packed(ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=dict(error.details)))]
-    if field := error.details.get("field"):
-        violation = BadRequest.FieldViolation(field=field, description=error.message)
+    message = _shortened(error.message, _MOST_MESSAGE_BYTES)
+    told = {name: _shortened(value, _MOST_DETAIL_BYTES) for name, value in list(error.details.items())[:_MOST_DETAILS]}
+    details = [_packed(ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=told))]
+    if field := told.get("field"):
+        violation = BadRequest.FieldViolation(field=field, description=message)
         details.append(_packed(BadRequest(field_violations=[violation])))
-    if retry_after_s := error.details.get("retry_after_s"):
+    if (retry_after_s := _seconds(told.get("retry_after_s", ""))) is not None:
         duration = Duration()
-        duration.FromMilliseconds(int(float(retry_after_s) * 1000))
+        duration.FromMilliseconds(int(retry_after_s * 1000))
         details.append(_packed(RetryInfo(retry_delay=duration)))
     number: int = code.value[0]
-    status = Status(code=number, message=error.message, details=details)
-    return code, error.message, ((STATUS_DETAILS, status.SerializeToString()),)
+    status = Status(code=number, message=message, details=details)
+    return code, message, ((STATUS_DETAILS, status.SerializeToString()),)
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < _LONGEST_RETRY_S else None
+
+
+def told_by_callee(error: grpc.aio.AioRpcError) -> ErrorInfo | None:
+    """What a service of ours said about its error; None when the status is a proxy's, gRPC's own, or a bug's."""
+    for key, value in error.trailing_metadata() or ():
+        if key != STATUS_DETAILS or not isinstance(value, bytes):
+            continue
+        info = ErrorInfo()
+        try:
+            for packed in Status.FromString(value).details:
+                if packed.Unpack(info) and info.domain == ERROR_DOMAIN:
+                    return info
+        except DecodeError:
+            return None
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _remote_class(kind: ErrorKind, reason: str) -> type[AppError]:
+    plain = _CLASS_OF[kind]
+    return type(plain.__name__, (plain,), {"reason": reason, "__doc__": plain.__doc__})
 
 
 def from_grpc(error: grpc.aio.AioRpcError) -> AppError:
-    """The error that the callee raised, as our own class of its kind; the callee's reason is kept.
+    """The error that the callee raised, as our own class of its kind; the callee's reason and details are kept.
 
     A status without our details (a proxy's, a bug's) becomes `Unavailable`, or its plain kind.
     """
     kind = _KIND_OF_STATUS.get(error.code(), ErrorKind.UNAVAILABLE)
-    message, reason, details = error.details() or error.code().name, "", {}
-    for key, value in error.trailing_metadata() or ():
-        if key == STATUS_DETAILS and isinstance(value, bytes):
-            status = Status.FromString(value)
-            info = ErrorInfo()
-            for packed in status.details:
-                if packed.Unpack(info) and info.domain == ERROR_DOMAIN:
-                    reason, details = info.reason, dict(info.metadata)
+    info = told_by_callee(error)
+    message = error.details() or error.code().name
     if error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
         message = "A service that this needs has failed."
-    plain = _CLASS_OF[kind]
-    remote: type[AppError] = type(plain.__name__, (plain,), {"reason": reason}) if reason else plain
-    return remote(message, **details)
+    remote = _remote_class(kind, info.reason)(message) if info and info.reason else _CLASS_OF[kind](message)
+    if info:
+        remote.details = dict(info.metadata)  # not as keywords: a callee may name a detail `message`
+    return remote
+
+
+def as_app_error(error: BaseException) -> AppError | None:
+    """The error that a caller may see: itself, or what an outage beneath us amounts to; None for a bug.
+
+    A database or a Redis that is away is `Unavailable`, one that is too slow `TimedOut`; transactions that the
+    database broke up (serialization failure, deadlock, SQLSTATE class 40) are a lost race.
+    """
+    if isinstance(error, AppError):
+        return error
+    if isinstance(error, (TimeoutError, PoolTimeoutError, RedisTimeoutError)):
+        return TimedOut("Something that this needs is too slow at the moment; try again soon.")
+    if isinstance(error, OUTAGES):
+        return Unavailable("Something that this needs does not answer at the moment; try again soon.")
+    if isinstance(error, DBAPIError):
+        if str(getattr(error.orig, "sqlstate", "") or "").startswith("40"):
+            return Conflict("Somebody else changed this at the same time; try again.")
+        driver_error = error.orig.__cause__ if error.orig is not None else None
+        if error.connection_invalidated or (driver_error is not None and isinstance(driver_error, OUTAGES)):
+            return Unavailable("Something that this needs does not answer at the moment; try again soon.")
+    return None
 
 
 def to_graphql(error: AppError) -> dict[str, object]:
@@ -125,13 +204,13 @@ def to_graphql(error: AppError) -> dict[str, object]:
 
 
 def to_problem(error: AppError) -> tuple[int, dict[str, object]]:
-    """HTTP status and problem details."""
+    """HTTP status and problem details; our own details are extension members beside the standard ones."""
     row = BY_KIND[error.kind]
     problem: dict[str, object] = {
+        **error.details,  # first: a detail that is named `status` or `type` must not replace the standard member
         "type": f"urn:manpasik:problem:{error.reason}",
         "title": row.title,
         "status": row.http,
         "detail": error.message,
-        **error.details,
     }
     return row.http, problem

@@ -1,22 +1,20 @@
 """A group's GraphQL subgraph: its schema, the context of a request, and errors as clients should see them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import strawberry
 import structlog
-from graphql import GraphQLError
+from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions import SchemaExtension
 from strawberry.federation import Schema
 from strawberry.federation.schema_directives import Authenticated, Cost, ListSize, RequiresScopes
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
-from domain.errors import AppError
 from domain.principal import Principal, Scope
 from subgraphs.runtime.context import RequestContext
-from subgraphs.runtime.errors import BUG_MESSAGE, to_graphql
+from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_graphql
 
 _log = structlog.get_logger("graphql")
 
@@ -62,23 +60,40 @@ class GraphQLContext:
 class _ErrorMapping(SchemaExtension):
     """Gives every error its code, and hides what is a bug behind a fixed text."""
 
-    def on_operation(self) -> Any:
+    def on_operation(self) -> Iterator[None]:
+        """Maps the errors of a query or mutation once it has run."""
         yield
-        result = self.execution_context.result
-        errors = getattr(result, "errors", None)
-        if errors:
-            result.errors = [mapped(error) for error in errors]  # type: ignore[union-attr]
+        _map_errors(self.execution_context.result)
+
+    def on_stream_result(self, result: object) -> Iterator[None]:
+        """Maps the errors of each result of a subscription before it is sent."""
+        _map_errors(result)
+        yield
+
+
+def _map_errors(result: object) -> None:
+    errors: list[GraphQLError] | None = getattr(result, "errors", None)
+    if errors:
+        result.errors = [mapped(error) for error in errors]  # type: ignore[attr-defined]  # several result types
+
+
+def _cause_of(error: GraphQLError) -> Exception | None:
+    """What a resolver raised, below all that GraphQL has wrapped around it."""
+    cause: Exception | None = error.original_error
+    while isinstance(cause, GraphQLError) and cause.original_error is not None:
+        cause = cause.original_error
+    return cause
 
 
 def mapped(error: GraphQLError) -> GraphQLError:
     """The error as a client should see it. Source: `domain.errors` kinds; the table of transports."""
-    original = error.original_error
-    while isinstance(original, GraphQLError) and original.original_error is not None:
-        original = original.original_error
-    if isinstance(original, AppError):
-        message, extensions = original.message, to_graphql(original)
-    elif original is None or isinstance(original, GraphQLError):
-        message, extensions = error.message, {"code": "GRAPHQL_VALIDATION_FAILED", **(error.extensions or {})}
+    cause = _cause_of(error)
+    known = as_app_error(cause) if cause is not None else None
+    if known is not None:
+        message, extensions = known.message, to_graphql(known)
+    elif cause is None or isinstance(cause, GraphQLError):
+        code = "GRAPHQL_PARSE_FAILED" if isinstance(error, GraphQLSyntaxError) else "GRAPHQL_VALIDATION_FAILED"
+        message, extensions = error.message, {"code": code, **(error.extensions or {})}
     else:
         message, extensions = BUG_MESSAGE, {"code": "INTERNAL_SERVER_ERROR"}
     return GraphQLError(
@@ -98,11 +113,14 @@ class SubgraphSchema(Schema):
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:  # noqa: ARG002
         """Log the errors of one operation."""
         for error in errors:
-            original = error.original_error
-            if isinstance(original, AppError):
-                _log.info("field refused", reason=original.reason, path=error.path)
-            elif original is not None and not isinstance(original, GraphQLError):
-                _log.error("field failed", path=error.path, exc_info=original)
+            cause = _cause_of(error)
+            known = as_app_error(cause) if cause is not None else None
+            if known is not None and known is not cause:
+                _log.warning("field failed beneath us", reason=known.reason, path=error.path, error=repr(cause))
+            elif known is not None:
+                _log.info("field refused", reason=known.reason, path=error.path)
+            elif cause is not None and not isinstance(cause, GraphQLError):
+                _log.error("field failed", path=error.path, exc_info=cause)
 
 
 def build_schema(

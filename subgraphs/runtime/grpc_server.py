@@ -1,9 +1,12 @@
 """A gRPC server for one workload: authentication, context, error mapping, deadlines, metrics, health and reflection."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import grpc.aio
 import structlog
@@ -11,14 +14,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from domain.catalog import may_call
-from domain.errors import AppError, Unauthenticated
-from domain.principal import DEVELOPMENT, Principal, PrincipalKind
+from domain.errors import Unauthenticated
+from domain.principal import ANONYMOUS, DEVELOPMENT, Principal, PrincipalKind
 from subgraphs.runtime.auth import Authenticator, CallNotAllowed
 from subgraphs.runtime.context import RequestContext, enter, locale_of, request_id_of
-from subgraphs.runtime.errors import BUG_MESSAGE, to_grpc
+from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_grpc
 from subgraphs.runtime.faces import GrpcServicer
 from subgraphs.runtime.settings import ServiceSettings
-from subgraphs.runtime.telemetry import GRPC_HANDLED, GRPC_OPEN_STREAMS, GRPC_SECONDS, ServerSpan
+from subgraphs.runtime.telemetry import GRPC_HANDLED, GRPC_OPEN_STREAMS, GRPC_SECONDS, ServerSpan, traceparent_of
 
 _log = structlog.get_logger("grpc")
 
@@ -66,15 +69,23 @@ class FacesInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, access: Access, *, default_deadline_s: float) -> None:
         self._access = access
         self._default_deadline_s = default_deadline_s
+        self._wrapped: dict[str, Any] = {}  # by method; only methods that exist come in
 
     async def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], details: grpc.HandlerCallDetails
     ) -> Any:
         """The handler of a method, with everything around it that every method needs."""
-        handler = await continuation(details)
-        _, service, method = str(details.method).split("/")
-        if handler is None or service in _INFRASTRUCTURE:
-            return handler
+        name = str(details.method)
+        wrapped = self._wrapped.get(name)
+        if wrapped is None:
+            handler = await continuation(details)
+            _, service, method = name.split("/")
+            if handler is None or service in _INFRASTRUCTURE:
+                return handler
+            wrapped = self._wrapped[name] = self._wrap(handler, service, method)
+        return wrapped
+
+    def _wrap(self, handler: Any, service: str, method: str) -> Any:
         call = _Call(self._access, service, method, self._default_deadline_s)
         serializers = (handler.request_deserializer, handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
@@ -87,7 +98,7 @@ class FacesInterceptor(grpc.aio.ServerInterceptor):
 
 
 class _Call:
-    """What surrounds a call of one method."""
+    """What surrounds the calls of one method."""
 
     def __init__(self, access: Access, service: str, method: str, default_deadline_s: float) -> None:
         self._access = access
@@ -95,6 +106,9 @@ class _Call:
         self._method = method
         self._default_deadline_s = default_deadline_s
         self._name = f"{service}/{method}"
+        self._answered = GRPC_HANDLED.labels(service, method, "OK")
+        self._seconds = GRPC_SECONDS.labels(service, method)
+        self._open_streams = GRPC_OPEN_STREAMS.labels(service, method)
 
     def unary(self, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -102,75 +116,89 @@ class _Call:
             metadata = _metadata(context)
             with ServerSpan(self._name, metadata.get("traceparent", "")) as traceparent:
                 try:
-                    await self._enter(context, metadata, traceparent)
-                    response = await behavior(request, context)
+                    overdue_s = await self._enter(context, metadata, traceparent)
+                    if overdue_s is None:
+                        response = await behavior(request, context)
+                    else:
+                        async with asyncio.timeout(overdue_s):
+                            response = await behavior(request, context)
+                except asyncio.CancelledError:
+                    self._count("CANCELLED")
+                    raise
                 except Exception as error:  # noqa: BLE001 - the boundary: every error gets its status here
                     await self._fail(context, error)
                 else:
-                    GRPC_HANDLED.labels(self._service, self._method, "OK").inc()
+                    self._answered.inc()
                     return response
                 finally:
-                    GRPC_SECONDS.labels(self._service, self._method).observe(time.perf_counter() - started)
+                    self._seconds.observe(time.perf_counter() - started)
 
         return handle
 
     def streaming(self, behavior: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             metadata = _metadata(context)
-            streams = GRPC_OPEN_STREAMS.labels(self._service, self._method)
-            streams.inc()
+            self._open_streams.inc()
             try:
-                await self._enter(context, metadata, metadata.get("traceparent", ""))
+                await self._enter(context, metadata, traceparent_of(metadata.get("traceparent", "")))
                 answers = behavior(request, context)
-                if isinstance(answers, AsyncIterator):
-                    async for response in answers:
-                        await context.write(response)
+                if isinstance(answers, AsyncGenerator):
+                    # Closed here and now, so that what it holds is released when the caller goes in mid-write.
+                    async with aclosing(answers):
+                        async for response in answers:
+                            await context.write(response)
                 else:
                     await answers  # it reads and writes the context by itself
-                GRPC_HANDLED.labels(self._service, self._method, "OK").inc()
+                self._answered.inc()
+            except asyncio.CancelledError:
+                self._count("CANCELLED")
+                raise
             except Exception as error:  # noqa: BLE001 - the boundary: every error gets its status here
                 await self._fail(context, error)
             finally:
-                streams.dec()
+                self._open_streams.dec()
 
         return handle
 
     async def _enter(
         self, context: grpc.aio.ServicerContext[Any, Any], metadata: dict[str, str], traceparent: str
-    ) -> None:
-        request_id = request_id_of(metadata.get("x-request-id", ""))
+    ) -> float | None:
+        """Make the call's context the current one; answers the seconds after which we end a call of our own accord.
+
+        That is None where the caller has set a deadline that is nearer: gRPC ends the call by itself then.
+        """
         remaining_s: float | None = context.time_remaining()  # the stubs forget that it can be absent
-        known = RequestContext(
-            request_id=request_id,
-            locale=locale_of(metadata.get("accept-language", "")),
-            traceparent=traceparent,
-            deadline_s=self._default_deadline_s if remaining_s is None else min(remaining_s, self._default_deadline_s),
-            peer=_address(context.peer()),
-        )
-        enter(known)  # before the caller is known, so that a refusal is logged with its request id
+        default_s = self._default_deadline_s
+        request_id = request_id_of(metadata.get("x-request-id", ""))
+        locale = locale_of(metadata.get("accept-language", ""))
+        deadline_s = default_s if remaining_s is None else min(remaining_s, default_s)
+        peer = _address(context.peer())
+        # First without the caller: a refusal is logged with its request id, and a check may call another service.
+        enter(RequestContext(ANONYMOUS, request_id, locale, traceparent, deadline_s, peer))
         principal = await self._access.principal(self._service, self._method, metadata.get("authorization", ""))
-        enter(
-            RequestContext(
-                principal=principal,
-                request_id=request_id,
-                locale=known.locale,
-                traceparent=traceparent,
-                deadline_s=known.deadline_s,
-                peer=known.peer,
-            )
-        )
+        if principal is not ANONYMOUS:
+            enter(RequestContext(principal, request_id, locale, traceparent, deadline_s, peer))
+        return default_s if remaining_s is None or remaining_s > default_s else None
 
     async def _fail(self, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
-        if isinstance(error, AppError):
-            code, message, trailing = to_grpc(error)
-            _log.info("call refused", method=self._name, code=code.name, reason=error.reason)
-        elif isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
+        if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
             raise error
-        else:
-            code, message, trailing = grpc.StatusCode.INTERNAL, BUG_MESSAGE, ()
+        trailing: tuple[tuple[str, bytes], ...] = ()
+        known = as_app_error(error)
+        if known is None:
+            code, message = grpc.StatusCode.INTERNAL, BUG_MESSAGE
             _log.error("call failed", method=self._name, exc_info=error)
-        GRPC_HANDLED.labels(self._service, self._method, code.name).inc()
+        else:
+            code, message, trailing = to_grpc(known)
+            if known is error:
+                _log.info("call refused", method=self._name, code=code.name, reason=known.reason)
+            else:
+                _log.warning("call failed beneath us", method=self._name, code=code.name, error=repr(error))
+        self._count(code.name)
         await context.abort(code, message, trailing)
+
+    def _count(self, code: str) -> None:
+        GRPC_HANDLED.labels(self._service, self._method, code).inc()
 
 
 def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str]:
@@ -178,8 +206,9 @@ def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str]:
 
 
 def _address(peer: str) -> str:
-    """The address in a gRPC peer such as `ipv4:10.0.0.1:51234`, without the port."""
-    return peer.partition(":")[2].rpartition(":")[0] or peer
+    """The address in a gRPC peer such as `ipv4:10.0.0.1:51234` or `ipv6:%5B::1%5D:51234`, without port and brackets."""
+    address = peer.partition(":")[2].rpartition(":")[0]
+    return unquote(address).strip("[]") if "%" in address else address or peer
 
 
 class GrpcServer:

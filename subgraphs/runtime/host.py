@@ -19,7 +19,7 @@ from domain.clock import SystemClock
 from subgraphs.runtime.auth import Authenticator, DeviceCredentials, KeySource, RemoteKeys, ServiceTokens, issuers_of
 from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.consumers import ConsumerHost
-from subgraphs.runtime.database import Database
+from subgraphs.runtime.database import Database, is_outage
 from subgraphs.runtime.device_credentials import RemoteDeviceCredentials
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, ServiceFaces
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
@@ -36,6 +36,9 @@ _log = structlog.get_logger("host")
 
 Builder = Callable[[Group], Callable[[GroupResources], Awaitable[GroupFaces]]]
 _RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+_SOUND_AFTER_S = 60.0
+_DATABASE_WAIT_S = 30.0
+_RELEASE_S = 5.0
 
 
 class PortInUse(Exception):
@@ -80,13 +83,20 @@ class Host:
         self.metrics_port = 0
 
     async def start(self, builder: Builder) -> None:
-        """Serve; on return every port answers.
+        """Serve; on return every port answers. A start that fails lets go of all that it had taken.
 
         Raises:
             PortInUse: naming the port.
             SealBroken: the master key does not open the data keys.
         """
-        await migrate_all(self._settings.database, self._groups)
+        try:
+            await self._start(builder)
+        except BaseException:
+            await self._release(grace_s=0.0)
+            raise
+
+    async def _start(self, builder: Builder) -> None:
+        await when_database_answers(lambda: migrate_all(self._settings.database, self._groups))
         await self._build(builder)
         key_source = next((f.key_source for f in self._faces if f.key_source), None)
         authenticator = self._authenticator(key_source)
@@ -98,19 +108,25 @@ class Host:
 
     async def stop(self) -> None:
         """Refuse what is new, finish what is in hand, then let go of everything."""
-        grace_s = self._settings.service.shutdown_timeout_seconds
-        stops = [server.stop(grace_s) for server in self._grpc.values()] + [s.stop(grace_s) for s in self._http]
-        await asyncio.gather(*stops)
+        await self._release(grace_s=self._settings.service.shutdown_timeout_seconds)
+        _log.info("stopped")
+
+    async def _release(self, *, grace_s: float) -> None:
+        """Let go of everything, in the reverse order of the start; what fails to end does not keep the rest."""
+        servers = [server.stop(grace_s) for server in self._grpc.values()] + [s.stop(grace_s) for s in self._http]
+        await asyncio.gather(*(_let_go("server", stop, within_s=grace_s + _RELEASE_S) for stop in servers))
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            _, still = await asyncio.wait(self._tasks, timeout=grace_s + _RELEASE_S)
+            for task in still:
+                _log.error("background work does not end", task=task.get_name())
         for faces in self._faces:
-            await faces.close()
-        await self._channels.close()
-        await self._redis.aclose()
+            await _let_go(f"group {faces.group.value}", faces.close(), within_s=grace_s + _RELEASE_S)
+        await _let_go("channels", self._channels.close(), within_s=_RELEASE_S)
+        await _let_go("redis", self._redis.aclose(), within_s=_RELEASE_S)
         for database in self._databases.values():
-            await database.close()
-        _log.info("stopped")
+            await _let_go(f"database {database.name}", database.close(), within_s=_RELEASE_S)
 
     async def _build(self, builder: Builder) -> None:
         tokens = ServiceTokens(self._settings.tokens)
@@ -200,7 +216,39 @@ class Host:
         self._tasks.append(asyncio.create_task(_restarted(background), name=background.name))
 
 
-async def _restarted(background: Background) -> None:
+async def _let_go(what: str, ending: Awaitable[None], *, within_s: float) -> None:
+    try:
+        async with asyncio.timeout(within_s):
+            await ending
+    except Exception as error:  # noqa: BLE001 - the boundary: the rest must still be released
+        _log.error("not released cleanly", what=what, exc_info=error)
+
+
+async def when_database_answers(
+    work: Callable[[], Awaitable[None]], *, within_s: float = _DATABASE_WAIT_S, every_s: float = 0.5
+) -> None:
+    """Do the work as soon as the database lets it: processes and their database are often started together.
+
+    Raises:
+        Exception: what the work raised, when it is no outage or the outage lasted longer than `within_s`.
+    """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + within_s
+    waited = False
+    while True:
+        try:
+            await work()
+            return
+        except Exception as error:
+            if not is_outage(error) or loop.time() + every_s > until:
+                raise
+            if not waited:
+                _log.warning("waiting for the database", up_to_s=within_s, error=repr(error))
+            waited = True
+        await asyncio.sleep(every_s)
+
+
+async def _restarted(background: Background, *, pauses_s: Sequence[float] = _RESTART_AFTER_S) -> None:
     """Run it for ever; when it fails, log, wait (longer each time), and run it again."""
     failures = 0
     while True:
@@ -211,9 +259,9 @@ async def _restarted(background: Background) -> None:
         except Exception as error:  # noqa: BLE001 - the boundary of background work
             BACKGROUND_FAILURES.labels(background.name).inc()
             _log.error("background work failed", task=background.name, exc_info=error)
-        if asyncio.get_running_loop().time() - started > 60:
+        if asyncio.get_running_loop().time() - started > _SOUND_AFTER_S:
             failures = 0
-        await asyncio.sleep(_RESTART_AFTER_S[min(failures, len(_RESTART_AFTER_S) - 1)])
+        await asyncio.sleep(pauses_s[min(failures, len(pauses_s) - 1)])
         failures += 1
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 import structlog
@@ -11,17 +13,18 @@ import uvicorn
 from prometheus_client import make_asgi_app
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 
 from domain.errors import AppError
 from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.context import RequestContext, current, enter, locale_of, request_id_of
-from subgraphs.runtime.errors import to_graphql, to_problem
+from subgraphs.runtime.errors import BUG_MESSAGE, OUTAGES, as_app_error, to_graphql, to_problem
 from subgraphs.runtime.faces import GroupFaces
 from subgraphs.runtime.telemetry import GRAPHQL_REQUESTS, ServerSpan
 
@@ -55,8 +58,11 @@ class ContextMiddleware:
             enter(context)
             try:
                 principal = await self._authenticator.principal(headers.get("authorization", ""))
-            except AppError as error:
-                await self._refuse(error, scope, receive, send)
+            except Exception as error:
+                known = as_app_error(error)
+                if known is None:
+                    raise
+                await self._refuse(known, scope, receive, send)
                 return
             enter(
                 RequestContext(
@@ -75,13 +81,49 @@ class ContextMiddleware:
         if scope["type"] == "websocket":
             await WebSocket(scope, receive, send).close(code=4401, reason=error.message)
             return
-        status, problem = to_problem(error)
+        response = problem_response(error)
         if scope["path"].endswith("/graphql"):
             body: dict[str, object] = {"errors": [{"message": error.message, "extensions": to_graphql(error)}]}
-            response = JSONResponse(body, status_code=status)
-        else:
-            response = JSONResponse(problem, status_code=status, media_type="application/problem+json")
+            headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+            response = JSONResponse(body, status_code=response.status_code, headers=headers)
         await response(scope, receive, send)
+
+
+def problem_response(error: AppError) -> Response:
+    """The error as an HTTP response (RFC 9457), with the headers that its status asks for (RFC 9110)."""
+    status, problem = to_problem(error)
+    headers = {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    if retry_after_s := error.details.get("retry_after_s"):
+        with suppress(ValueError, OverflowError):
+            headers["retry-after"] = str(ceil(float(retry_after_s)))
+    return JSONResponse(problem, status_code=status, headers=headers, media_type="application/problem+json")
+
+
+async def _on_error(_: Request, error: Exception) -> Response:
+    """A route's error as a client should see it. Starlette raises a bug again, once it is answered, so that it is logged."""
+    known = as_app_error(error)
+    if known is not None:
+        if known is not error:
+            _log.warning("request failed beneath us", reason=known.reason, error=repr(error))
+        return problem_response(known)
+    problem = {
+        "type": "urn:manpasik:problem:INTERNAL",
+        "title": "Internal error",
+        "status": 500,
+        "detail": BUG_MESSAGE,
+    }
+    return JSONResponse(problem, status_code=500, media_type="application/problem+json")
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    """Starlette's own refusals (no such path, no such method) in the form of all others."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    problem = {"type": "about:blank", "title": error.detail, "status": error.status_code}
+    return JSONResponse(
+        problem, status_code=error.status_code, headers=error.headers, media_type="application/problem+json"
+    )
 
 
 class _Subgraph(GraphQL[Any, Any]):
@@ -128,7 +170,13 @@ def subgraph_app(
         for path in paths:
             served += [Route(path, app, methods=["POST"]), WebSocketRoute(path, app)]
         served += faces.http_routes
-    return ContextMiddleware(Starlette(routes=served), authenticator=authenticator)
+    handlers: dict[Any, ExceptionHandler] = {
+        AppError: _on_error,
+        HTTPException: _on_http_error,
+        **dict.fromkeys(OUTAGES, _on_error),
+        Exception: _on_error,
+    }
+    return ContextMiddleware(Starlette(routes=served, exception_handlers=handlers), authenticator=authenticator)
 
 
 async def _state(check: Check) -> str:
@@ -152,15 +200,20 @@ class _EmbeddedServer(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application on a bound socket.
 
+    Args:
+        lifespan: whether the application has a start and an end of its own that must be run.
+
     Raises:
         OSError: the address cannot be bound (at construction).
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, *, lifespan: bool = False) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=1024)
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="websockets-sansio")
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="on" if lifespan else "off", ws="websockets-sansio"
+        )
         self._server = _EmbeddedServer(config)
         self._task: asyncio.Task[None] | None = None
 

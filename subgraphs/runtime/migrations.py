@@ -71,12 +71,13 @@ def head_of(group: Group) -> str:
 async def migrate(settings: DatabaseSettings, group: Group, *, name: str | None = None) -> None:
     """Bring the group's database to the newest revision, creating it if it is not there.
 
+    A database that a later release has migrated is left as it is: migrations keep the release before working.
     Safe when several processes start at once: one migrates, the others wait for it and find nothing left to do.
     """
     database = Database(settings, group, name=name, max_connections=2)
     try:
         try:
-            at_head = await _revision(database) == head_of(group)
+            at_head = (await _revision(database) or "") >= head_of(group)
         except (asyncpg.InvalidCatalogNameError, asyncpg.UndefinedTableError):
             at_head = False
         if at_head:

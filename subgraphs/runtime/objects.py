@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -10,20 +11,51 @@ from urllib.parse import quote, urlencode
 
 import obstore
 from obstore.store import LocalStore, S3Store
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from domain.errors import NotFound
+from domain.errors import Forbidden, InvalidInput, NotFound
 from domain.sealing import derive_key
 from subgraphs.runtime.settings import Settings
+
+_LONGEST_KEY = 512
+_EXPIRY = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
 class ObjectNotFound(NotFound):
     """No object has this key."""
 
     reason = "OBJECT_NOT_FOUND"
+
+
+class AddressRefused(Forbidden):
+    """The signed address was changed, or its time is over."""
+
+    reason = "ADDRESS_REFUSED"
+
+
+class ObjectKeyInvalid(InvalidInput):
+    """The text cannot name an object."""
+
+    reason = "OBJECT_KEY_INVALID"
+
+
+def checked_key(key: str) -> str:
+    """The key, when it is a plain relative path: no empty, `.` or `..` parts, no control characters.
+
+    Raises:
+        ObjectKeyInvalid: it is not.
+    """
+    parts = key.split("/")
+    if (
+        len(key) > _LONGEST_KEY
+        or not key.isprintable()
+        or "\\" in key
+        or any(part in ("", ".", "..") for part in parts)
+    ):
+        raise ObjectKeyInvalid("An object's key is a relative path such as firmware/1.2.0.bin.", field="key")
+    return key
 
 
 class ObjectStore(Protocol):
@@ -56,18 +88,19 @@ class LocalObjects:
         self._public_url = public_url.rstrip("/")
 
     async def put(self, key: str, content: bytes) -> str:
-        await obstore.put_async(self._store, key, content)
+        await obstore.put_async(self._store, checked_key(key), content)
         return hashlib.sha256(content).hexdigest()
 
     async def get(self, key: str) -> bytes:
         try:
-            result = await obstore.get_async(self._store, key)
+            result = await obstore.get_async(self._store, checked_key(key))
         except FileNotFoundError as error:
             raise ObjectNotFound(f"There is no object {key}.", key=key) from error
         return bytes(await result.bytes_async())
 
     async def signed_url(self, key: str, *, expires_in: timedelta) -> str:
         expires = int(time.time() + expires_in.total_seconds())
+        checked_key(key)
         query = urlencode({"expires": expires, "signature": self._signature(key, expires)})
         return f"{self._public_url}/objects/{quote(key)}?{query}"
 
@@ -81,15 +114,17 @@ class LocalObjects:
         key = request.path_params["key"]
         expires = request.query_params.get("expires", "")
         given = request.query_params.get("signature", "")
-        if not expires.isdecimal() or not hmac.compare_digest(self._signature(key, int(expires)), given):
-            raise HTTPException(403, "The signature of this address does not hold.")
+        if not _EXPIRY.fullmatch(expires) or not self._signed(key, int(expires), given):
+            raise AddressRefused("The signature of this address does not hold.")
         if int(expires) < time.time():
-            raise HTTPException(403, "This address has expired; ask for a new one.")
-        try:
-            content = await self.get(key)
-        except ObjectNotFound as error:
-            raise HTTPException(404, error.message) from error
-        return Response(content, media_type="application/octet-stream")
+            raise AddressRefused("This address has expired; ask for a new one.")
+        return Response(
+            await self.get(key), media_type="application/octet-stream", headers={"x-content-type-options": "nosniff"}
+        )
+
+    def _signed(self, key: str, expires: int, given: str) -> bool:
+        # As bytes: comparing texts fails on those that are not ASCII.
+        return hmac.compare_digest(self._signature(key, expires).encode(), given.encode(errors="replace"))
 
 
 class S3Objects:
@@ -99,18 +134,18 @@ class S3Objects:
         self._store = store
 
     async def put(self, key: str, content: bytes) -> str:
-        await obstore.put_async(self._store, key, content)
+        await obstore.put_async(self._store, checked_key(key), content)
         return hashlib.sha256(content).hexdigest()
 
     async def get(self, key: str) -> bytes:
         try:
-            result = await obstore.get_async(self._store, key)
+            result = await obstore.get_async(self._store, checked_key(key))
         except FileNotFoundError as error:
             raise ObjectNotFound(f"There is no object {key}.", key=key) from error
         return bytes(await result.bytes_async())
 
     async def signed_url(self, key: str, *, expires_in: timedelta) -> str:
-        return await obstore.sign_async(self._store, "GET", key, expires_in)
+        return await obstore.sign_async(self._store, "GET", checked_key(key), expires_in)
 
     def routes(self) -> list[BaseRoute]:
         return []

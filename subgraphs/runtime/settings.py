@@ -4,6 +4,7 @@ Names are the platform's environment variables. A missing or wrong value raises 
 variable; secrets hide themselves in `repr`.
 """
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, Self, TypeVar
@@ -12,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 DEVELOPMENT_JWT_SECRET = "dev-secret-change-in-production"  # noqa: S105 - refused in production below
 DEVELOPMENT_DB_PASSWORD = "manpasik_dev_2026"  # noqa: S105 - the documented default of a development database
+
+_ADDRESS = re.compile(r"(unix:\S+|(dns:///)?[^\s/]+:[0-9]{1,5})", re.ASCII)
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Group = TypeVar("Group", bound="_Concern")
@@ -207,6 +210,7 @@ class Settings(BaseModel):
                     read[name] = concern.read(environ)
                 except ValidationError as error:
                     wrong += [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        wrong += [f"{n}: {v!r} is not host:port" for n, v in addresses.items() if not _ADDRESS.fullmatch(v)]
         if wrong:
             raise SettingsError("; ".join(wrong))
         settings = cls.model_validate(read)

@@ -1,8 +1,10 @@
 """Logs, metrics and traces: structlog JSON, Prometheus, OpenTelemetry."""
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
@@ -21,6 +23,7 @@ GRAPHQL_REQUESTS = Counter("graphql_subgraph_requests_total", "GraphQL requests 
 BACKGROUND_FAILURES = Counter("background_failures_total", "Background tasks that failed and were restarted", ["task"])
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def _add_context(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -75,19 +78,39 @@ def tracer() -> Tracer:
     return trace.get_tracer("manpasik")
 
 
+def _records() -> bool:
+    """Whether spans go anywhere: nobody has set a tracer provider while tracing is off."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def traceparent_of(given: str) -> str:
+    """The caller's trace context when it has the form of one (W3C Trace Context, version 00), else none."""
+    return given if _TRACEPARENT.fullmatch(given) else ""
+
+
 class ServerSpan:
-    """The span of a served request, as a context manager; `traceparent` continues its trace to whatever is called."""
+    """The span of a served request, as a context manager; `traceparent` continues its trace to whatever is called.
+
+    While tracing is off no span is begun, and the caller's trace context is passed on as it is.
+    """
+
+    __slots__ = ("_given", "_manager")
 
     def __init__(self, name: str, traceparent: str) -> None:
-        parent = _PROPAGATOR.extract({"traceparent": traceparent}) if traceparent else None
-        self._manager = tracer().start_as_current_span(name, context=parent, kind=SpanKind.SERVER)
-        self._given = traceparent
+        self._given = traceparent_of(traceparent) if traceparent else ""
+        self._manager: AbstractContextManager[trace.Span] | None = None
+        if _records():
+            parent = _PROPAGATOR.extract({"traceparent": self._given}) if self._given else None
+            self._manager = tracer().start_as_current_span(name, context=parent, kind=SpanKind.SERVER)
 
     def __enter__(self) -> str:
+        if self._manager is None:
+            return self._given
         self._manager.__enter__()
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier)
         return carrier.get("traceparent", self._given)
 
     def __exit__(self, *exception: Any) -> None:
-        self._manager.__exit__(*exception)
+        if self._manager is not None:
+            self._manager.__exit__(*exception)
