@@ -11,6 +11,7 @@ T = TypeVar("T")
 
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
+_LONGEST_ID = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
     at, separator, item_id = cursor.partition("~")
     try:
         parsed = datetime.fromisoformat(at)
-    except ValueError as error:
+        if parsed.tzinfo is None or not separator or not 0 < len(item_id) <= _LONGEST_ID or "\0" in item_id:
+            raise ValueError(cursor)
+        return parsed.astimezone(UTC), item_id
+    except (ValueError, OverflowError) as error:  # overflow: the year 1 or 9999 in a zone that leaves them
         raise InvalidInput("after is not a cursor of this list.", field="after") from error
-    if not separator or not item_id or parsed.tzinfo is None:
-        raise InvalidInput("after is not a cursor of this list.", field="after")
-    return parsed, item_id

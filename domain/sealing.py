@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 _VERSION = 1
 _HEADER = 5
 _NONCE = 12
+_TAG = 16
+_SHORTEST = _HEADER + _NONCE + _TAG
 _WRAP_CONTEXT = b"manpasik data key"
 
 
@@ -66,7 +68,7 @@ class Sealer:
         """Raises: SealBroken: the master key is not the one that wrapped these keys."""
         try:
             return cls({i: AESGCM(master).decrypt(w[:_NONCE], w[_NONCE:], _WRAP_CONTEXT) for i, w in wrapped.items()})
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:
             raise SealBroken("ENCRYPTION_MASTER_KEY does not open this database's data keys") from error
 
     def seal(self, plain: bytes, *, context: str) -> bytes:
@@ -76,6 +78,8 @@ class Sealer:
 
     def open(self, sealed: bytes, *, context: str) -> bytes:
         """Raises: SealBroken: it does not open with this context."""
+        if len(sealed) < _SHORTEST:
+            raise SealBroken(f"{len(sealed)} bytes are too short for a sealed value ({context})")
         key_id = int.from_bytes(sealed[1:_HEADER], "big")
         cipher = self._ciphers.get(key_id)
         if sealed[0] != _VERSION or cipher is None:
