@@ -13,6 +13,7 @@ SUBGRAPH_PORT = 8081
 METRICS_PORT = 9100
 ROUTER_METRICS_PORT = 9101
 MAIL_PORT = 8025
+ADMIN_EMAIL = "admin@demo.manpasik.example"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Plan:
             "OBJECTS_DIR": str(self.home / "objects"),
             "REDIS_HOST": "memory",
             "DB_MAX_CONNS": "12",
+            "BOOTSTRAP_ADMIN_EMAIL": ADMIN_EMAIL,
+            "BOOTSTRAP_ADMIN_PASSWORD": secrets.get("DEMO_PASSWORD", ""),
             **{name: secrets[name] for name in ("JWT_SECRET", "SERVICE_TOKEN_SECRET", "ENCRYPTION_MASTER_KEY")},
         }
         if database_port is not None:

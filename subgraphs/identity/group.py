@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from manpasik.v1 import auth_pb2_grpc, user_pb2_grpc
@@ -11,6 +12,7 @@ from starlette.routing import Route
 
 from domain.catalog import Group
 from domain.identity.auth.directory import AccountDirectory
+from domain.identity.auth.errors import EmailTaken
 from domain.identity.auth.keys import KeyRing
 from domain.identity.auth.limits import FailedSignIns, ResetRequests
 from domain.identity.auth.passwords import Passwords
@@ -55,6 +57,7 @@ async def build(resources: GroupResources) -> GroupFaces:
         social=social,
         profiles=users,
     )
+    await _bootstrap_admin(auth, resources)
     mails = ResetMails(
         clock=clock,
         sessions=database,
@@ -105,6 +108,16 @@ async def build(resources: GroupResources) -> GroupFaces:
         key_source=keys,
         close=close,
     )
+
+
+async def _bootstrap_admin(auth: AuthService, resources: GroupResources) -> None:
+    """Open the first administrator's account, where `BOOTSTRAP_ADMIN_EMAIL` and `..._PASSWORD` name one."""
+    tokens = resources.settings.tokens
+    password = tokens.bootstrap_admin_password.get_secret_value()
+    if tokens.bootstrap_admin_email and password:
+        with suppress(EmailTaken):  # another process was faster
+            async with resources.database.transaction() as session:
+                await auth.bootstrap_admin(session, email=tokens.bootstrap_admin_email, password=password)
 
 
 def jwks_endpoint(keys: KeyRing) -> Callable[[Request], Awaitable[Response]]:

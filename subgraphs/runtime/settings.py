@@ -89,6 +89,8 @@ class TokenSettings(_Concern):
     keycloak_realm: str = Field("manpasik", alias="KEYCLOAK_REALM")
     keycloak_client_id: str = Field("manpasik-api", alias="KEYCLOAK_CLIENT_ID")
     keycloak_client_secret: SecretStr = Field(SecretStr(""), alias="KEYCLOAK_CLIENT_SECRET")
+    bootstrap_admin_email: str = Field("", alias="BOOTSTRAP_ADMIN_EMAIL")
+    bootstrap_admin_password: SecretStr = Field(SecretStr(""), alias="BOOTSTRAP_ADMIN_PASSWORD")
     google_client_id: str = Field("", alias="GOOGLE_CLIENT_ID")
     google_issuer: str = Field("https://accounts.google.com", alias="GOOGLE_ISSUER")
     google_jwks_url: str = Field("https://www.googleapis.com/oauth2/v3/certs", alias="GOOGLE_JWKS_URL")

@@ -38,7 +38,7 @@ from domain.identity.auth.models import (
 )
 from domain.identity.auth.passwords import Passwords, require_strong
 from domain.identity.auth.ports import Profiles, Sessions, SocialProof, SocialToken, SocialVerifier
-from domain.identity.auth.repository import AccountRepository, ResetRepository, SignInRepository
+from domain.identity.auth.repository import AccountRepository, Credential, ResetRepository, SignInRepository
 from domain.identity.auth.tokens import AccessClaims, AccessTokens, Tokens, new_secret_token, token_hash
 from domain.identity.person import NOTHING_STATED, HealthDetails, NewProfile
 from domain.ids import UserId, new_id
@@ -159,13 +159,13 @@ class AuthService:
             AccountDisabled: the password is right, but the account may not be used.
         """
         email = lookup_email(email)
-        account = await self._prove_password(email, password, address=address)
+        proven = await self._prove_password(email, password, address=address)
         signer = await self._access_tokens.signer()
         # Locked, so that a change of password or a disabling at this moment comes before or after, not in between.
-        current = await AccountRepository(session).by_id_for_update(account.id)
-        if current is None or current.password_hash != account.password_hash:
+        account = await AccountRepository(session).by_id_for_update(proven.user_id)
+        if account is None or account.password_hash != proven.password_hash:
             raise InvalidCredentials
-        return await self._sign_in(session, current, signer, method="password")
+        return await self._sign_in(session, account, signer, method="password")
 
     async def social_login(self, session: AsyncSession, token: SocialToken, *, language: str = "") -> Tokens:
         """Sign in with a provider's token; the first time, link or open the account.
@@ -319,13 +319,13 @@ class AuthService:
             raise Forbidden("Only people have passwords.")
         require_strong(new, field="new_password")
         async with self._sessions.read() as reading:
-            account = await AccountRepository(reading).by_id(principal.subject)
-        if account is None or account.email is None:
+            email = await AccountRepository(reading).email_of(principal.subject)
+        if email is None:
             raise InvalidCredentials
-        proven = await self._prove_password(account.email, current, address=address)
+        proven = await self._prove_password(email, current, address=address)
         password_hash = await self._passwords.hash(new)
         signer = await self._access_tokens.signer()
-        row = await AccountRepository(session).by_id_for_update(proven.id)
+        row = await AccountRepository(session).by_id_for_update(proven.user_id)
         if row is None or row.password_hash != proven.password_hash:
             raise InvalidCredentials
         row.password_hash = password_hash
@@ -352,6 +352,19 @@ class AuthService:
             _log.info("role_granted", user_id=account.id, role=role.value)
         return UserId(account.id)
 
+    async def bootstrap_admin(self, session: AsyncSession, *, email: str, password: str) -> None:
+        """Open the first administrator's account; nothing happens when an account has this address already.
+
+        For a process's start: an account that somebody else opened under this address is not promoted.
+
+        Raises:
+            InvalidEmail, WeakPassword: as for every account.
+            EmailTaken: another process was faster, which is as good.
+        """
+        if await AccountRepository(session).by_email_for_update(normal_email(email)) is None:
+            await self.register(session, Registration(email=email, password=password, display_name="Administrator"))
+            await self.grant_role(session, email=email, role=Role.ADMIN)
+
     async def set_disabled(self, session: AsyncSession, *, user_id: UserId, disabled: bool) -> None:
         """Disable an account and end its sign-ins, or enable it again. For operators, as `grant_role`.
 
@@ -366,23 +379,23 @@ class AuthService:
         if disabled:
             await SignInRepository(session).revoke_all(user_id, at=now, why="disabled")
 
-    async def _prove_password(self, email: str, password: str, *, address: str) -> Account:
-        """The account whose password this is; its hash is made anew when it was made with other parameters."""
+    async def _prove_password(self, email: str, password: str, *, address: str) -> Credential:
+        """Whose password this is; its hash is made anew when it was made with other parameters."""
         await self._failed_sign_ins.require_room(email, address)
         async with self._sessions.read() as reading:
-            account = await AccountRepository(reading).by_email(email)
-        stored = account.password_hash if account is not None else None
+            credential = await AccountRepository(reading).credential(email)
+        stored = credential.password_hash if credential is not None else None
         verdict = await self._passwords.verify(stored, password)
-        if account is None or stored is None or not verdict.is_right:
+        if credential is None or stored is None or not verdict.is_right:
             await self._failed_sign_ins.count(email, address)
             raise InvalidCredentials
         await self._failed_sign_ins.require_room(email, address)
-        if verdict.needs_rehash:
-            fresh = await self._passwords.hash(password)
-            async with self._sessions.transaction() as writing:
-                await AccountRepository(writing).replace_hash(account.id, old=stored, new=fresh)
-            account.password_hash = fresh
-        return account
+        if not verdict.needs_rehash:
+            return credential
+        fresh = await self._passwords.hash(password)
+        async with self._sessions.transaction() as writing:
+            await AccountRepository(writing).replace_hash(credential.user_id, old=stored, new=fresh)
+        return Credential(credential.user_id, fresh)
 
     async def _account_to_link(self, session: AsyncSession, proof: SocialProof, language: str) -> Account:
         repository = AccountRepository(session)

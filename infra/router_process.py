@@ -1,0 +1,77 @@
+"""The gateway workload: the generic router over the platform's supergraph, configured by the platform's environment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from domain.catalog import built_groups
+from router.serving.app import create_app
+from router.serving.settings import CorsSettings, JwtIssuer, RouterSettings, SubgraphSettings
+from subgraphs.runtime.host import PortInUse
+from subgraphs.runtime.http_server import HttpServer, metrics_app
+from subgraphs.runtime.settings import Settings, SettingsError
+
+SUPERGRAPH = Path(__file__).parents[1] / "schema" / "supergraph.graphql"
+
+
+def router_settings(settings: Settings, environ: Mapping[str, str]) -> RouterSettings:
+    """What the platform's environment means for the router.
+
+    `<GROUP>_SUBGRAPH_URL` says where a group's subgraph is (else the supergraph does); in production the schema cannot
+    be asked for, and errors do not name subgraphs.
+    """
+    tokens, production = settings.tokens, settings.service.is_production
+    jwks_url = tokens.jwks_url or "http://manpasik-auth-service:8081/.well-known/jwks.json"
+    issuers = [JwtIssuer(issuer=tokens.issuer, jwks_url=jwks_url, algorithms=("ES256",))]
+    if tokens.keycloak_enabled:
+        realm = f"{tokens.keycloak_url.rstrip('/')}/realms/{tokens.keycloak_realm}"
+        issuers.append(JwtIssuer(issuer=realm, jwks_url=f"{realm}/protocol/openid-connect/certs"))
+    urls = {group.value: environ.get(f"{group.value.upper()}_SUBGRAPH_URL") for group in built_groups()}
+    origins = tuple(origin.strip() for origin in environ.get("CORS_ALLOW_ORIGINS", "").split(",") if origin.strip())
+    return RouterSettings(
+        listen=f"{settings.service.listen_host}:{settings.service.http_port}",
+        subgraphs={name: SubgraphSettings(url=url) for name, url in urls.items() if url},
+        introspection=not production,
+        explorer=not production,
+        redact_errors=production,
+        cors=CorsSettings(allow_origins=origins),
+        jwt=tuple(issuers),
+    )
+
+
+class RouterProcess:
+    """The router on `HTTP_PORT`, its metrics on `METRICS_PORT`."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._router_settings = router_settings(settings, environ)
+        self._supergraph = Path(settings.service.supergraph_file or SUPERGRAPH)
+        self._servers: list[HttpServer] = []
+
+    async def start(self) -> None:
+        """Serve.
+
+        Raises:
+            PortInUse: naming the port.
+            SettingsError: the supergraph cannot be read.
+        """
+        try:
+            sdl = self._supergraph.read_text()
+        except OSError as error:
+            raise SettingsError(f"SUPERGRAPH_FILE: {self._supergraph} cannot be read: {error.strerror}") from error
+        service = self._settings.service
+        wanted = (
+            (create_app(sdl, self._router_settings), service.http_port, "the router"),
+            (metrics_app(), service.metrics_port, "the router's metrics"),
+        )
+        for app, port, what in wanted:
+            try:
+                server = HttpServer(app, service.listen_host, port, lifespan=True)
+            except OSError as error:
+                raise PortInUse(f"port {port} of {what} is in use") from error
+            self._servers.append(server)
+            await server.start()
+
+    async def stop(self) -> None:
+        """Finish what is in hand, within `SHUTDOWN_TIMEOUT_SECONDS`."""
+        for server in self._servers:
+            await server.stop(self._settings.service.shutdown_timeout_seconds)
