@@ -53,12 +53,12 @@ def refused(refusal: Refusal, uid: str) -> AppError:
         case Refusal.UNKNOWN:
             return CartridgeNotFound(uid)
         case Refusal.EXPIRED:
-            return CartridgeExpired(refusal.message, cartridge_uid=uid)
+            return CartridgeExpired(refusal.message(), cartridge_uid=uid)
         case Refusal.USED_UP:
-            return CartridgeUsedUp(refusal.message, cartridge_uid=uid)
+            return CartridgeUsedUp(refusal.message(), cartridge_uid=uid)
         case Refusal.TYPE_UNKNOWN:
-            return CartridgeTypeUnregistered(refusal.message, cartridge_uid=uid)
+            return CartridgeTypeUnregistered(refusal.message(), cartridge_uid=uid)
         case Refusal.TYPE_INACTIVE:
-            return CartridgeTypeInactive(refusal.message, cartridge_uid=uid)
+            return CartridgeTypeInactive(refusal.message(), cartridge_uid=uid)
         case Refusal.TYPE_MISMATCH:
-            return CartridgeTypeMismatch(refusal.message, cartridge_uid=uid)
+            return CartridgeTypeMismatch(refusal.message(), cartridge_uid=uid)

@@ -4,6 +4,7 @@ import datetime as dt
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Literal
 
 from sqlalchemy import (
     Boolean,
@@ -168,18 +169,22 @@ class Refusal(StrEnum):
     TYPE_INACTIVE = "CARTRIDGE_TYPE_INACTIVE"
     TYPE_MISMATCH = "CARTRIDGE_TYPE_MISMATCH"
 
-    @property
-    def message(self) -> str:
-        return _REFUSAL_MESSAGES[self]
+    def message(self, locale: Literal["ko", "en"] = "en") -> str:
+        """A sentence for the person who holds the cartridge."""
+        english, korean = _REFUSAL_MESSAGES[self]
+        return korean if locale == "ko" else english
 
 
 _REFUSAL_MESSAGES = {
-    Refusal.UNKNOWN: "This cartridge was never read.",
-    Refusal.EXPIRED: "This cartridge has expired.",
-    Refusal.USED_UP: "This cartridge has no use left.",
-    Refusal.TYPE_UNKNOWN: "The registry does not know this type of cartridge.",
-    Refusal.TYPE_INACTIVE: "Cartridges of this type may not be used at present.",
-    Refusal.TYPE_MISMATCH: "The cartridge is of another type than named.",
+    Refusal.UNKNOWN: ("This cartridge was never read.", "읽은 적이 없는 카트리지입니다."),
+    Refusal.EXPIRED: ("This cartridge has expired.", "유효 기간이 지난 카트리지입니다."),
+    Refusal.USED_UP: ("This cartridge has no use left.", "사용 횟수를 모두 쓴 카트리지입니다."),
+    Refusal.TYPE_UNKNOWN: ("The registry does not know this type of cartridge.", "등록되지 않은 카트리지 종류입니다."),
+    Refusal.TYPE_INACTIVE: (
+        "Cartridges of this type may not be used at present.",
+        "현재 사용할 수 없는 카트리지 종류입니다.",
+    ),
+    Refusal.TYPE_MISMATCH: ("The cartridge is of another type than named.", "카트리지 종류가 지정한 것과 다릅니다."),
 }
 
 

@@ -76,7 +76,7 @@ class CartridgeService:
     """Commands and queries about cartridges."""
 
     def __init__(self, clock: Clock, reader_slot: ReaderSlot) -> None:
-        self._clock = clock
+        self.clock = clock
         self._reader_slot = reader_slot
 
     async def read(
@@ -147,7 +147,7 @@ class CartridgeService:
         )
 
     async def _keep(self, session: AsyncSession, principal: Principal, content: _TagContent) -> Cartridge:
-        now = self._clock.now()
+        now = self.clock.now()
         cartridges = CartridgeRepository(session)
         values = {
             **content.fixed,
@@ -230,7 +230,7 @@ class CartridgeService:
             CartridgeTypeMismatch: it is of another type than named.
         """
         user = principal.acting_for(user_id)
-        if not 1 <= len(session_id) <= MAX_ID_LENGTH:
+        if not 1 <= len(session_id) <= MAX_ID_LENGTH or "\0" in session_id:
             raise InvalidInput(f"session_id must have 1 to {MAX_ID_LENGTH} characters.", field="session_id")
         uid = normal_uid(uid)
         cartridges = CartridgeRepository(session)
@@ -254,7 +254,7 @@ class CartridgeService:
                 user_id=user,
                 category=cartridge.category,
                 type_index=cartridge.type_index,
-                used_at=self._clock.now(),
+                used_at=self.clock.now(),
             )
         )
         return cartridge
@@ -281,7 +281,7 @@ class CartridgeService:
         principal.require_authenticated()
         found = await CartridgeRepository(session).by_uids(uids)
         categories = await RegistryRepository(session).plain_categories() if found else ()
-        now = self._clock.now()
+        now = self.clock.now()
         return {
             uid: CartridgeDetail(cartridge, type_, _refusal(cartridge, type_, categories, now))
             for uid, (cartridge, type_) in found.items()
@@ -291,11 +291,17 @@ class CartridgeService:
         registry = RegistryRepository(session)
         type_ = await registry.type(cartridge.category, cartridge.type_index)
         categories = await registry.plain_categories()
-        return CartridgeDetail(cartridge, type_, _refusal(cartridge, type_, categories, self._clock.now()))
+        return CartridgeDetail(cartridge, type_, _refusal(cartridge, type_, categories, self.clock.now()))
 
 
 def normal_uid(uid: str) -> str:
-    """A cartridge id as it is stored: the 16 hexadecimal digits of a tag in upper case, others as they are."""
+    """A cartridge id as it is stored: the 16 hexadecimal digits of a tag in upper case, others as they are.
+
+    Raises:
+        CartridgeNotFound: nothing is ever stored under such an id.
+    """
+    if "\0" in uid or len(uid) > MAX_ID_LENGTH:
+        raise CartridgeNotFound(uid.replace("\0", ""))
     is_hex = len(uid) == _HEX_UID_LENGTH and all(c in "0123456789abcdefABCDEF" for c in uid)
     return uid.upper() if is_hex else uid
 

@@ -28,13 +28,17 @@ class DeviceRepository:
         self._session = session
 
     async def get(self, device_id: str) -> Device | None:
-        return await self._session.get(Device, device_id)
+        return None if "\0" in device_id else await self._session.get(Device, device_id)
 
     async def get_for_update(self, device_id: str) -> Device | None:
+        if "\0" in device_id:  # PostgreSQL cannot even be asked for it
+            return None
         return await self._session.get(Device, device_id, with_for_update=True, populate_existing=True)
 
     async def by_ids(self, device_ids: Collection[str]) -> dict[str, Device]:
-        found = await self._session.scalars(select(Device).where(Device.device_id.in_(device_ids)))
+        found = await self._session.scalars(
+            select(Device).where(Device.device_id.in_([i for i in device_ids if "\0" not in i]))
+        )
         return {device.device_id: device for device in found}
 
     async def add(self, device: Device) -> bool:
@@ -97,6 +101,8 @@ class DeviceRepository:
 
     async def record_heartbeat(self, device_id: str, beat: Heartbeat, *, at: datetime) -> Device | None:
         """The reader after the heartbeat; None when it is not registered."""
+        if "\0" in device_id:
+            return None
         silent = Device.status.in_((DeviceStatus.OFFLINE, DeviceStatus.UNKNOWN))
         status = beat.status or case((silent, DeviceStatus.ONLINE.value), else_=Device.status)
         statement = (
@@ -160,6 +166,8 @@ class CredentialRepository:
 
     async def active_hash(self, device_id: str) -> tuple[Device, bytes] | None:
         """The reader and the hash of the credential that is in force."""
+        if "\0" in device_id:
+            return None
         row = (
             await self._session.execute(
                 select(Device, DeviceCredential.secret_hash)

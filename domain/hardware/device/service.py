@@ -171,6 +171,11 @@ class DeviceService:
         device = await DeviceRepository(session).get(device_id)
         return UserId(device.owner_user_id) if device else None
 
+    async def owners_of(self, session: AsyncSession, device_ids: Collection[str]) -> dict[str, UserId]:
+        """Who registered the readers; those that nobody has are missing."""
+        found = await DeviceRepository(session).by_ids(device_ids)
+        return {device_id: UserId(device.owner_user_id) for device_id, device in found.items()}
+
     async def visible(
         self, session: AsyncSession, principal: Principal, device_ids: Collection[str]
     ) -> dict[str, Device]:

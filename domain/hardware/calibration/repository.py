@@ -1,0 +1,180 @@
+"""Every SQL statement about calibrations."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, case, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.hardware.calibration.models import Calibration, CalibrationKind, CalibrationModel, CartridgeLot
+from domain.hardware.codes import CartridgeCode
+from domain.paging import Page, PageRequest
+
+
+class CalibrationRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def lock(self, device_id: str, code: CartridgeCode) -> None:
+        """Only one calibration of a reader for a type at a time, until the transaction ends."""
+        name = f"calibration:{device_id}:{code}"
+        await self._session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+    async def in_force(self, device_id: str, code: CartridgeCode, *, now: datetime) -> Calibration | None:
+        """The newest that is neither superseded nor expired."""
+        return await self._session.scalar(
+            select(Calibration)
+            .where(*self._about(device_id, code), Calibration.superseded_at.is_(None), Calibration.expires_at > now)
+            .order_by(Calibration.calibrated_at.desc(), Calibration.calibration_id.desc())
+            .limit(1)
+        )
+
+    async def newest(self, device_id: str, code: CartridgeCode) -> Calibration | None:
+        return await self._session.scalar(
+            select(Calibration)
+            .where(*self._about(device_id, code))
+            .order_by(Calibration.calibrated_at.desc(), Calibration.calibration_id.desc())
+            .limit(1)
+        )
+
+    async def add(self, calibration: Calibration) -> None:
+        self._session.add(calibration)
+        await self._session.flush()
+
+    async def supersede(
+        self, device_id: str, code: CartridgeCode, *, kinds: Collection[CalibrationKind], at: datetime
+    ) -> None:
+        await self._session.execute(
+            update(Calibration)
+            .where(
+                *self._about(device_id, code), Calibration.superseded_at.is_(None), Calibration.kind.in_(list(kinds))
+            )
+            .values(superseded_at=at)
+        )
+
+    async def history(self, device_id: str, *, limit: int, offset: int) -> tuple[Sequence[Calibration], int]:
+        """A page of a reader's calibrations, newest first, and how many there are."""
+        total = await self._session.scalar(select(func.count()).where(Calibration.device_id == device_id))
+        found = await self._session.scalars(
+            select(Calibration)
+            .where(Calibration.device_id == device_id)
+            .order_by(Calibration.calibrated_at.desc(), Calibration.calibration_id.desc())
+            .limit(limit)
+            .offset(offset)
+        )
+        return found.all(), total or 0
+
+    async def pages_of(self, device_ids: Collection[str], page: PageRequest) -> dict[str, Page[Calibration]]:
+        """One page for every reader, newest first, in one statement."""
+        order = (Calibration.calibrated_at.desc(), Calibration.calibration_id.desc())
+        total = func.count().over(partition_by=Calibration.device_id)
+        rank = func.row_number().over(partition_by=Calibration.device_id, order_by=order)
+        key = tuple_(Calibration.calibrated_at, Calibration.calibration_id)
+        follows = key < tuple_(*page.after) if page.after else Calibration.device_id.is_not(None)
+        nth = func.sum(case((follows, 1), else_=0)).over(partition_by=Calibration.device_id, order_by=order)
+        ranked = (
+            select(Calibration.calibration_id.label("id"), total.label("total"), rank.label("rank"), nth.label("nth"))
+            .where(Calibration.device_id.in_(device_ids))
+            .subquery()
+        )
+        rows = await self._session.execute(
+            select(Calibration, ranked.c.total, ranked.c.nth)
+            .join(ranked, ranked.c.id == Calibration.calibration_id)
+            # The first row comes along in any case: it brings the count when the cursor stands at the end.
+            .where((ranked.c.nth.between(1, page.first + 1)) | (ranked.c.rank == 1))
+            .order_by(*order)
+        )
+        items: dict[str, list[Calibration]] = {device_id: [] for device_id in device_ids}
+        totals: dict[str, int] = dict.fromkeys(device_ids, 0)
+        for calibration, count, place in rows:
+            totals[calibration.device_id] = count
+            if place >= 1:
+                items[calibration.device_id].append(calibration)
+        return {
+            device_id: Page(found[: page.first], has_next=len(found) > page.first, total=totals[device_id])
+            for device_id, found in items.items()
+        }
+
+    async def newest_in_force(
+        self, wanted: Collection[tuple[str, CartridgeCode]], *, now: datetime
+    ) -> dict[tuple[str, CartridgeCode], Calibration]:
+        """What is in force for each pair of reader and type, in one statement."""
+        key = tuple_(Calibration.device_id, Calibration.category, Calibration.type_index)
+        found = await self._session.scalars(
+            select(Calibration)
+            .distinct(Calibration.device_id, Calibration.category, Calibration.type_index)
+            .where(
+                key.in_([(device_id, code.category, code.type_index) for device_id, code in wanted]),
+                Calibration.superseded_at.is_(None),
+                Calibration.expires_at > now,
+            )
+            .order_by(
+                Calibration.device_id,
+                Calibration.category,
+                Calibration.type_index,
+                Calibration.calibrated_at.desc(),
+                Calibration.calibration_id.desc(),
+            )
+        )
+        return {(c.device_id, CartridgeCode(c.category, c.type_index)): c for c in found}
+
+    async def by_ids(self, calibration_ids: Collection[str]) -> dict[str, Calibration]:
+        found = await self._session.scalars(select(Calibration).where(Calibration.calibration_id.in_(calibration_ids)))
+        return {calibration.calibration_id: calibration for calibration in found}
+
+    async def models(self) -> Sequence[CalibrationModel]:
+        """All models, by category and type."""
+        order = (CalibrationModel.category, CalibrationModel.type_index, CalibrationModel.created_at)
+        return (await self._session.scalars(select(CalibrationModel).order_by(*order))).all()
+
+    async def model_for(self, code: CartridgeCode) -> CalibrationModel | None:
+        """The newest model of a type."""
+        return await self._session.scalar(
+            select(CalibrationModel)
+            .where(CalibrationModel.category == code.category, CalibrationModel.type_index == code.type_index)
+            .order_by(CalibrationModel.created_at.desc(), CalibrationModel.model_id.desc())
+            .limit(1)
+        )
+
+    @staticmethod
+    def _about(device_id: str, code: CartridgeCode) -> tuple[ColumnElement[bool], ...]:
+        return (
+            Calibration.device_id == device_id,
+            Calibration.category == code.category,
+            Calibration.type_index == code.type_index,
+        )
+
+
+class LotRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, device_id: str, code: CartridgeCode) -> CartridgeLot | None:
+        return await self._session.get(CartridgeLot, (device_id, code.category, code.type_index))
+
+    async def ensure_for_update(
+        self, device_id: str, code: CartridgeCode, *, lot_id: str, at: datetime
+    ) -> CartridgeLot:
+        """The row of a reader and type, locked; made with this lot when there is none."""
+        key = {"device_id": device_id, "category": code.category, "type_index": code.type_index}
+        await self._session.execute(
+            insert(CartridgeLot).values(**key, lot_id=lot_id, seen_at=at).on_conflict_do_nothing()
+        )
+        return await self._session.get_one(
+            CartridgeLot,
+            (device_id, code.category, code.type_index),
+            with_for_update=True,
+            populate_existing=True,
+        )
+
+    async def clear_check(self, device_id: str, code: CartridgeCode) -> None:
+        await self._session.execute(
+            update(CartridgeLot)
+            .where(
+                CartridgeLot.device_id == device_id,
+                CartridgeLot.category == code.category,
+                CartridgeLot.type_index == code.type_index,
+            )
+            .values(check_needed_since=None)
+        )

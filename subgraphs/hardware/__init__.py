@@ -1,0 +1,1 @@
+"""The faces of the hardware group: device, cartridge and calibration."""
