@@ -1,6 +1,7 @@
 """From the outbox to the platform, in the order in which the sessions were recorded."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Sequence
 
 import grpc
@@ -82,10 +83,11 @@ async def measure_or_store(
         CallRejected: the platform refuses the session for good.
         OutboxFull: it can neither be sent nor stored.
     """
+    key = str(uuid.uuid4())
     try:
-        session_id = await client.start_session(plan)
+        session_id = await client.start_session(plan, key=key)
     except PlatformUnreachable:
-        async with store.record(plan) as recording:
+        async with store.record(plan, key=key) as recording:
             for frame in frames:
                 await recording.add(frame)
         return False

@@ -164,12 +164,15 @@ class OutboxStore:
         return self._used_bytes
 
     @asynccontextmanager
-    async def record(self, plan: SessionPlan) -> AsyncIterator[Recording]:
+    async def record(self, plan: SessionPlan, *, key: str | None = None) -> AsyncIterator[Recording]:
         """Record a session around a block; it becomes ready for delivery after it, also when the block raises.
 
         A recording without frames is forgotten: it would only use up the cartridge.
+
+        Args:
+            key: idempotency key of a start that was tried already and may have reached the platform.
         """
-        key = str(uuid.uuid4())
+        key = key or str(uuid.uuid4())
         async with self._transaction():
             number = await self._insert(key, plan, OutboxState.RECORDING, platform_id="", answered_us=-1)
         recording = Recording(self, number, key)

@@ -44,9 +44,11 @@ async def test_frames_travel_over_tls_and_only_to_the_trusted_platform(fake: Fak
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)]))
     await server.start()
     addresses = PlatformAddresses(device=f"127.0.0.1:{port}", measurement=f"127.0.0.1:{port}")
-    async with Platform(addresses, Tls(root_certificates=certificate)) as platform:
-        async with known_reader(fake, platform).session(PLAN) as session:
-            await session.send(frames(1)[0])
+    async with (
+        Platform(addresses, Tls(root_certificates=certificate)) as platform,
+        known_reader(fake, platform).session(PLAN) as session,
+    ):
+        await session.send(frames(1)[0])
     assert len(fake.sessions[session.session_id].frames) == 1
     _, foreign = _self_signed()
     async with Platform(addresses, Tls(root_certificates=foreign)) as platform:
