@@ -52,7 +52,10 @@ def parse_field_set(text: str) -> FieldSet:
     operation = document.definitions[0]
     if len(document.definitions) != 1 or not isinstance(operation, OperationDefinitionNode):
         raise MalformedFieldSet("Syntax Error: Expected one selection of fields.")
-    return _selections(operation.selection_set)
+    found = _selections(operation.selection_set)
+    if not found:
+        raise MalformedFieldSet("Syntax Error: Expected at least one field.")
+    return found
 
 
 def _selections(node: SelectionSetNode | None) -> FieldSet:

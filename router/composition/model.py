@@ -51,6 +51,8 @@ class Applied:
     name: str
     args: tuple[tuple[str, str], ...] = ()
     at: SourceLocation | None = field(default=None, compare=False)
+    is_on_extension: bool = field(default=False, compare=False)
+    """Whether it stands on an `extend` of the type rather than on its definition."""
 
     def text(self, name: str) -> str | None:
         """The argument as SDL text, or None where it was not given."""
@@ -63,7 +65,10 @@ class Applied:
 
     def string(self, name: str) -> str | None:
         """The argument where it is a string, else None."""
-        value = self.value(name)
+        text = self.text(name)
+        if text is None or not text.startswith('"'):
+            return None
+        value = _untyped(text)
         return value if isinstance(value, str) else None
 
     def __str__(self) -> str:

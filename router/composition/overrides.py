@@ -100,7 +100,6 @@ def _read(
             schema,
             applied,
         )
-        return None
     if origin == schema.name:
         findings.error(
             "OVERRIDE_FROM_SELF_ERROR",
@@ -162,7 +161,7 @@ def _against_source(
                 (schema.name,),
             )
         )
-        return None
+        return Override(source.name, schema.name, label)
     if overridden.has("override"):
         findings.error(
             "OVERRIDE_SOURCE_HAS_OVERRIDE",

@@ -1,6 +1,8 @@
 """Composition from end to end: read, upgrade, validate each subgraph, merge, validate the merge, satisfiability, print."""
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -15,6 +17,9 @@ from router.composition.overrides import read_overrides
 from router.composition.ownership import Ownership
 from router.composition.printer import print_supergraph
 from router.composition.read import read_subgraph
+from router.composition.satisfiability import check_satisfiability
+from router.composition.upgrade import upgrade
+from router.composition.validate.subgraph import check_subgraph
 
 R = TypeVar("R")
 
@@ -48,14 +53,38 @@ def compose(subgraphs: Sequence[Subgraph]) -> Composition:
     Raises:
         CompositionFailed: with every error of the first stage that found any.
     """
+    with _collection_paused():
+        return _compose(subgraphs)
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Composition makes large trees and no cycles; the collector would walk them again and again, for more time than
+    composing takes."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _compose(subgraphs: Sequence[Subgraph]) -> Composition:
     _check_names(subgraphs)
     ordered = sorted(subgraphs, key=lambda subgraph: subgraph.name)
     enums = graph_names([subgraph.name for subgraph in ordered])
     schemas = _each(ordered, lambda one: read_subgraph(one.name, one.url, one.sdl, enums[one.name]))
+    schemas = upgrade(schemas)
+    prepared = [Prepared(schema, Ownership.of(schema)) for schema in schemas]
+    wrong = [error for one in prepared for error in check_subgraph(one.schema, one.ownership)]
+    if wrong:
+        raise CompositionFailed(wrong)
     overrides, errors, hints = read_overrides(schemas)
-    if errors:
-        raise CompositionFailed(errors)
-    supergraph = merge_schemas([Prepared(schema, Ownership.of(schema)) for schema in schemas], overrides)
+    supergraph = merge_schemas(prepared, overrides, found=errors)
+    unsatisfied = check_satisfiability(supergraph, prepared, overrides)
+    if unsatisfied:
+        raise CompositionFailed(unsatisfied)
     return Composition(print_supergraph(supergraph), (*hints, *supergraph.hints), supergraph)
 
 

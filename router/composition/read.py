@@ -5,11 +5,9 @@ types their default names, and what only serves the federation protocol (`_servi
 federation directives) goes.
 """
 
-import gc
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphql import (
@@ -86,30 +84,17 @@ def read_subgraph(name: str, url: str, sdl: str, graph: str) -> SubgraphSchema:
     Raises:
         CompositionFailed: the SDL is not GraphQL, or its links or root types cannot be understood.
     """
-    with _collection_paused():
-        document = _parsed(name, sdl)
-        directives = [
-            applied
-            for node in document.definitions
-            if isinstance(node, SchemaDefinitionNode | SchemaExtensionNode)
-            for applied in node.directives or ()
-        ]
-        link_name, features = read_links(directives, name)
-        vocabulary = Vocabulary.of(link_name, features)
-        check_graphql(name, document, vocabulary.definitions(document))
-        return _Reader(name, vocabulary).schema(document, url=url, graph=graph)
-
-
-@contextmanager
-def _collection_paused() -> Iterator[None]:
-    """Parsing makes only garbage-free trees; letting the collector walk them again and again costs more than parsing."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+    document = _parsed(name, sdl)
+    directives = [
+        applied
+        for node in document.definitions
+        if isinstance(node, SchemaDefinitionNode | SchemaExtensionNode)
+        for applied in node.directives or ()
+    ]
+    link_name, features = read_links(directives, name)
+    vocabulary = Vocabulary.of(link_name, features)
+    check_graphql(name, document, vocabulary.definitions(document))
+    return _Reader(name, vocabulary).schema(document, url=url, graph=graph)
 
 
 def _parsed(name: str, sdl: str) -> DocumentNode:
@@ -266,7 +251,10 @@ class _Reader:
         members: dict[str, None] = {}
         interfaces: dict[str, None] = {}
         for node in ordered:
-            directives.extend(self._applied(getattr(node, "directives", None) or ()))
+            applied = self._applied(node.directives or ())
+            if isinstance(node, TypeExtensionNode):
+                applied = tuple(replace(one, is_on_extension=True) for one in applied)
+            directives.extend(applied)
             if isinstance(
                 node,
                 ObjectTypeDefinitionNode
@@ -295,7 +283,7 @@ class _Reader:
         return replace(
             result,
             directives=tuple(directives),
-            is_extension=result.is_extension or any(applied.name == "extends" for applied in directives),
+            is_extension=result.is_extension or any(one.name == "extends" for one in directives),
             fields=fields,
             inputs=inputs,
             values=values,

@@ -42,6 +42,10 @@ class MergeContext:
     output_types: frozenset[str] = frozenset()
     errors: list[CompositionError] = field(default_factory=list)
     hints: list[Hint] = field(default_factory=list)
+    _ownership: dict[str, Ownership] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ownership = {prepared.schema.name: prepared.ownership for prepared in self.subgraphs}
 
     def error(self, code: str, message: str, sources: Iterable[Source[T]] = ()) -> None:
         sources = tuple(sources)
@@ -55,7 +59,7 @@ class MergeContext:
         return name in self.subtypes.get(abstract, ())
 
     def ownership(self, subgraph: str) -> Ownership:
-        return next(prepared.ownership for prepared in self.subgraphs if prepared.schema.name == subgraph)
+        return self._ownership[subgraph]
 
 
 def subgraph_names(sources: Iterable[Source[T]]) -> tuple[str, ...]:

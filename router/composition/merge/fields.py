@@ -92,7 +92,12 @@ class _FieldMerge:
             if self._context.overrides.leaving(self._id, source.schema.name) is None
             and source.schema.types[self._id.type].kind is TypeKind.OBJECT
         ]
-        if len(sharing) < 2:
+        provided = [
+            source
+            for source in self._sources
+            if self._is_external(source) and self._id in self._context.ownership(source.schema.name).provided
+        ]
+        if len(sharing) + len(provided) < 2:
             return
         unshared = [
             source for source in sharing if self._id not in self._context.ownership(source.schema.name).shareable
@@ -101,10 +106,11 @@ class _FieldMerge:
             self._context.error(
                 "INVALID_FIELD_SHARING",
                 f'Non-shareable field "{self._id}" is resolved from multiple subgraphs: it is resolved from '
-                f"{quoted([source.schema.name for source in sharing])} and defined as non-shareable in "
+                f"{quoted(sorted(source.schema.name for source in (*sharing, *provided)))} and defined as "
+                "non-shareable in "
                 + (
                     "all of them"
-                    if len(unshared) == len(sharing)
+                    if len(unshared) == len(sharing) + len(provided)
                     else quoted([source.schema.name for source in unshared])
                 ),
                 sharing,
@@ -113,9 +119,7 @@ class _FieldMerge:
     def _check_externals(self, merged: Field) -> None:
         """A field declared as external must look like the one it refers to."""
         external = [source for source in self._sources if self._is_external(source)]
-        wrong = [
-            source for source in external if not is_subtype(merged.type, source.value.type, self._context.is_possible)
-        ]
+        wrong = [source for source in external if source.value.type != merged.type]
         if wrong:
             self._context.error(
                 "EXTERNAL_TYPE_MISMATCH",

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from router.composition import specs
-from router.composition.errors import CompositionFailed, Hint, quoted
+from router.composition.errors import CompositionError, CompositionFailed, Hint, quoted
 from router.composition.merge.composed import ComposedDirectives, composed_directives, executable_directives
 from router.composition.merge.context import MergeContext, Prepared, Source
 from router.composition.merge.directives import merge_applied, merge_description
 from router.composition.merge.enums import merge_enum_values
 from router.composition.merge.fields import add_interface_object_fields, merge_fields
 from router.composition.merge.inputs import merge_input_fields
+from router.composition.merge.interfaces import check_interfaces
 from router.composition.model import (
     ROOT_TYPES,
     Applied,
@@ -58,9 +59,13 @@ class Supergraph:
         return (name,)
 
 
-def merge_schemas(subgraphs: Sequence[Prepared], overrides: Overrides) -> Supergraph:
+def merge_schemas(
+    subgraphs: Sequence[Prepared], overrides: Overrides, *, found: Sequence[CompositionError] = ()
+) -> Supergraph:
     """The supergraph of validated subgraphs.
 
+    Args:
+        found: errors known already; they are raised together with those of the merge.
     Raises:
         CompositionFailed: the subgraphs contradict each other.
     """
@@ -74,19 +79,20 @@ def merge_schemas(subgraphs: Sequence[Prepared], overrides: Overrides) -> Superg
         subtypes=_subtypes(schemas),
         input_types=frozenset(_input_types(schemas)),
         output_types=frozenset(_output_types(schemas)),
-        errors=list(composed.errors),
+        errors=[*found, *composed.errors],
         hints=list(composed.hints),
     )
     by_type: dict[str, list[Source[TypeDef]]] = {}
     for schema in schemas:
-        for found in schema.types.values():
-            by_type.setdefault(found.name, []).append(Source(schema, found))
+        for type_def in schema.types.values():
+            by_type.setdefault(type_def.name, []).append(Source(schema, type_def))
     types: dict[str, TypeDef] = {}
     for name, sources in by_type.items():
         merged = _merge_type(context, name, sources)
         if merged is not None:
             types[name] = merged
     _check_queries(context, types)
+    check_interfaces(context, types, by_type)
     if not context.errors:
         types = add_interface_object_fields(context, types, by_type)
         types = _with_scoped_memberships(types)
@@ -219,7 +225,7 @@ def _joins_as_extension(source: Source[TypeDef]) -> bool:
     found = source.value
     if found.has("extends"):
         return True
-    return found.is_extension and source.schema.is_federation_2 and found.has("key")
+    return source.schema.is_federation_2 and any(key.is_on_extension for key in found.all_applied("key"))
 
 
 def _merge_members(context: MergeContext, name: str, sources: Sequence[Source[TypeDef]]) -> tuple[str, ...]:

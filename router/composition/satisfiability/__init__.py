@@ -1,0 +1,5 @@
+"""Whether every query that the API allows can be answered by the subgraphs together."""
+
+from router.composition.satisfiability.check import check_satisfiability
+
+__all__ = ["check_satisfiability"]
