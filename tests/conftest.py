@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from domain.catalog import Group
 from domain.sealing import Sealer
 from subgraphs.runtime.database import Database
+from tests.support.broker import shared_broker
 from tests.support.postgres import DatabaseFor, PostgresServer, shared_postgres
 from tests.support.shared import shared_root
 
@@ -47,3 +48,10 @@ async def database_for(postgres: PostgresServer) -> AsyncIterator[DatabaseFor]:
 def sealer() -> Sealer:
     """Seals with a key of this test's own."""
     return Sealer({1: AESGCM.generate_key(256)})
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the event broker of this run, shared by its workers; use topics and groups of your own on it."""
+    with shared_broker(shared_root(tmp_path_factory)) as address:
+        yield address

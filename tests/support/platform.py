@@ -116,3 +116,9 @@ class Platform:
         except urllib.error.HTTPError as error:
             answer = json.load(error)
         return answer
+
+    def processes(self) -> tuple[psutil.Process, psutil.Process]:
+        """The processes (watchers, with ours below them) of the services and of the router."""
+        assert self._services is not None
+        assert self._router is not None
+        return psutil.Process(self._services.pid), psutil.Process(self._router.pid)

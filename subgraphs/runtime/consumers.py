@@ -1,0 +1,377 @@
+"""Consumers: each event takes effect once, in order within its partition, and a poison event delays only its partition.
+
+Every assigned partition has a worker: fetch, work through the records one after another, commit the offset. A record's
+work and its inbox row share one transaction, so a second delivery (a crash before the commit of the offset, a rebalance,
+a relay that published twice) finds the row and does nothing. A record that fails is tried again after 1, 2 and 4 s and
+then goes to the dead-letter topic; only when that is acknowledged does the partition move on. While the database or the
+broker is away nothing counts as a try: the worker waits.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+from prometheus_client import Counter, Histogram
+from pydantic import ValidationError
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
+
+from domain.catalog import DEAD_LETTER_TOPIC
+from domain.errors import AppError
+from domain.events import DomainEvent
+from domain.messaging import InboxRow
+from domain.principal import service_principal
+from subgraphs.runtime.context import RequestContext, enter
+from subgraphs.runtime.database import Database, is_outage
+from subgraphs.runtime.events import MalformedEvent, ReceivedEvent, decode
+from subgraphs.runtime.faces import Consumer
+from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker_outage, silence_client_log
+from subgraphs.runtime.settings import KafkaSettings
+
+EVENTS_CONSUMED = Counter("events_consumed_total", "Records, by what became of them", ["service", "topic", "outcome"])
+EVENT_DELIVERY_SECONDS = Histogram(
+    "event_delivery_seconds",
+    "Seconds from an event to the commit of its effect",
+    ["service", "topic"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+
+RETRY_DELAYS_S = (1.0, 2.0, 4.0)
+_BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+_FETCH_TIMEOUT_MS = 500
+_CHUNK_RECORDS = 100
+_PRUNE_EVERY_S = 3600.0
+_PRUNE_ROWS = 5000
+_INBOX_KEEPS = 2  # times the outbox's retention: a relay may publish again for as long as its row is kept
+
+_PRUNE = text(
+    """
+    DELETE FROM inbox WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM inbox
+        WHERE consumer = :consumer AND handled_at < now() - make_interval(hours => :hours) LIMIT :rows
+    ))
+    """
+)
+
+
+class _Stopped(Exception):
+    """The partition was taken away, or the process stops: the record in hand is left for the next delivery."""
+
+
+class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the library has no types
+    """The consumers of one service in one process.
+
+    Args:
+        principal_service: short name of the service on whose behalf the handlers act.
+        retry_delays_s: seconds before each further try of a record that failed.
+        session_timeout_s: after how long the broker gives a silent member's partitions to others.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        kafka: KafkaSettings,
+        consumers: Sequence[Consumer[Any]],
+        principal_service: str,
+        retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+        session_timeout_s: float = 6.0,
+    ) -> None:
+        self._consumers = {consumer.topic: consumer for consumer in consumers}
+        if len(self._consumers) != len(consumers):
+            raise ValueError(f"{principal_service} has two consumers of one topic; an event is handled once a service")
+        self._database = database
+        self._brokers = kafka.brokers
+        self._service = principal_service
+        self._group_id = kafka.group_id or f"{principal_service}-service"
+        self._inbox_hours = _INBOX_KEEPS * kafka.outbox_retention_hours
+        self._retry_delays_s = tuple(retry_delays_s)
+        self._session_timeout_ms = int(session_timeout_s * 1000)
+        self._workers: dict[TopicPartition, _Worker] = {}
+        self._failed: asyncio.Future[None] | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._log = structlog.get_logger("consumers").bind(service=principal_service)
+        silence_client_log()
+
+    async def run(self) -> None:
+        """Consume until cancelled; then finish the records in hand, commit and leave the group."""
+        pruning = asyncio.create_task(self._prune_for_ever())
+        failures = 0
+        try:
+            while True:
+                try:
+                    async with self._connected() as failed:
+                        if failures:
+                            self._log.info("the consumers work again")
+                        failures = 0
+                        await failed
+                except KafkaError as error:
+                    if not failures:
+                        self._log.warning("the consumers wait for the broker", error=repr(error))
+                await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])
+                failures += 1
+        finally:
+            pruning.cancel()
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[asyncio.Future[None]]:
+        """Yields a future that fails when a worker does."""
+        await ensure_topics(self._brokers, [*self._consumers, DEAD_LETTER_TOPIC])
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._brokers,
+            group_id=self._group_id,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            request_timeout_ms=REQUEST_TIMEOUT_MS + self._session_timeout_ms,
+            session_timeout_ms=self._session_timeout_ms,
+            heartbeat_interval_ms=max(200, self._session_timeout_ms // 6),
+            rebalance_timeout_ms=30_000,
+            # Workers stop fetching while the database is away; that must not cost them their partitions.
+            max_poll_interval_ms=24 * 3_600_000,
+        )
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._brokers, acks="all", enable_idempotence=False, request_timeout_ms=REQUEST_TIMEOUT_MS
+        )
+        self._consumer, self._producer, self._failed = consumer, producer, failed
+        consumer.subscribe(list(self._consumers), listener=self)
+        try:
+            await producer.start()
+            await consumer.start()
+            yield failed
+        finally:
+            await self.on_partitions_revoked(list(self._workers))
+            await consumer.stop()  # leaves the group, so that others take over at once
+            await producer.stop()
+            if failed.done() and not failed.cancelled():
+                failed.exception()  # it may have come too late for anybody to wait for it
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Called by the client: a worker for each."""
+        for place in assigned:
+            self._workers[place] = _Worker(self, place)
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Called by the client before others get them: finish the record in hand, commit."""
+        stopping = [worker for place in revoked if (worker := self._workers.pop(place, None))]
+        await asyncio.gather(*(worker.stop() for worker in stopping))
+
+    def worker_failed(self, error: BaseException) -> None:
+        """A worker met what it cannot handle: everything starts over."""
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def fetch(self, place: TopicPartition) -> Sequence[ConsumerRecord]:
+        """The next records of a partition; none when there are none for a while."""
+        consumer = self._require(self._consumer)
+        highwater = consumer.highwater(place)
+        # Some brokers answer a fetch past the end with nothing instead of an error, for ever; that is where a consumer
+        # stands when the broker was restarted without its log.
+        if highwater is not None and await consumer.position(place) > highwater:
+            self._log.warning("the broker has lost its log; reading from the start", topic=place.topic)
+            await consumer.seek_to_beginning(place)
+        fetched = await consumer.getmany(place, timeout_ms=_FETCH_TIMEOUT_MS, max_records=_CHUNK_RECORDS)
+        records: Sequence[ConsumerRecord] = fetched.get(place, ())
+        return records
+
+    async def commit(self, place: TopicPartition, next_offset: int) -> None:
+        """Commit an offset. That it fails is harmless: the records come again, and the inbox drops them."""
+        with suppress(KafkaError, TimeoutError):
+            await self._require(self._consumer).commit({place: next_offset})
+
+    async def process(self, record: ConsumerRecord, stop: asyncio.Event) -> None:
+        """Handle one record, or send it to the dead-letter topic.
+
+        Raises:
+            _Stopped: the worker has to stop while the record waits for its next try.
+        """
+        consumer = self._consumers[record.topic]
+        try:
+            event = decode(record.value)
+            payload: DomainEvent = consumer.event.model_validate(event.payload)
+        except (MalformedEvent, ValidationError) as error:
+            reason = str(error) if isinstance(error, MalformedEvent) else _fields_of(error)
+            await self._dead_letter(record, reason=f"MALFORMED_EVENT: {reason}", stop=stop)
+            return
+        tries = 0
+        waits = 0
+        while True:
+            try:
+                await self._handle(consumer, event, payload)
+                return
+            except Exception as error:  # noqa: BLE001 - the boundary of consumers
+                if await self._is_outage(error):
+                    if not waits:
+                        self._log.warning("a consumer waits for the database", topic=record.topic, error=repr(error))
+                    await self._pause(_BACK_OFF_S[min(waits, len(_BACK_OFF_S) - 1)], stop)
+                    waits += 1
+                    continue
+                self._log.warning(
+                    "an event failed",
+                    topic=record.topic,
+                    event_id=event.metadata.event_id,
+                    tries=tries + 1,
+                    exc_info=error,
+                )
+                if tries == len(self._retry_delays_s):
+                    await self._dead_letter(record, reason=_reason_of(error), stop=stop)
+                    return
+                EVENTS_CONSUMED.labels(self._service, record.topic, "retried").inc()
+                await self._pause(self._retry_delays_s[tries], stop)
+                tries += 1
+
+    async def _handle(self, consumer: Consumer[Any], event: ReceivedEvent, payload: DomainEvent) -> None:
+        metadata = event.metadata
+        # The worker's task is its own, so this is the context of this record only; the database hands correlation id
+        # and trace on to the events that follow from it.
+        enter(
+            RequestContext(
+                principal=service_principal(self._service),
+                request_id=metadata.correlation_id or metadata.event_id,
+                traceparent=metadata.traceparent,
+            )
+        )
+        async with self._database.transaction() as session:
+            inserted = await session.execute(
+                insert(InboxRow)
+                .values(consumer=self._service, event_id=metadata.event_id)
+                .on_conflict_do_nothing()
+                .returning(InboxRow.event_id)
+            )
+            if inserted.first() is None:
+                outcome = "duplicate"
+            else:
+                outcome = "handled"
+                await consumer.handle(session, payload, metadata)
+        EVENTS_CONSUMED.labels(self._service, consumer.topic, outcome).inc()
+        if outcome == "handled":
+            EVENT_DELIVERY_SECONDS.labels(self._service, consumer.topic).observe(
+                max(0.0, (datetime.now(UTC) - metadata.occurred_at).total_seconds())
+            )
+
+    async def _is_outage(self, error: Exception) -> bool:
+        """Whether the database is away. What looks like it may be a bug in a handler, so the database is asked."""
+        if not is_outage(error):
+            return False
+        try:
+            await self._database.ping()
+        except Exception as again:  # noqa: BLE001 - whatever it is, it is no answer
+            return is_outage(again)
+        return False
+
+    async def _dead_letter(self, record: ConsumerRecord, *, reason: str, stop: asyncio.Event) -> None:
+        """Publish the record, as it came, to the dead-letter topic; waits for the broker if need be."""
+        headers = [
+            ("original-topic", record.topic.encode()),
+            ("original-partition", str(record.partition).encode()),
+            ("original-offset", str(record.offset).encode()),
+            ("consumer-group", self._group_id.encode()),
+            ("error-reason", reason.encode()),
+        ]
+        failures = 0
+        while True:
+            try:
+                await self._require(self._producer).send_and_wait(
+                    DEAD_LETTER_TOPIC, value=record.value or b"", key=record.key, headers=headers
+                )
+                break
+            except Exception as error:
+                if not is_broker_outage(error):
+                    raise
+                await self._pause(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)], stop)
+                failures += 1
+        EVENTS_CONSUMED.labels(self._service, record.topic, "dead_letter").inc()
+        self._log.error(
+            "an event went to the dead-letter topic",
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=reason,
+        )
+
+    @staticmethod
+    async def _pause(seconds: float, stop: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), seconds)
+        if stop.is_set():
+            raise _Stopped
+
+    async def _prune_for_ever(self) -> None:
+        while True:
+            try:
+                await self.prune()
+            except Exception as error:  # noqa: BLE001 - housekeeping must not stop the consumers; it tries again
+                self._log.warning("the inbox could not be pruned", error=repr(error))
+            await asyncio.sleep(_PRUNE_EVERY_S)
+
+    async def prune(self) -> int:
+        """Delete inbox rows that no delivery can need any more, in batches; how many."""
+        values = {"consumer": self._service, "hours": self._inbox_hours, "rows": _PRUNE_ROWS}
+        total = 0
+        while True:
+            async with self._database.transaction() as session:
+                deleted = int(getattr(await session.execute(_PRUNE, values), "rowcount", 0))
+            total += deleted
+            if deleted < _PRUNE_ROWS:
+                return total
+
+    @staticmethod
+    def _require(client: Any) -> Any:
+        if client is None:
+            raise IllegalStateError("not connected")
+        return client
+
+
+class _Worker:
+    """Works through one partition, record after record, until it is told to stop."""
+
+    def __init__(self, host: ConsumerHost, place: TopicPartition) -> None:
+        self._host = host
+        self._place = place
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name=f"{place.topic} {place.partition}")
+
+    async def stop(self) -> None:
+        """Finish the record in hand, commit, end."""
+        self._stop.set()
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                await self._work_through(await self._host.fetch(self._place))
+        except _Stopped:
+            pass
+        except IllegalStateError:
+            if not self._stop.is_set():  # the partition was taken away between two fetches otherwise
+                await self._stop.wait()
+        except Exception as error:  # noqa: BLE001 - handed to the host, which starts over
+            self._host.worker_failed(error)
+
+    async def _work_through(self, records: Sequence[ConsumerRecord]) -> None:
+        done: int | None = None
+        try:
+            for record in records:
+                if self._stop.is_set():
+                    return
+                await self._host.process(record, self._stop)
+                done = record.offset + 1
+        finally:
+            if done is not None:
+                await self._host.commit(self._place, done)
+
+
+def _reason_of(error: Exception) -> str:
+    """What may be told about a failure: never its text, which may hold health data."""
+    return error.reason if isinstance(error, AppError) else type(error).__name__
+
+
+def _fields_of(error: ValidationError) -> str:
+    """The fields that a payload lacks or has wrong, without their values."""
+    return ", ".join(f"{'.'.join(str(part) for part in e['loc'])} ({e['type']})" for e in error.errors())

@@ -1,0 +1,240 @@
+"""Consumers over a real database and a real broker."""
+
+import asyncio
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.catalog import DEAD_LETTER_TOPIC
+from domain.errors import WrongState
+from domain.messaging import Outbox
+from domain.principal import PrincipalKind
+from subgraphs.runtime.context import RequestContext, current
+from subgraphs.runtime.database import Database
+from subgraphs.runtime.events import decode
+from subgraphs.runtime.faces import EventMetadata
+from subgraphs.runtime.kafka import ensure_topics
+from subgraphs.runtime.settings import KafkaSettings
+from tests.integration.messaging.scene import (
+    Counted,
+    counted,
+    effects,
+    host_of,
+    publish_raw,
+    records_of,
+    relay_of,
+    running,
+    tell,
+    until,
+    write_down,
+)
+
+
+class Refused(WrongState):
+    """What a handler says about a poison event."""
+
+    reason = "REFUSED_FOR_THE_TEST"
+
+
+async def dead_letters_of(kafka: KafkaSettings, topic: str) -> list[tuple[bytes, dict[str, bytes]]]:
+    """Value and headers of the dead letters that came from a topic."""
+    records = await records_of(kafka.brokers, DEAD_LETTER_TOPIC)
+    letters = [(record.value, dict(record.headers)) for record in records]
+    return [letter for letter in letters if letter[1]["original-topic"] == topic.encode()]
+
+
+async def handled(database: Database, count: int) -> bool:
+    return len(await effects(database)) >= count
+
+
+async def test_events_of_a_key_take_effect_in_order(database: Database, kafka: KafkaSettings, topic: str) -> None:
+    async with running(relay_of(database, kafka), host_of(database, kafka, [topic])):
+        for number in range(0, 60, 2):
+            await tell(database, topic, ("a", number), ("b", number), ("a", number + 1))
+        await until(lambda: handled(database, 90))
+    assert await effects(database, "a") == list(range(60))
+    assert await effects(database, "b") == list(range(0, 60, 2))
+
+
+async def test_a_redelivered_event_takes_effect_once(database: Database, kafka: KafkaSettings, topic: str) -> None:
+    await tell(database, topic, ("k", 1))
+    async with running(relay_of(database, kafka), host_of(database, kafka, [topic])):
+        await until(lambda: handled(database, 1))
+        (record,) = await records_of(kafka.brokers, topic)
+        for _ in range(3):
+            await publish_raw(kafka.brokers, topic, record.value)
+        await tell(database, topic, ("k", 2))
+        await until(lambda: handled(database, 2))
+    assert await effects(database) == [1, 2]
+
+
+async def test_an_event_that_fails_is_tried_again_and_then_takes_effect_once(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    tries = 0
+
+    async def fail_twice(session: AsyncSession, event: Counted, metadata: EventMetadata) -> None:
+        nonlocal tries
+        tries += 1
+        await write_down(session, event, metadata)
+        if tries < 3:
+            raise Refused("not yet")
+
+    await tell(database, topic, ("k", 1))
+    async with running(relay_of(database, kafka), host_of(database, kafka, [topic], fail_twice)):
+        await until(lambda: handled(database, 1))
+    assert tries == 3
+    assert await effects(database) == [1]
+    assert await dead_letters_of(kafka, topic) == []
+
+
+async def test_a_poison_event_goes_to_the_dead_letter_topic_and_its_partition_moves_on(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    tries = 0
+
+    async def refuse_one(session: AsyncSession, event: Counted, metadata: EventMetadata) -> None:
+        nonlocal tries
+        await write_down(session, event, metadata)
+        if event.number == 1:
+            tries += 1
+            raise Refused("never")
+
+    await tell(database, topic, ("k", 1), ("k", 2))
+    async with running(relay_of(database, kafka), host_of(database, kafka, [topic], refuse_one)):
+        await until(lambda: handled(database, 1))
+    assert tries == 4  # once, and again after each of three delays
+    assert await effects(database) == [2]
+    ((value, headers),) = await dead_letters_of(kafka, topic)
+    assert decode(value).payload == {"aggregate": "k", "number": 1}
+    assert headers["error-reason"] == b"REFUSED_FOR_THE_TEST"
+    assert headers["original-offset"] == b"0"
+    assert headers["original-partition"].isdigit()
+
+
+async def test_a_poison_event_delays_only_its_partition(database: Database, kafka: KafkaSettings, topic: str) -> None:
+    refused = asyncio.Event()
+
+    async def refuse_one(session: AsyncSession, event: Counted, metadata: EventMetadata) -> None:
+        if event.aggregate == "poison":
+            refused.set()
+            raise Refused("never")
+        await write_down(session, event, metadata)
+
+    host = host_of(database, kafka, [topic], refuse_one, retry_delays_s=(300,))
+    async with running(relay_of(database, kafka), host):
+        await tell(database, topic, ("poison", 0))
+        await asyncio.wait_for(refused.wait(), 20)
+        await tell(database, topic, *((f"k{number}", number) for number in range(30)))
+        # Some keys share the partition of the poison event; with three partitions most do not.
+        await until(lambda: handled(database, 10))
+    assert await dead_letters_of(kafka, topic) == []
+
+
+async def test_malformed_events_go_to_the_dead_letter_topic_at_once(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    await publish_raw(kafka.brokers, topic, b"{not json")
+    await publish_raw(kafka.brokers, topic, b"[1, 2]")
+    await publish_raw(kafka.brokers, topic, None)
+    await tell(database, topic, ("k", 1))
+    async with running(relay_of(database, kafka), host_of(database, kafka, [topic], retry_delays_s=(300,))):
+        await until(lambda: handled(database, 1))
+    letters = await dead_letters_of(kafka, topic)
+    assert [value or b"" for value, _ in letters] == [b"{not json", b"[1, 2]", b""]
+    assert all(headers["error-reason"].startswith(b"MALFORMED_EVENT") for _, headers in letters)
+
+
+async def test_a_payload_without_a_needed_field_goes_to_the_dead_letter_topic_without_its_values(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    async with database.transaction() as session:
+        await Outbox(session).add(counted(topic)(aggregate="k", number=1))
+        await session.execute(text("""UPDATE outbox SET payload = '{"aggregate": "k", "number": "a secret"}'"""))
+    await tell(database, topic, ("k", 1))
+    async with running(relay_of(database, kafka), host_of(database, kafka, [topic])):
+        await until(lambda: handled(database, 1))
+    ((_, headers),) = await dead_letters_of(kafka, topic)
+    assert b"number" in headers["error-reason"]
+    assert b"secret" not in headers["error-reason"]
+
+
+async def test_a_handler_acts_as_its_service_and_follow_up_events_keep_correlation_and_trace(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    seen: list[RequestContext] = []
+
+    async def follow_up(session: AsyncSession, event: Counted, metadata: EventMetadata) -> None:
+        seen.append(current())
+        await Outbox(session).add(counted(f"{topic}.next")(aggregate=event.aggregate, number=2))
+        await write_down(session, event, metadata)
+
+    async with database.transaction() as session:
+        await Outbox(session, correlation_id="c-1", traceparent="00-aa-bb-01").add(
+            counted(topic)(aggregate="k", number=1)
+        )
+    async with running(relay_of(database, kafka), host_of(database, kafka, [topic], follow_up)):
+        await until(lambda: handled(database, 1))
+    assert (seen[0].principal.kind, seen[0].principal.subject) == (PrincipalKind.SERVICE, "calibration")
+    async with database.read() as session:
+        query = text("SELECT correlation_id, traceparent FROM outbox WHERE topic = :topic")
+        assert tuple((await session.execute(query, {"topic": f"{topic}.next"})).one()) == ("c-1", "00-aa-bb-01")
+
+
+async def test_a_host_that_stops_finishes_the_record_in_hand_and_the_next_one_goes_on_behind_it(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    in_hand, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(session: AsyncSession, event: Counted, metadata: EventMetadata) -> None:
+        await write_down(session, event, metadata)
+        in_hand.set()
+        await go_on.wait()
+
+    await tell(database, topic, *(("k", number) for number in range(5)))
+    async with running(relay_of(database, kafka)):
+        first = asyncio.create_task(host_of(database, kafka, [topic], slow).run())
+        await asyncio.wait_for(in_hand.wait(), 20)
+        first.cancel()
+        await asyncio.sleep(0)  # the cancellation arrives while the record is in hand
+        go_on.set()
+        await asyncio.wait([first])
+        assert await effects(database) == [0]
+        async with running(host_of(database, kafka, [topic])):
+            await until(lambda: handled(database, 5))
+    assert await effects(database) == [0, 1, 2, 3, 4]
+
+
+async def test_two_hosts_share_the_partitions_and_nothing_takes_effect_twice_when_one_leaves(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    async with running(relay_of(database, kafka), host_of(database, kafka, [topic])):
+        async with running(host_of(database, kafka, [topic])):
+            for number in range(100):
+                await tell(database, topic, (f"k{number % 7}", number))
+            await until(lambda: handled(database, 50))
+        await until(lambda: handled(database, 100))
+    numbers = await effects(database)
+    assert sorted(numbers) == list(range(100))
+    for key in range(7):
+        of_key = await effects(database, f"k{key}")
+        assert of_key == sorted(of_key)
+
+
+async def test_inbox_rows_are_kept_twice_as_long_as_published_events(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    async with database.transaction() as session:
+        await session.execute(
+            text(
+                "INSERT INTO inbox (consumer, event_id, handled_at) VALUES"
+                " ('calibration', 'old', now() - interval '145 hours'),"
+                " ('calibration', 'kept', now() - interval '143 hours'),"
+                " ('device', 'of somebody else', now() - interval '1000 hours')"
+            )
+        )
+    assert await host_of(database, kafka, [topic]).prune() == 1
+    async with database.read() as session:
+        left = (await session.scalars(text("SELECT event_id FROM inbox ORDER BY event_id"))).all()
+    assert left == ["kept", "of somebody else"]
