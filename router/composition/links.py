@@ -21,7 +21,7 @@ def read_links(applied: Sequence[DirectiveNode], subgraph: str) -> tuple[str, tu
     """The name that `@link` itself goes by in this schema, and every feature linked to.
 
     Raises:
-        CompositionFailed: a link has no url, a malformed url or import, or an unknown federation version.
+        CompositionFailed: a link has no url, a malformed import, or an unknown federation version.
     """
     link_name = _own_name(applied)
     errors: list[CompositionError] = []
@@ -33,6 +33,8 @@ def read_links(applied: Sequence[DirectiveNode], subgraph: str) -> tuple[str, tu
             feature = _feature(node, subgraph)
         except CompositionFailed as failure:
             errors.extend(failure.errors)
+            continue
+        if feature is None:
             continue
         if any(feature.identity == other.identity for other in features):
             errors.append(
@@ -56,19 +58,15 @@ def _own_name(applied: Sequence[DirectiveNode]) -> str:
     return "link"
 
 
-def _feature(node: DirectiveNode, subgraph: str) -> Feature:
+def _feature(node: DirectiveNode, subgraph: str) -> Feature | None:
     args = {arg.name.value: value_from_ast_untyped(arg.value) for arg in node.arguments or ()}
     url = args.get("url")
     if not isinstance(url, str):
         raise _failed("INVALID_LINK_DIRECTIVE_USAGE", "a @link needs the url of a specification", node, subgraph)
     match = _URL.match(url)
     if match is None:
-        raise _failed(
-            "INVALID_LINK_IDENTIFIER",
-            f'"{url}" is not the url of a specification: it must end with its name and a version, as "/name/v1.0"',
-            node,
-            subgraph,
-        )
+        # A link to something that is not a specification says nothing to composition.
+        return None
     version = (int(match["major"]), int(match["minor"]))
     alias = args.get("as")
     namespace = alias if isinstance(alias, str) else match["name"]

@@ -10,6 +10,7 @@ from typing import TypeVar
 from graphql import GraphQLSchema
 
 from router.composition.api import api_schema
+from router.composition.contracts import with_contract
 from router.composition.errors import CompositionError, CompositionFailed, Hint
 from router.composition.graph_names import graph_names
 from router.composition.merge import Prepared, Supergraph, merge_schemas
@@ -19,6 +20,7 @@ from router.composition.printer import print_supergraph
 from router.composition.read import read_subgraph
 from router.composition.satisfiability import check_satisfiability
 from router.composition.upgrade import upgrade
+from router.composition.validate.inaccessible import check_inaccessible
 from router.composition.validate.subgraph import check_subgraph
 
 R = TypeVar("R")
@@ -47,14 +49,19 @@ class Composition:
         return api_schema(self._supergraph)
 
 
-def compose(subgraphs: Sequence[Subgraph]) -> Composition:
+def compose(
+    subgraphs: Sequence[Subgraph], *, include_tags: Sequence[str] = (), exclude_tags: Sequence[str] = ()
+) -> Composition:
     """Compose the subgraphs; equal input gives equal output, whatever the order of the subgraphs.
 
+    Args:
+        include_tags: where given, the API keeps only what carries one of these tags.
+        exclude_tags: the API loses what carries one of these tags.
     Raises:
         CompositionFailed: with every error of the first stage that found any.
     """
     with _collection_paused():
-        return _compose(subgraphs)
+        return _compose(subgraphs, frozenset(include_tags), frozenset(exclude_tags))
 
 
 @contextmanager
@@ -70,7 +77,7 @@ def _collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _compose(subgraphs: Sequence[Subgraph]) -> Composition:
+def _compose(subgraphs: Sequence[Subgraph], include: frozenset[str], exclude: frozenset[str]) -> Composition:
     _check_names(subgraphs)
     ordered = sorted(subgraphs, key=lambda subgraph: subgraph.name)
     enums = graph_names([subgraph.name for subgraph in ordered])
@@ -82,10 +89,21 @@ def _compose(subgraphs: Sequence[Subgraph]) -> Composition:
         raise CompositionFailed(wrong)
     overrides, errors, hints = read_overrides(schemas)
     supergraph = merge_schemas(prepared, overrides, found=errors)
+    _check_api(supergraph)
     unsatisfied = check_satisfiability(supergraph, prepared, overrides)
     if unsatisfied:
         raise CompositionFailed(unsatisfied)
+    if include or exclude:
+        supergraph = with_contract(supergraph, include, exclude)
+        _check_api(supergraph)
     return Composition(print_supergraph(supergraph), (*hints, *supergraph.hints), supergraph)
+
+
+def _check_api(supergraph: Supergraph) -> None:
+    hidden = supergraph.composed.names.get("inaccessible")
+    errors = list(check_inaccessible(supergraph.types, hidden)) if hidden else []
+    if errors:
+        raise CompositionFailed(errors)
 
 
 def _each(subgraphs: Sequence[Subgraph], stage: Callable[[Subgraph], R]) -> list[R]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from router.composition import specs
 from router.composition.errors import CompositionError, Hint, quoted
@@ -36,6 +36,10 @@ def composed_directives(subgraphs: Sequence[SubgraphSchema]) -> ComposedDirectiv
         present = [directive for directive in spec.directives if directive in used]
         if not present:
             continue
+        for directive in spec.directives:
+            if directive not in used:
+                unused = directive if directive == spec.name else f"{spec.name}__{directive}"
+                definitions.append(f"directive @{unused}{specs.SUPERGRAPH_DIRECTIVES[directive]}")
         for directive in present:
             names[directive] = _supergraph_name(directive, subgraphs, errors)
             definitions.append(f"directive @{names[directive]}{specs.SUPERGRAPH_DIRECTIVES[directive]}")
@@ -62,6 +66,20 @@ def composed_directives(subgraphs: Sequence[SubgraphSchema]) -> ComposedDirectiv
         _joined(links),
         tuple(errors),
         tuple(hints),
+    )
+
+
+def with_inaccessible(composed: ComposedDirectives) -> ComposedDirectives:
+    """The same, with `@inaccessible` among the directives of the supergraph."""
+    if "inaccessible" in composed.names:
+        return composed
+    spec = specs.SPEC_OF_DIRECTIVE["inaccessible"]
+    names = {**composed.names, "inaccessible": "inaccessible"}
+    return replace(
+        composed,
+        names=names,
+        definitions=(*composed.definitions, f"directive @inaccessible{specs.SUPERGRAPH_DIRECTIVES['inaccessible']}"),
+        links=(*composed.links, _core_link(spec, ["inaccessible"], names)),
     )
 
 
@@ -96,7 +114,7 @@ def _supergraph_name(directive: str, subgraphs: Sequence[SubgraphSchema], errors
         if directive not in set(_applied_names(schema)):
             continue
         local = schema.local_names.get(directive, directive)
-        by_name.setdefault(directive if "__" in local else local, []).append(schema.name)
+        by_name.setdefault(local.removeprefix("federation__"), []).append(schema.name)
     if len(by_name) > 1:
         told = " but ".join(f'"@{name}" in {quoted(where)}' for name, where in by_name.items())
         errors.append(
@@ -245,17 +263,8 @@ def _feature_of(schema: SubgraphSchema, local: str) -> tuple[Feature, str] | Non
 
 def _custom_link(use: _Use) -> Applied:
     args = [("url", json.dumps(use.feature.url))]
-    if use.feature.namespace != use.feature.name:
-        args.append(("as", json.dumps(use.feature.namespace)))
-    if f"@{use.element}" in use.feature.imports:
-        args.append(
-            (
-                "import",
-                f'["@{use.element}"]'
-                if use.element == use.local
-                else f'[{{name: "@{use.element}", as: "@{use.local}"}}]',
-            )
-        )
+    alias = f'{{name: "@{use.element}", as: "@{use.local}"}}'
+    args.append(("import", f'["@{use.element}"]' if use.element == use.local else f"[{alias}]"))
     return Applied("link", tuple(args))
 
 

@@ -112,5 +112,5 @@ def _list_size(distinct: Sequence[Applied]) -> Iterable[tuple[str, str]]:
         names = list(dict.fromkeys(str(name) for names in lists for name in names))
         if names:
             yield argument, json.dumps(names)
-    if all(applied.text("requireOneSlicingArgument") == "false" for applied in distinct):
+    if any(applied.text("requireOneSlicingArgument") == "false" for applied in distinct):
         yield "requireOneSlicingArgument", "false"

@@ -16,6 +16,7 @@ from router.composition.satisfiability.graph import Node, Nodes, SubgraphGraph
 from router.composition.type_refs import named
 
 _MAX_ERRORS = 20
+_UNKNOWN_TYPE = 'no subgraph can be reached to resolve the implementation type of @interfaceObject type "{}".'
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,7 @@ class _Walk:
                 yield _error(
                     root,
                     (*path, _Step(f"... on {type_name}")),
-                    [
-                        f"- from {names}:",
-                        "  - no subgraph can be reached to resolve the implementation type of "
-                         f'@interfaceObject type "{type_name}".',
-                    ],
+                    [f"- from {names}:", f"  - {_UNKNOWN_TYPE.format(type_name)}"],
                     has_subfields=True,
                 )
                 return

@@ -60,6 +60,7 @@ class SubgraphGraph:
         self._in_progress: set[tuple[str, Node]] = set()
         self._was_cut_short = False
         self._growth = 0
+        self._requiring: set[tuple[str, Node, str]] = set()
         self._touched: list[tuple[str, Node]] = []
 
     def root_nodes(self, root: str) -> Nodes:
@@ -262,12 +263,20 @@ class SubgraphGraph:
 
     def _requirement_obstacle(self, type_name: str, node: Node, field_name: str, required: FieldSet) -> str | None:
         coordinate = FieldId(node.type, field_name)
-        reached = self._reach(type_name, node)
-        if not self.can_select(type_name, reached, required):
+        question = (type_name, node, field_name)
+        if question in self._requiring:
+            self._was_cut_short = True
+            return f'cannot satisfy @requires conditions on field "{coordinate}": they depend on the field itself.'
+        self._requiring.add(question)
+        try:
+            reached = self._reach(type_name, node)
+            is_had = self.can_select(type_name, reached, required)
+        finally:
+            self._requiring.discard(question)
+        if not is_had:
             return f'cannot satisfy @requires conditions on field "{coordinate}".'
         # The required fields are sent back in a representation, so there has to be a key to send with them.
-        keys = [key for key in self.keys_of(node) if key.is_resolvable]
-        if not any(self.can_select(type_name, reached, key.selection) for key in keys):
+        if not any(self.can_select(type_name, reached, key.selection) for key in self.keys_of(node)):
             return (
                 f'cannot satisfy @requires conditions on field "{coordinate}": there is no usable key on type '
                 f'"{node.type}" in subgraph "{node.subgraph}".'

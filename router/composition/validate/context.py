@@ -132,7 +132,5 @@ class _Use:
 
 
 def _fits(selected: str, expected: str) -> bool:
-    """A nullable selection may fill a nullable argument only; a non-null one fills both."""
-    return (
-        selected == expected or nullable(selected) == expected or nullable(selected) == nullable(expected) != expected
-    )
+    """The argument has to be nullable whatever the selection is: the object that sets the context may be missing."""
+    return nullable(selected) == expected
