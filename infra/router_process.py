@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from prometheus_client import make_asgi_app
+
 from domain.catalog import built_groups
 from router.serving.app import create_app
 from router.serving.settings import CorsSettings, JwtIssuer, RouterSettings, SubgraphSettings
 from subgraphs.runtime.host import PortInUse
-from subgraphs.runtime.http_server import HttpServer, metrics_app
+from subgraphs.runtime.http_server import HttpServer
 from subgraphs.runtime.settings import Settings, SettingsError
 
 SUPERGRAPH = Path(__file__).parents[1] / "schema" / "supergraph.graphql"
@@ -35,6 +37,7 @@ def router_settings(settings: Settings, environ: Mapping[str, str]) -> RouterSet
         redact_errors=production,
         cors=CorsSettings(allow_origins=origins),
         jwt=tuple(issuers),
+        metrics=False,  # they have a port of their own, which is not the public one
     )
 
 
@@ -59,13 +62,15 @@ class RouterProcess:
         except OSError as error:
             raise SettingsError(f"SUPERGRAPH_FILE: {self._supergraph} cannot be read: {error.strerror}") from error
         service = self._settings.service
+        router = create_app(sdl, self._router_settings)
+        metrics = make_asgi_app(registry=router.state.router.registry)
         wanted = (
-            (create_app(sdl, self._router_settings), service.http_port, "the router"),
-            (metrics_app(), service.metrics_port, "the router's metrics"),
+            (router, service.http_port, "the router", True),
+            (metrics, service.metrics_port, "the router's metrics", False),
         )
-        for app, port, what in wanted:
+        for app, port, what, has_lifespan in wanted:
             try:
-                server = HttpServer(app, service.listen_host, port, lifespan=True)
+                server = HttpServer(app, service.listen_host, port, lifespan=has_lifespan)
             except OSError as error:
                 raise PortInUse(f"port {port} of {what} is in use") from error
             self._servers.append(server)

@@ -51,7 +51,14 @@ class Demo:
         self._all_measured = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled. A demo that fails says so and leaves the platform running."""
+        try:
+            await self._replay()
+        except Exception as error:  # noqa: BLE001 - the boundary of the demo
+            self._console.print(f"[bold red]the demo stopped:[/] {_cause(error)}", highlight=False)
+            await asyncio.Event().wait()
+
+    async def _replay(self) -> None:
         accounts = [Account(self._graph, person.email, self._password) for person in PEOPLE]
         admin = Account(self._graph, ADMIN_EMAIL, self._password)
         await asyncio.gather(*(a.register(p.display_name, p.language) for a, p in zip(accounts, PEOPLE, strict=True)))
@@ -112,3 +119,10 @@ class Demo:
             flush=True,
         )
         self._console.print("Ctrl-C stops everything; the data stays.")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first error within groups of them."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

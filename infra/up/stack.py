@@ -1,11 +1,13 @@
 """Starts the embedded platform in order, waits, and takes it down in the reverse order."""
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 
+import structlog
 from rich.console import Console
 
 from domain.catalog import built_groups
@@ -29,6 +31,7 @@ async def run(environ: Mapping[str, str], *, demo: bool) -> None:
         LocalStackError: something cannot start or has stopped; one line for the person at the terminal.
     """
     console = Console(highlight=False)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # the console is for people
     asked = _stop_asked()
     planned = plan(environ)
     started = time.monotonic()

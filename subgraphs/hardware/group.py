@@ -16,7 +16,7 @@ from subgraphs.hardware.device.adapters.firmware_objects import FirmwareObjects
 from subgraphs.hardware.device.consumers import device_consumers
 from subgraphs.hardware.device.presence import PresenceSweep
 from subgraphs.hardware.device.servicer import DeviceDirectoryServicer, DeviceServicer, LocalDeviceCredentials
-from subgraphs.hardware.schema import hardware_schema
+from subgraphs.hardware.schema import schema
 from subgraphs.hardware.services import HardwareServices, hardware_services
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, GrpcServicer, ServiceFaces
@@ -34,7 +34,7 @@ async def build(resources: GroupResources) -> GroupFaces:
             _cartridge(services, database),
             _calibration(services, database),
         ),
-        schema=hardware_schema(),
+        schema=schema,
         graphql_context=lambda request: HardwareContext.of(request, services, database),
         device_credentials=LocalDeviceCredentials(services, database),
     )

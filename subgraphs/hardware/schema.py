@@ -5,7 +5,7 @@ import strawberry
 from subgraphs.hardware.calibration.schema import Calibration, CalibrationMutation, CalibrationQuery
 from subgraphs.hardware.cartridge.schema import Cartridge, CartridgeMutation, CartridgeQuery, CartridgeType
 from subgraphs.hardware.device.schema import Device, DeviceMutation, DeviceQuery, User
-from subgraphs.runtime.graphql import SubgraphSchema, build_schema
+from subgraphs.runtime.graphql import build_schema
 
 
 @strawberry.type
@@ -18,6 +18,4 @@ class Mutation(DeviceMutation, CartridgeMutation, CalibrationMutation):
     """Everything that can be changed in the group."""
 
 
-def hardware_schema() -> SubgraphSchema:
-    """The group's federation schema."""
-    return build_schema(Query, Mutation, types=[User, Device, Cartridge, CartridgeType, Calibration])
+schema = build_schema(Query, Mutation, types=[User, Device, Cartridge, CartridgeType, Calibration])

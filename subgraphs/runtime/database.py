@@ -73,12 +73,11 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
-        """A session that only reads: the server refuses a write."""
+        """A session that only reads: the server refuses a write. What it loaded stays readable after its end."""
         async with self._sessions() as session:
             await session.execute(text("SET TRANSACTION READ ONLY"))
             self._tag(session)
             yield session
-            await session.rollback()
 
     @staticmethod
     def _tag(session: AsyncSession) -> None:

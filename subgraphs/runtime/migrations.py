@@ -1,6 +1,5 @@
 """Migrations of a group's database: Alembic, run by the process itself, under a lock so that many can start at once."""
 
-import asyncio
 from importlib import import_module
 from importlib.resources import as_file, files
 
@@ -99,5 +98,6 @@ async def _revision(database: Database) -> str | None:
 
 
 async def migrate_all(settings: DatabaseSettings, groups: tuple[Group, ...]) -> None:
-    """`migrate` for several groups at once."""
-    await asyncio.gather(*(migrate(settings, group) for group in groups))
+    """`migrate` for several groups, one after the other: Alembic keeps its environment in globals of the process."""
+    for group in groups:
+        await migrate(settings, group)
