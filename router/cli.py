@@ -11,6 +11,9 @@ import typer
 from graphql import GraphQLSchema, build_schema, get_operation_ast, parse, validate
 from graphql.utilities import SchemaChange, find_schema_changes
 
+from router.composition import CompositionFailed
+from router.composition import compose as compose_subgraphs
+from router.composition.config import SupergraphConfigError, load_subgraphs
 from router.errors import ClientError, RouterError
 from router.planning.operation import normalize
 from router.planning.planner import Planner
@@ -44,13 +47,10 @@ def compose(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A supergraph.yaml, as Rover reads it.")],
 ) -> None:
     """Composes subgraphs and prints the supergraph."""
-    from router.composition import CompositionFailed, compose as compose_subgraphs  # noqa: PLC0415, I001
-    from router.composition.config import read_config  # noqa: PLC0415
-
     with _told():
         try:
-            composition = compose_subgraphs(read_config(file))
-        except CompositionFailed as failed:
+            composition = compose_subgraphs(asyncio.run(load_subgraphs(file)))
+        except (CompositionFailed, SupergraphConfigError) as failed:
             typer.echo(str(failed), err=True)
             raise typer.Exit(1) from failed
     for hint in composition.hints:

@@ -158,7 +158,7 @@ class FetchGraphBuilder:
             choice = self._walker.choose(self._root_type, None, Selection((item,)))
             subgraph = choice.assignments[0].subgraph if choice.assignments else SubgraphName("")
             simple = choice.cost.hops <= 1
-            if runs and runs[-1][0] == subgraph and simple:
+            if runs and runs[-1][0] == subgraph:
                 runs[-1] = (subgraph, (*runs[-1][1], item))
             else:
                 runs.append((subgraph, (item,)))

@@ -7,7 +7,7 @@ from graphql import OperationType, ValueNode, VariableNode
 from graphql.language import ListValueNode, ObjectValueNode
 
 from router.planning.build import FetchGraphBuilder
-from router.planning.fetch_graph import FetchGraph, FetchGroup, FetchSelection, GroupKind, Path
+from router.planning.fetch_graph import FetchGraph, FetchGroup, FetchSelection, GroupKind, Path, Representation
 from router.planning.narrow import narrow
 from router.planning.operation import Operation
 from router.planning.optimize import optimize
@@ -26,6 +26,7 @@ from router.planning.plan import (
 from router.planning.query_graph import QueryGraph
 from router.planning.walk import Walker
 from router.supergraph.model import Supergraph
+from router.supergraph.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +150,24 @@ class _Layout:
             kind=kind,
             variables=names,
             selection=selection,
-            requires=tuple(
-                RequiredObject(r.type_name, tuple(sorted(r.applies_to)), tuple(r.fields), r.key_names)
-                for _, r in sorted(group.representations.items())
-            ),
+            requires=_required(group),
         )
+
+
+def _required(group: FetchGroup) -> tuple[RequiredObject, ...]:
+    """The group's representations; object types that are sent alike (to an interface object) are one."""
+    alike: dict[tuple[str, str], list[Representation]] = {}
+    for _, each in sorted(group.representations.items()):
+        alike.setdefault((each.type_name, str(Selection(tuple(each.fields)))), []).append(each)
+    return tuple(
+        RequiredObject(
+            same[0].type_name,
+            tuple(sorted(frozenset().union(*(each.applies_to for each in same)))),
+            tuple(same[0].fields),
+            same[0].key_names,
+        )
+        for same in alike.values()
+    )
 
 
 def _flat(steps: Iterable[PlanNode]) -> tuple[PlanNode, ...]:

@@ -94,6 +94,8 @@ class _Reader:
             if schema
             else {k.lower(): k for k in ("Query", "Mutation", "Subscription") if k in self._types}
         )
+        if "query" not in roots or not subgraphs:
+            raise InvalidSupergraph("The supergraph has no query type, or no subgraph.")
         return Supergraph(
             subgraphs=subgraphs,
             kinds={name: _kind(node) for name, node in self._types.items()},

@@ -1,0 +1,245 @@
+"""Subgraphs without servers: each one is derived from the supergraph and answers from one shared universe of objects.
+
+The universe is also what the monolith answers from, so that a federated answer can be compared with a plain one.
+Objects are dicts with a `__typename`; a value may be a function of (object, arguments). `Computed` marks a field with
+`@requires`: its subgraph may use nothing but what the router sent.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from graphql import (
+    GraphQLResolveInfo,
+    GraphQLSchema,
+    InputValueDefinitionNode,
+    InterfaceTypeDefinitionNode,
+    ObjectTypeDefinitionNode,
+    TypeDefinitionNode,
+    build_schema,
+    execute_sync,
+    parse,
+    print_ast,
+)
+
+from router.execution.errors import SubgraphFailure
+from router.serving.engine import Engine, GraphQLRequest
+from router.serving.identity import ANONYMOUS, Identity
+from router.serving.settings import RouterSettings
+from router.supergraph.model import Kind, SubgraphName, SubgraphType, Supergraph
+from router.supergraph.selection import Field, Selection
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A field computed from others of its object: by the monolith from the object, by a subgraph from what was sent."""
+
+    function: Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True)
+class Universe:
+    """roots: the value of each root field; entities: every object that can be asked for by key."""
+
+    roots: Mapping[str, Any]
+    entities: Sequence[Object] = ()
+
+
+@dataclass
+class Sent:
+    subgraph: str
+    query: str
+    variables: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Federation:
+    """A router over in-process subgraphs."""
+
+    def __init__(self, sdl: str, universe: Universe, settings: RouterSettings | None = None) -> None:
+        self.engine = Engine(sdl, settings or RouterSettings())
+        self.universe = universe
+        self.sent: list[Sent] = []
+        self.broken: dict[str, SubgraphFailure | bytes] = {}
+        self.delays_s: dict[str, float] = {}
+        supergraph = self.engine.supergraph
+        self._schemas = {name: _subgraph_schema(supergraph, name) for name in supergraph.subgraphs}
+
+    async def post(self, subgraph: SubgraphName, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """The router's transport."""
+        request = orjson.loads(body)
+        self.sent.append(Sent(subgraph, request["query"], request.get("variables") or {}, headers))
+        await asyncio.sleep(self.delays_s.get(subgraph, 0))
+        broken = self.broken.get(subgraph)
+        if isinstance(broken, SubgraphFailure):
+            raise broken
+        if broken is not None:
+            return broken
+        result = execute_sync(
+            self._schemas[subgraph],
+            parse(request["query"]),
+            root_value=_Place(self, subgraph),
+            variable_values=request.get("variables"),
+            field_resolver=_resolve_in_subgraph,
+            type_resolver=_resolve_type,
+        )
+        return orjson.dumps(result.formatted)
+
+    async def ask(
+        self, query: str, variables: Mapping[str, Any] | None = None, *, identity: Identity = ANONYMOUS
+    ) -> dict[str, Any]:
+        """The router's answer as a client gets it."""
+        prepared = self.engine.prepare(GraphQLRequest(query, None, variables or {}), identity)
+        response = await self.engine.run(prepared, self, {})
+        answer: dict[str, Any] = {"data": response.data}
+        if response.errors:
+            redact = self.engine.settings.redact_errors
+            answer["errors"] = [error.formatted(redact=redact) for error in response.errors]
+        return answer
+
+    def plan(self, query: str, variables: Mapping[str, Any] | None = None) -> str:
+        prepared = self.engine.prepare(GraphQLRequest(query, None, variables or {}), ANONYMOUS)
+        return str(prepared.compiled.plan)
+
+    def monolith(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What one server with the whole schema answers."""
+        result = execute_sync(
+            self.engine.supergraph.api_schema,
+            parse(query),
+            root_value=self.universe.roots,
+            variable_values=dict(variables or {}),
+            field_resolver=_resolve_in_monolith,
+            type_resolver=_resolve_type,
+        )
+        return {"data": result.data, "errors": [error.message for error in result.errors or ()]}
+
+
+@dataclass(frozen=True)
+class _Place:
+    federation: Federation
+    subgraph: SubgraphName
+
+
+@dataclass(frozen=True)
+class _Entity:
+    """An object that a subgraph looked up by a representation."""
+
+    value: Object
+    representation: Mapping[str, Any]
+    typename: str
+
+
+def _resolve_type(value: Any, _info: GraphQLResolveInfo[Any], _abstract: Any) -> str | None:
+    if isinstance(value, _Entity):
+        return value.typename
+    return str(value["__typename"])
+
+
+def _resolve_in_monolith(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+    value = source.get(info.field_name)
+    if isinstance(value, Computed):
+        return value.function(source)
+    return value(source, arguments) if callable(value) else value
+
+
+def _resolve_in_subgraph(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+    if isinstance(source, _Place):
+        if info.field_name == "_entities":
+            return [_look_up(source, each, info) for each in arguments["representations"]]
+        value = source.federation.universe.roots.get(info.field_name)
+        return value({}, arguments) if callable(value) else value
+    sent: Mapping[str, Any] = {}
+    if isinstance(source, _Entity):
+        sent, source = source.representation, source.value
+    value = source.get(info.field_name)
+    if isinstance(value, Computed):
+        return value.function(sent)
+    return value(source, arguments) if callable(value) else value
+
+
+def _look_up(place: _Place, representation: Mapping[str, Any], _info: GraphQLResolveInfo[Any]) -> _Entity | None:
+    supergraph = place.federation.engine.supergraph
+    typename = representation["__typename"]
+    view = supergraph.subgraphs[place.subgraph].types[typename]
+    keys = [key.selection for key in view.keys if _has(representation, key.selection)]
+    assert keys, f"{place.subgraph} was sent {representation} without any key of {typename}"
+    for value in place.federation.universe.entities:
+        same_type = value["__typename"] in supergraph.possible[typename]
+        if same_type and all(_matches(value, representation, key) for key in keys):
+            known_as = typename if view.interface_object else value["__typename"]
+            return _Entity(value, representation, known_as)
+    return None
+
+
+def _has(representation: Any, selection: Selection) -> bool:
+    return all(
+        isinstance(item, Field)
+        and item.name in representation
+        and (item.selection is None or _has(representation[item.name], item.selection))
+        for item in selection.items
+    )
+
+
+def _matches(value: Any, representation: Any, selection: Selection) -> bool:
+    for item in selection.items:
+        assert isinstance(item, Field)
+        mine, sent = value.get(item.name), representation[item.name]
+        if item.selection is None:
+            if mine != sent:
+                return False
+        elif not _matches(mine, sent, item.selection):
+            return False
+    return True
+
+
+def _subgraph_schema(supergraph: Supergraph, name: SubgraphName) -> GraphQLSchema:
+    types = supergraph.subgraphs[name].types
+    parts = [
+        _print_type(node, types[node.name.value], supergraph, name)
+        for node in supergraph.document.definitions
+        if isinstance(node, TypeDefinitionNode) and node.name.value in types
+    ]
+    entities = sorted(view.name for view in types.values() if view.keys and view.kind is Kind.OBJECT)
+    interfaces = sorted(view.name for view in types.values() if view.keys and view.kind is Kind.INTERFACE)
+    entities = sorted({*entities, *(m for i in interfaces for m in types[i].possible)})
+    query = supergraph.root_types["query"]
+    if query not in types or not types[query].fields:
+        parts.append(f"type {query} {{ _nothing: Int }}")
+    if entities:
+        parts.append(f"scalar _Any union _Entity = {' | '.join(entities)}")
+        parts.append(f"extend type {query} {{ _entities(representations: [_Any!]!): [_Entity]! }}")
+    return build_schema("\n".join(part for part in parts if part))
+
+
+def _print_type(node: TypeDefinitionNode, view: SubgraphType, supergraph: Supergraph, subgraph: SubgraphName) -> str:
+    if isinstance(node, ObjectTypeDefinitionNode | InterfaceTypeDefinitionNode):
+        if not view.fields:
+            return ""
+        word = "interface" if view.kind is Kind.INTERFACE else "type"
+        types = supergraph.subgraphs[subgraph].types
+        implemented = [
+            i for i in sorted(supergraph.interfaces[view.name]) if i in types and view.name in types[i].possible
+        ]
+        implements = f" implements {' & '.join(implemented)}" if implemented else ""
+        arguments = {f.name.value: f.arguments or () for f in node.fields or ()}
+        fields = "\n".join(
+            f"  {f.name}{_print_arguments(arguments[f.name])}: {f.type_text}" for f in view.fields.values()
+        )
+        return f"{word} {view.name}{implements} {{\n{fields}\n}}"
+    if view.kind is Kind.UNION:
+        return f"union {view.name} = {' | '.join(view.possible)}"
+    return "\n".join(_without_join_directives(print_ast(node)))
+
+
+def _print_arguments(arguments: Sequence[InputValueDefinitionNode]) -> str:
+    text = ", ".join(print_ast(argument) for argument in arguments)
+    return f"({text})" if text else ""
+
+
+def _without_join_directives(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        yield line.split(" @join__")[0] + (" {" if line.rstrip().endswith("{") and " @join__" in line else "")

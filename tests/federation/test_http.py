@@ -1,0 +1,180 @@
+"""The router over HTTP: methods, media types, status codes, bad input, limits, reload."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from router.serving.app import RouterService, create_app
+from router.serving.settings import CorsSettings, Limits, RouterSettings
+from tests.federation.serve import Served, serve
+from tests.federation.shop import SHOP
+
+SETTINGS = RouterSettings(
+    limits=Limits(
+        max_depth=12, max_aliases=20, max_tokens=600, max_body_bytes=20_000, max_root_fields=30, max_fields=500
+    ),
+    cors=CorsSettings(allow_origins=("https://app.example",)),
+)
+
+
+@pytest.fixture
+async def router() -> AsyncIterator[Served]:
+    async with serve(create_app(SHOP, SETTINGS)) as served:
+        yield served
+
+
+async def test_a_get_request_is_answered_in_the_media_type_asked_for(router: Served) -> None:
+    for accept, expected in [
+        ("application/graphql-response+json", "application/graphql-response+json"),
+        ("application/json", "application/json"),
+        ("*/*", "application/json"),
+    ]:
+        response = await router.get("/graphql", params={"query": "{__typename}"}, headers={"accept": accept})
+        assert (response.status, response.content_type) == (200, expected)
+        assert await response.json() == {"data": {"__typename": "Query"}}
+
+
+async def test_an_unacceptable_media_type_is_406(router: Served) -> None:
+    response = await router.get("/graphql", params={"query": "{__typename}"}, headers={"accept": "image/png"})
+    assert response.status == 406
+
+
+async def test_a_mutation_by_get_is_405(router: Served) -> None:
+    response = await router.get("/graphql", params={"query": 'mutation { rename(name: "x") { upc } }'})
+    assert (response.status, response.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "BAD_REQUEST"),
+        (b"\xff\xfe", 400, "BAD_REQUEST"),
+        (b'"text"', 400, "BAD_REQUEST"),
+        (b"{}", 400, "BAD_REQUEST"),
+        (b'{"query": 1}', 400, "BAD_REQUEST"),
+        (b'{"query": "{__typename}", "variables": []}', 400, "BAD_REQUEST"),
+        (b'[{"query": "{__typename}"}]', 400, "BATCHING_NOT_SUPPORTED"),
+        (b'{"query": "{ products {"}', 400, "GRAPHQL_PARSE_FAILED"),
+        (b'{"query": "{ nope }"}', 400, "GRAPHQL_VALIDATION_FAILED"),
+        (b'{"query": "query A { __typename } query B { __typename }"}', 400, "OPERATION_RESOLUTION_FAILURE"),
+        (b'{"query": "{ __typename }", "operationName": "B"}', 400, "OPERATION_RESOLUTION_FAILURE"),
+        (b'{"query": "query($u: ID!) { product(upc: $u) { upc } }", "variables": {"u": {}}}', 400, "BAD_USER_INPUT"),
+        (b'{"query": "query($u: ID!) { product(upc: $u) { upc } }"}', 400, "BAD_USER_INPUT"),
+    ],
+)
+async def test_a_wrong_request_is_told_what_is_wrong(router: Served, body: bytes, status: int, code: str) -> None:
+    headers = {"content-type": "application/json", "accept": "application/graphql-response+json"}
+    response = await router.post("/graphql", data=body, headers=headers)
+    content = await response.json(content_type=None)
+    assert (response.status, content["errors"][0]["extensions"]["code"]) == (status, code)
+    assert "data" not in content
+
+
+async def test_older_clients_get_200_for_a_document_that_does_not_validate(router: Served) -> None:
+    response = await router.post("/graphql", json={"query": "{ nope }"}, headers={"accept": "application/json"})
+    assert response.status == 200
+
+
+async def test_a_body_that_is_not_json_is_415(router: Served) -> None:
+    response = await router.post("/graphql", data=b"query={a}", headers={"content-type": "text/plain"})
+    assert response.status == 415
+
+
+_NESTED = "me { friends { " * 8 + "name" + " } }" * 8
+
+
+@pytest.mark.parametrize(
+    ("query", "what"),
+    [
+        (f"{{ {_NESTED.replace('me {', 'friends {').replace('friends {', 'me {', 1)} }}", "deeper"),
+        ("{ " + " ".join(f"a{n}: __typename" for n in range(25)) + " }", "aliases"),
+        ("{ " + "__typename " * 40 + "}", "root fields"),
+        ("{ " + "a " * 700 + "}", "tokens"),
+        ("{" + "a{" * 5000 + "}" * 5001, "nested"),
+        (
+            "{ me { ...F0 } } "
+            + " ".join(f"fragment F{n} on User {{ ...F{n + 1} ...F{n + 1} }}" for n in range(20))
+            + " fragment F20 on User { name }",
+            "fields",
+        ),
+        ("{ me { ...A } } fragment A on User { ...B } fragment B on User { ...A }", "itself"),
+    ],
+)
+async def test_a_hostile_operation_is_refused_quickly(router: Served, query: str, what: str) -> None:
+    response = await router.post(
+        "/graphql", json={"query": query}, headers={"accept": "application/graphql-response+json"}
+    )
+    content = await response.json(content_type=None)
+    assert response.status == 400
+    assert what in content["errors"][0]["message"]
+
+
+async def test_a_huge_body_is_413(router: Served) -> None:
+    response = await router.post("/graphql", json={"query": "{__typename}", "variables": {"x": "y" * 30_000}})
+    assert response.status == 413
+
+
+async def test_health_ready_metrics_and_explorer_are_served(router: Served) -> None:
+    assert (await router.get("/health")).status == 200
+    assert (await router.get("/ready")).status == 200
+    await router.post("/graphql", json={"query": "{__typename}"})
+    assert 'router_requests_total{result="ok"}' in await (await router.get("/metrics")).text()
+    page = await (await router.get("/graphql", headers={"accept": "text/html"})).text()
+    assert "<title>GraphQL explorer" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+async def test_browsers_of_allowed_origins_may_ask(router: Served) -> None:
+    headers = {"origin": "https://app.example", "access-control-request-method": "POST"}
+    response = await router.session.options(f"{router.url}/graphql", headers=headers)
+    assert response.headers["access-control-allow-origin"] == "https://app.example"
+
+
+async def test_a_reload_serves_the_new_schema_and_a_broken_one_changes_nothing(router: Served) -> None:
+    service: RouterService = router.app.state.router
+    renamed = SHOP.replace("topProduct", "bestProduct")
+
+    service.reload(renamed)
+    with pytest.raises(Exception, match="not valid SDL"):
+        service.reload("type {")
+
+    response = await router.post("/graphql", json={"query": '{ __type(name: "Query") { fields { name } } }'})
+    names = [f["name"] for f in (await response.json())["data"]["__type"]["fields"]]
+    assert "bestProduct" in names
+    assert "topProduct" not in names
+
+
+async def test_an_unreachable_subgraph_is_an_error_in_the_answer(router: Served) -> None:
+    response = await router.post("/graphql", json={"query": "{ me { name } }"})
+    content = await response.json()
+    assert response.status == 200
+    assert content["data"] == {"me": None}
+    assert content["errors"][0]["extensions"]["code"] == "SERVICE_UNAVAILABLE"
+
+
+async def test_introspection_can_be_switched_off() -> None:
+    async with serve(create_app(SHOP, RouterSettings(introspection=False))) as closed:
+        response = await closed.post("/graphql", json={"query": "{ __schema { queryType { name } } }"})
+        assert (await response.json())["errors"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
+
+
+async def test_batches_are_answered_in_order_where_they_are_allowed() -> None:
+    async with serve(create_app(SHOP, RouterSettings(batching=True))) as batching:
+        response = await batching.post("/graphql", json=[{"query": "{__typename}"}, {"query": "{ nope }"}])
+        first, second = await response.json()
+        assert first == {"data": {"__typename": "Query"}}
+        assert second["errors"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
+
+
+async def test_a_client_that_goes_away_is_not_worked_for(router: Served) -> None:
+    with pytest.raises(aiohttp.ClientError):
+        async with router.session.post(f"{router.url}/graphql", data=_endless(), timeout=aiohttp.ClientTimeout(0.2)):
+            pass
+    assert (await router.get("/health")).status == 200
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    yield b'{"query":'
+    raise aiohttp.ClientError("gone")
