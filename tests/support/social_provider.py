@@ -25,7 +25,7 @@ class SocialProviderServer:
 
     @staticmethod
     def new_key(kid: str) -> RSAKey:
-        return RSAKey.generate_key(2048, parameters={"kid": kid, "use": "sig", "alg": "RS256"})
+        return RSAKey.generate_key(2048, parameters={"kid": kid, "use": "sig"})
 
     async def start(self) -> None:
         app = web.Application()

@@ -4,6 +4,7 @@ Order of locks: the account, then its sign-ins by id. A refresh locks one sign-i
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, exists, func, or_, select, update
@@ -25,6 +26,14 @@ from domain.identity.auth.models import (
 _KEYS_LOCK = "identity.signing_keys"
 
 
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """Whose password has which hash; without one, nobody can sign in with a password."""
+
+    user_id: str
+    password_hash: str | None
+
+
 class AccountRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -37,6 +46,15 @@ class AccountRepository:
 
     async def by_email(self, email: str) -> Account | None:
         return await self._session.scalar(select(Account).where(Account.email == email))
+
+    async def credential(self, email: str) -> Credential | None:
+        row = (
+            await self._session.execute(select(Account.id, Account.password_hash).where(Account.email == email))
+        ).one_or_none()
+        return None if row is None else Credential(row.id, row.password_hash)
+
+    async def email_of(self, user_id: str) -> str | None:
+        return await self._session.scalar(select(Account.email).where(Account.id == user_id))
 
     async def by_email_for_update(self, email: str) -> Account | None:
         return await self._session.scalar(select(Account).where(Account.email == email).with_for_update())

@@ -82,9 +82,11 @@ class _ProviderKeys:
             return self._keys.get(kid)
 
     async def _fetch(self) -> None:
-        _, document = await self._http.get_json(self._provider.name, self._provider.jwks_url)
+        status, document = await self._http.get_json(self._provider.name, self._provider.jwks_url)
+        if status != 200 or not isinstance(document.get("keys"), list):
+            raise ProviderUnavailable(self._provider.name)  # and what is known stays known
         keys: dict[str, RSAKey] = {}
-        for jwk in document.get("keys") or []:
+        for jwk in document["keys"]:
             if isinstance(jwk, dict) and jwk.get("kty") == "RSA" and jwk.get("kid"):
                 try:
                     keys[str(jwk["kid"])] = RSAKey.import_key(jwk)
