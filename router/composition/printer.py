@@ -3,7 +3,6 @@
 Source: https://specs.apollo.dev/join/v0.3 to v0.5
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from graphql.language.block_string import is_printable_as_block_string, print_block_string
@@ -11,6 +10,7 @@ from graphql.language.block_string import is_printable_as_block_string, print_bl
 from router.composition import specs
 from router.composition.merge.schema import Supergraph
 from router.composition.model import Applied, DirectiveDef, EnumValue, Field, InputValue, TypeDef, TypeKind
+from router.composition.sdl_text import sdl_text
 
 _JOIN_FIELD_ARGS = (
     "graph: join__Graph, requires: join__FieldSet, provides: join__FieldSet, type: String, external: Boolean, "
@@ -65,8 +65,8 @@ def _defined_name(text: str) -> str:
 def _schema(supergraph: Supergraph) -> str:
     major, minor = supergraph.join_version
     links = [
-        Applied("link", (("url", json.dumps(specs.LINK_URL)),)),
-        Applied("link", (("url", json.dumps(f"{specs.SPECS}/join/v{major}.{minor}")), ("for", "EXECUTION"))),
+        Applied("link", (("url", sdl_text(specs.LINK_URL)),)),
+        Applied("link", (("url", sdl_text(f"{specs.SPECS}/join/v{major}.{minor}")), ("for", "EXECUTION"))),
         *supergraph.composed.links,
     ]
     lines = ["schema", *(f"  {applied}" for applied in (*links, *supergraph.schema_directives)), "{"]
@@ -101,7 +101,7 @@ def _directive_definitions(supergraph: Supergraph) -> Iterator[str]:
 
 def _machinery_types(supergraph: Supergraph) -> dict[str, str]:
     graphs = "\n".join(
-        f"  {graph.enum} @join__graph(name: {json.dumps(graph.name)}, url: {json.dumps(graph.url)})"
+        f"  {graph.enum} @join__graph(name: {sdl_text(graph.name)}, url: {sdl_text(graph.url)})"
         for graph in supergraph.graphs
     )
     types = {
@@ -186,5 +186,5 @@ def _description(text: str | None, indent: str) -> str:
     if text is None:
         return ""
     if not is_printable_as_block_string(text):
-        return f"{indent}{json.dumps(text, ensure_ascii=False)}\n"
+        return f"{indent}{sdl_text(text)}\n"
     return "".join(f"{indent}{line}\n" if line else "\n" for line in print_block_string(text).split("\n"))

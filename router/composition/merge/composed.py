@@ -1,12 +1,12 @@
 """Which directives reach the supergraph, under which names, and with which `@link`s."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from router.composition import specs
 from router.composition.errors import CompositionError, Hint, quoted
 from router.composition.model import Applied, DirectiveDef, Feature, InputValue, SubgraphSchema, TypeDef
+from router.composition.sdl_text import sdl_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _core_link(spec: specs.CoreSpec, present: Iterable[str], names: Mapping[str,
             imports.append(f'{{name: "@{directive}", as: "@{names[directive]}"}}')
         elif directive != spec.name:
             imports.append(f'"@{directive}"')
-    args = [("url", json.dumps(spec.url))]
+    args = [("url", sdl_text(spec.url))]
     if imports:
         args.append(("import", f"[{', '.join(imports)}]"))
     if spec.purpose:
@@ -262,7 +262,7 @@ def _feature_of(schema: SubgraphSchema, local: str) -> tuple[Feature, str] | Non
 
 
 def _custom_link(use: _Use) -> Applied:
-    args = [("url", json.dumps(use.feature.url))]
+    args = [("url", sdl_text(use.feature.url))]
     alias = f'{{name: "@{use.element}", as: "@{use.local}"}}'
     args.append(("import", f'["@{use.element}"]' if use.element == use.local else f"[{alias}]"))
     return Applied("link", tuple(args))

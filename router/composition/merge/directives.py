@@ -1,6 +1,5 @@
 """Merging descriptions and directive applications."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import product
@@ -8,6 +7,7 @@ from typing import TypeVar
 
 from router.composition.merge.context import MergeContext, Source
 from router.composition.model import Applied, EnumValue, Field, InputValue, TypeDef
+from router.composition.sdl_text import sdl_text
 
 Described = TypeDef | Field | InputValue | EnumValue
 E = TypeVar("E", TypeDef, Field, InputValue, EnumValue)
@@ -56,7 +56,7 @@ def _scoped_context(source: Source[Applied]) -> Applied:
         (
             (
                 "name",
-                json.dumps(context_name(source.schema.name, source.value.string("name"))),
+                sdl_text(context_name(source.schema.name, source.value.string("name"))),
             ),
         ),
     )
@@ -72,7 +72,7 @@ def _combined(
     """The arguments of the one application that stands for several differing ones."""
     if name in ("requiresScopes", "policy"):
         argument = "scopes" if name == "requiresScopes" else "policies"
-        return ((argument, json.dumps(_all_of([applied.value(argument) for applied in distinct]))),)
+        return ((argument, sdl_text(_all_of([applied.value(argument) for applied in distinct]))),)
     if name == "cost":
         return (("weight", str(max(_integers(applied.value("weight") for applied in distinct)))),)
     if name == "listSize":
@@ -111,6 +111,6 @@ def _list_size(distinct: Sequence[Applied]) -> Iterable[tuple[str, str]]:
         lists = [value for applied in distinct if isinstance(value := applied.value(argument), list)]
         names = list(dict.fromkeys(str(name) for names in lists for name in names))
         if names:
-            yield argument, json.dumps(names)
+            yield argument, sdl_text(names)
     if any(applied.text("requireOneSlicingArgument") == "false" for applied in distinct):
         yield "requireOneSlicingArgument", "false"

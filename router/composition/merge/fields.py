@@ -1,6 +1,5 @@
 """Merging the fields of object and interface types, and saying with `@join__field` which subgraph resolves what."""
 
-import json
 from collections.abc import Mapping, Sequence
 
 from router.composition.errors import quoted
@@ -9,6 +8,7 @@ from router.composition.merge.directives import context_name, merge_applied, mer
 from router.composition.merge.inputs import merge_arguments
 from router.composition.merge.refs import merge_ref, told_apart
 from router.composition.model import Applied, Field, FieldId, InputValue, TypeDef, TypeKind
+from router.composition.sdl_text import sdl_text
 from router.composition.type_refs import is_subtype
 from router.composition.validate.from_context import parse_from_context
 
@@ -199,7 +199,7 @@ class _FieldMerge:
                 arguments[directive] = applied.text("fields") or '""'
         leaving, arriving = overrides.leaving(self._id, name), overrides.arriving(self._id, name)
         if len({other.value.type for other in self._sources}) > 1:
-            arguments["type"] = json.dumps(source.value.type)
+            arguments["type"] = sdl_text(source.value.type)
         if self._is_external(source):
             arguments["external"] = "true"
         if leaving is not None and leaving.label is None and "external" not in arguments:
@@ -207,10 +207,10 @@ class _FieldMerge:
                 return None
             arguments["usedOverridden"] = "true"
         elif arriving is not None:
-            arguments["override"] = json.dumps(arriving.source)
+            arguments["override"] = sdl_text(arriving.source)
         label = (arriving or leaving).label if arriving or leaving else None  # type: ignore[union-attr]  # one is set
         if label is not None:
-            arguments["overrideLabel"] = json.dumps(label)
+            arguments["overrideLabel"] = sdl_text(label)
         contextual = _context_arguments(source)
         if contextual:
             arguments["contextArguments"] = f"[{', '.join(contextual)}]"
@@ -235,10 +235,10 @@ def _context_arguments(source: Source[Field]) -> list[str]:
             parsed = parse_from_context(applied.string("field") or "") if applied.name == "fromContext" else None
             if parsed is None:
                 continue
-            context = json.dumps(context_name(source.schema.name, parsed.context))
+            context = sdl_text(context_name(source.schema.name, parsed.context))
             found.append(
                 f'{{context: {context}, name: "{argument.name}", type: "{argument.type}", '
-                f"selection: {json.dumps(parsed.selection)}}}"
+                f"selection: {sdl_text(parsed.selection)}}}"
             )
     return found
 
