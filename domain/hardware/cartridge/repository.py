@@ -46,7 +46,7 @@ class RegistryRepository:
 
     async def categories(self) -> Sequence[CategorySummary]:
         """All categories by code, with the number of their types; a type counts in the narrowest one."""
-        narrower = (
+        narrowest = (
             select(CartridgeCategory.code)
             .where(
                 CartridgeCategory.code <= CartridgeType.category, CartridgeCategory.last_code >= CartridgeType.category
@@ -56,7 +56,7 @@ class RegistryRepository:
             .correlate(CartridgeType)
             .scalar_subquery()
         )
-        of_types = select(narrower.label("code")).subquery()
+        of_types = select(narrowest.label("code")).select_from(CartridgeType).subquery()
         counted = select(of_types.c.code, func.count().label("types")).group_by(of_types.c.code).subquery()
         rows = await self._session.execute(
             select(CartridgeCategory, func.coalesce(counted.c.types, 0))

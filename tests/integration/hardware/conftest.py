@@ -1,0 +1,89 @@
+"""The hardware services on a database of the test's own, with a clock that tests control."""
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from devices.nfc_tag import TagV2, encode_v2
+from domain.catalog import Group
+from domain.hardware.device.models import Registration
+from domain.principal import ROLE_SCOPES, Principal, PrincipalKind, Role
+from subgraphs.hardware.device.adapters.firmware_objects import FirmwareObjects
+from subgraphs.hardware.services import HardwareServices, hardware_services
+from subgraphs.runtime.database import Database
+from subgraphs.runtime.device_credentials import device_principal
+from subgraphs.runtime.objects import LocalObjects
+from subgraphs.runtime.settings import Settings
+from tests.support.clock import FakeClock
+from tests.support.postgres import DatabaseFor
+
+GLUCOSE_TAG = TagV2(
+    cartridge_uid="00112233445566AA",
+    category=1,
+    type_index=1,
+    legacy_code=1,
+    lot_id="LOT-A",
+    expires_on=dt.date(2027, 6, 30),
+    remaining_uses=10,
+    max_uses=10,
+    required_channels=88,
+    measurement_s=15,
+    alpha=0.93,
+    temp_coefficient=0.002,
+    humidity_coefficient=-0.001,
+)
+
+
+def person(user_id: str, role: Role = Role.USER) -> Principal:
+    scopes = frozenset(scope.value for scope in ROLE_SCOPES[role])
+    return Principal(kind=PrincipalKind.USER, subject=user_id, role=role, scopes=scopes)
+
+
+ALICE, BOB = person("alice"), person("bob")
+TECHNICIAN, ADMIN = person("tech", Role.TECHNICIAN), person("admin", Role.ADMIN)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The group as one process has it."""
+
+    services: HardwareServices
+    database: Database
+    clock: FakeClock
+    objects: LocalObjects
+
+    async def register(
+        self, owner: Principal = ALICE, device_id: str = "dev-1", *, serial: str = "", firmware: str = "1.0.0"
+    ) -> Registration:
+        async with self.database.transaction() as session:
+            return await self.services.devices.register(
+                session,
+                owner,
+                device_id=device_id,
+                serial_number=serial or f"SN-{device_id}",
+                firmware_version=firmware,
+                user_id="",
+            )
+
+    async def read(self, tag: TagV2 | bytes, principal: Principal = ALICE, device_id: str = "") -> None:
+        raw = tag if isinstance(tag, bytes) else encode_v2(tag)
+        async with self.database.transaction() as session:
+            await self.services.cartridges.read(session, principal, tag=raw, device_id=device_id)
+
+    async def fetch(self, statement: str, *arguments: object) -> list[dict[str, object]]:
+        """Rows of a plain SQL statement."""
+        async with self.database.raw() as connection:
+            return [dict(row) for row in await connection.fetch(statement, *arguments)]
+
+    def device(self, device_id: str = "dev-1", owner: str = "alice") -> Principal:
+        return device_principal(device_id, owner)
+
+
+@pytest.fixture
+async def hardware(database_for: DatabaseFor, tmp_path: Path) -> Hardware:
+    clock = FakeClock()
+    objects = LocalObjects(tmp_path / "objects", secret="a secret of the tests", public_url="http://objects.test")
+    services = hardware_services(Settings().service, clock, FirmwareObjects(objects))
+    return Hardware(services, await database_for(Group.HARDWARE), clock, objects)
