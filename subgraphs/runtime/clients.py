@@ -75,11 +75,16 @@ class Channels:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self.breakers: dict[str, CircuitBreaker] = {}
 
+    @staticmethod
+    def default_address(callee: Workload) -> str:
+        """Where a service is found when its variable is not set."""
+        return f"manpasik-{callee.full_name}:{callee.port}"
+
     def to(self, callee: Workload) -> grpc.aio.Channel:
         """The channel to a service; made at its first use (channels belong to the running event loop)."""
         if callee.name not in self._channels:
-            default_host = f"manpasik-{callee.full_name}"
-            target = self._settings.address_of(callee.address_variable, host=default_host, port=callee.port)
+            host, _, port = self.default_address(callee).rpartition(":")
+            target = self._settings.address_of(callee.address_variable, host=host, port=int(port))
             limit = self._settings.service.grpc_max_message_bytes
             self._channels[callee.name] = grpc.aio.insecure_channel(
                 target,

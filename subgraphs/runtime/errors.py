@@ -104,8 +104,10 @@ def _packed(message: ErrorInfo | BadRequest | RetryInfo) -> AnyMessage:
 
 
 def _shortened(text: str, most_bytes: int) -> str:
-    encoded = text.encode()
-    return text if len(encoded) <= most_bytes else encoded[: most_bytes - 3].decode(errors="ignore") + "…"
+    encoded = text.encode(errors="replace")  # JSON lets lone surrogates through
+    if len(encoded) <= most_bytes:
+        return encoded.decode()
+    return encoded[: most_bytes - 3].decode(errors="ignore") + "…"
 
 
 def to_grpc(error: AppError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:

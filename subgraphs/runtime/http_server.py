@@ -117,6 +117,16 @@ async def _on_error(_: Request, error: Exception) -> Response:
     return JSONResponse(problem, status_code=500, media_type="application/problem+json")
 
 
+def error_handlers() -> dict[Any, ExceptionHandler]:
+    """How a Starlette application of ours answers errors: all of them as problem details."""
+    return {
+        AppError: _on_error,
+        HTTPException: _on_http_error,
+        **dict.fromkeys(OUTAGES, _on_error),
+        Exception: _on_error,
+    }
+
+
 async def _on_http_error(_: Request, error: Exception) -> Response:
     """Starlette's own refusals (no such path, no such method) in the form of all others."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
@@ -170,13 +180,8 @@ def subgraph_app(
         for path in paths:
             served += [Route(path, app, methods=["POST"]), WebSocketRoute(path, app)]
         served += faces.http_routes
-    handlers: dict[Any, ExceptionHandler] = {
-        AppError: _on_error,
-        HTTPException: _on_http_error,
-        **dict.fromkeys(OUTAGES, _on_error),
-        Exception: _on_error,
-    }
-    return ContextMiddleware(Starlette(routes=served, exception_handlers=handlers), authenticator=authenticator)
+    routed = Starlette(routes=served, exception_handlers=error_handlers())
+    return ContextMiddleware(routed, authenticator=authenticator)
 
 
 async def _state(check: Check) -> str:
