@@ -44,6 +44,7 @@ EVENT_DELIVERY_SECONDS = Histogram(
 RETRY_DELAYS_S = (1.0, 2.0, 4.0)
 _BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 _FETCH_TIMEOUT_MS = 500
+_COMMIT_TIMEOUT_S = 2.0
 _CHUNK_RECORDS = 100
 _PRUNE_EVERY_S = 3600.0
 _PRUNE_ROWS = 5000
@@ -169,21 +170,33 @@ class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the libr
 
     async def fetch(self, place: TopicPartition) -> Sequence[ConsumerRecord]:
         """The next records of a partition; none when there are none for a while."""
-        consumer = self._require(self._consumer)
-        highwater = consumer.highwater(place)
-        # Some brokers answer a fetch past the end with nothing instead of an error, for ever; that is where a consumer
-        # stands when the broker was restarted without its log.
-        if highwater is not None and await consumer.position(place) > highwater:
-            self._log.warning("the broker has lost its log; reading from the start", topic=place.topic)
-            await consumer.seek_to_beginning(place)
-        fetched = await consumer.getmany(place, timeout_ms=_FETCH_TIMEOUT_MS, max_records=_CHUNK_RECORDS)
+        fetched = await self._require(self._consumer).getmany(
+            place, timeout_ms=_FETCH_TIMEOUT_MS, max_records=_CHUNK_RECORDS
+        )
         records: Sequence[ConsumerRecord] = fetched.get(place, ())
         return records
 
+    async def rewind_if_forgotten(self, place: TopicPartition) -> None:
+        """Read from the start when the position lies beyond the end of the log: the broker has lost it.
+
+        Kafka answers a fetch there with an error, upon which the client rewinds; the embedded broker answers it with
+        nothing, for ever.
+        """
+        consumer = self._require(self._consumer)
+        highwater = consumer.highwater(place)
+        if highwater is None:
+            return
+        # Bounded, because the client waits for the group to know, and that may be waiting for this worker to let go.
+        with suppress(TimeoutError):
+            if await asyncio.wait_for(consumer.position(place), 1.0) > highwater:
+                self._log.warning("the broker has lost its log; reading from the start", topic=place.topic)
+                consumer.seek(place, 0)
+
     async def commit(self, place: TopicPartition, next_offset: int) -> None:
         """Commit an offset. That it fails is harmless: the records come again, and the inbox drops them."""
+        # Bounded, because the client tries for ever while the broker is away, and this may be on the way out.
         with suppress(KafkaError, TimeoutError):
-            await self._require(self._consumer).commit({place: next_offset})
+            await asyncio.wait_for(self._require(self._consumer).commit({place: next_offset}), _COMMIT_TIMEOUT_S)
 
     async def process(self, record: ConsumerRecord, stop: asyncio.Event) -> None:
         """Handle one record, or send it to the dead-letter topic.
@@ -345,7 +358,10 @@ class _Worker:
     async def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                await self._work_through(await self._host.fetch(self._place))
+                records = await self._host.fetch(self._place)
+                if not records:
+                    await self._host.rewind_if_forgotten(self._place)
+                await self._work_through(records)
         except _Stopped:
             pass
         except IllegalStateError:

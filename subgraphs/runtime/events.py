@@ -15,6 +15,7 @@ from subgraphs.runtime.faces import EventMetadata
 
 CONTENT_TYPE = b"application/cloudevents+json; charset=UTF-8"
 _SOURCE_PREFIX = "/manpasik/"
+_NEEDED = frozenset({"id", "source", "specversion", "subject", "time", "type"})
 _FORMAT = JSONFormat()
 
 
@@ -71,12 +72,19 @@ def encode(row: Recorded) -> bytes:
     return bytes(_FORMAT.write(CloudEvent(attributes, row.payload)))
 
 
+def _complete_event(attributes: dict[str, object], data: object) -> CloudEvent:
+    """The library would make up an id and a time where they are missing: another id with each delivery."""
+    if missing := _NEEDED - attributes.keys():
+        raise MalformedEvent(f"attributes are missing: {', '.join(sorted(missing))}")
+    return CloudEvent(attributes, data)  # type: ignore[arg-type]  # what data is, the caller checks
+
+
 def decode(raw: bytes | None) -> ReceivedEvent:
     """Raises: MalformedEvent: not JSON, not a CloudEvent 1.0, or without what an event of ours has."""
     if not raw:
         raise MalformedEvent("the record is empty")
     try:
-        event = _FORMAT.read(CloudEvent, raw)
+        event = _FORMAT.read(_complete_event, raw)
     except CloudEventValidationError as error:
         raise MalformedEvent(f"attributes are missing or wrong: {', '.join(sorted(error.errors))}") from error
     # The library lets whatever its JSON and date parsers raise through, and trips over JSON that is not an object.
@@ -85,7 +93,7 @@ def decode(raw: bytes | None) -> ReceivedEvent:
     payload, time, subject = event.get_data(), event.get_time(), event.get_subject()
     if not isinstance(payload, dict):
         raise MalformedEvent("data is not an object")
-    if time is None or subject is None:
+    if time is None or subject is None:  # only the annotations say so
         raise MalformedEvent("time or subject is missing")
     if len(event.get_id()) > 36:
         raise MalformedEvent("id is longer than 36 characters")

@@ -57,10 +57,14 @@ async def test_nothing_is_published_before_its_transaction_commits_or_when_it_ro
             await tell(database, topic, ("b", 2))  # committed by another transaction meanwhile
             await until(lambda: published(database))
             assert [decode(r.value).payload["number"] for r in await records_of(kafka.brokers, topic)] == [2]
-        with pytest.raises(LookupError):
+
+        async def roll_back() -> None:
             async with database.transaction() as session:
                 await Outbox(session).add(kind(aggregate="c", number=3))
                 raise LookupError
+
+        with pytest.raises(LookupError):
+            await roll_back()
         await until(lambda: published(database))
     assert [decode(r.value).payload["number"] for r in await records_of(kafka.brokers, topic)] == [2, 1]
 
