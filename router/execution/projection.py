@@ -64,6 +64,7 @@ class Projection:
         self._schema = supergraph.api_schema
         self._renamed = renamed
         self._noted: list[str] = []
+        self._done: list[dict[int, Json]] = []
         self._fields: dict[tuple[str, Selection, Path], tuple[_ProjectedField, ...]] = {}
         self._root = self._object(root_type, selection, ())
         self._root_check = self._object_check(root_type, selection, ())
@@ -72,6 +73,8 @@ class Projection:
         """The client's data, and whether some non-null position had no value."""
         self._noted.clear()
         projected = self._root({} if answer is None else answer)
+        for done in self._done:
+            done.clear()
         return projected, bool(self._noted)
 
     def violations(self, answer: Object | None) -> list[Violation]:
@@ -166,12 +169,18 @@ class Projection:
         compiled: list[tuple[str, str, Convert, bool]] = []
         noted = self._noted
         is_compiled = False
+        # An entity that occurs often is one object in the tree, and looks the same wherever this selection meets it.
+        done: dict[int, Json] = {}
+        self._done.append(done)
 
         def convert_object(value: Json) -> Json:
             nonlocal is_compiled
             if type(value) is not dict:
                 noted.append(type_name)
                 return None
+            identity = id(value)
+            if identity in done:
+                return done[identity]
             if not is_compiled:
                 fields = self._fields_of(type_name, selection, path)
                 compiled.extend((f.key, f.stored, f.convert, f.required) for f in fields)
@@ -184,8 +193,10 @@ class Projection:
                     item = convert(item)
                 if item is None and required:
                     noted.append(key)
+                    done[identity] = None
                     return None
                 result[key] = item
+            done[identity] = result
             return result
 
         return convert_object

@@ -1,6 +1,7 @@
 """Builds what `_entities` is asked: for every object at a path its representation, equal ones sent once."""
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -12,74 +13,83 @@ from router.supergraph.selection import Field, Fragment
 
 Writer = Callable[[Object, Object], None]
 """Copies what is required of the first object into the second."""
-Builder = Callable[[Object], Object | None]
-"""The representation of an object, or None when it has no key."""
 
 
 class RepresentationBuilder:
     """Compiled from the requirements of one fetch."""
 
     def __init__(self, supergraph: Supergraph, required: Sequence[RequiredObject]) -> None:
-        self._builders: dict[str, list[Builder]] = {}
-        self._interface_builders: list[Builder] = []
+        self._builders: dict[str | None, list[_Builder]] = {}
         for each in required:
-            builder = _compile(supergraph, each)
-            for type_name in each.applies_to:
-                self._builders.setdefault(type_name, []).append(builder)
+            builder = _Builder(supergraph, each)
+            names: set[str | None] = set(each.applies_to)
             if any(supergraph.kinds[name] is Kind.INTERFACE for name in each.applies_to):
-                self._interface_builders.append(builder)
+                names.add(None)  # objects of an interface object, whose real type nobody asked for
+            for name in names:
+                self._builders.setdefault(name, []).append(builder)
 
     def build(self, objects: Sequence[Object]) -> tuple[list[Object], list[list[int]]]:
         """The distinct representations, and for each the positions in `objects` that it answers."""
         representations: list[Object] = []
         positions: list[list[int]] = []
-        seen: dict[Any, int] = {}
+        seen: dict[object, int] = {}
         builders = self._builders
         for position, value in enumerate(objects):
-            type_name = value.get("__typename")
-            chosen = self._interface_builders if type_name is None else builders.get(type_name, ())
-            for builder in chosen:
-                representation = builder(value)
-                if representation is None:
-                    continue
-                identity = _identity(representation)
-                index = seen.get(identity)
+            for builder in builders.get(value.get("__typename"), ()):
+                try:
+                    identity = builder.identity(value)
+                    index = seen.get(identity)
+                except (KeyError, TypeError):  # a field is missing, or is an object or a list
+                    identity = None
+                    index = None
                 if index is None:
-                    seen[identity] = len(representations)
-                    representations.append(representation)
-                    positions.append([position])
-                else:
-                    positions[index].append(position)
+                    representation = builder.build(value)
+                    if representation is None:
+                        continue
+                    if identity is None:
+                        identity = orjson.dumps(representation)
+                        index = seen.get(identity)
+                    if index is None:
+                        seen[identity] = len(representations)
+                        representations.append(representation)
+                        positions.append([position])
+                        continue
+                positions[index].append(position)
         return representations, positions
 
 
-def _identity(representation: Object) -> object:
-    identity = tuple(representation.values())
-    try:
-        hash(identity)
-    except TypeError:
-        return orjson.dumps(representation)
-    # True == 1 and 1.0 == 1 in Python, not in GraphQL; such keys are rare enough to be compared as text.
-    return identity if all(type(value) is str for value in identity) else orjson.dumps(representation)
+class _Builder:
+    """The representation of objects that are sent alike.
 
+    identity: what tells two objects of these apart, found without building anything; for flat representations only.
+    """
 
-def _compile(supergraph: Supergraph, required: RequiredObject) -> Builder:
-    write = _writer(supergraph, required.fields)
-    send_as = required.send_as
-    keys = tuple(f.key for f in required.fields if isinstance(f, Field) and f.name in required.key_names)
+    __slots__ = ("_keys", "_send_as", "_write", "identity")
 
-    def build(value: Object) -> Object | None:
-        for key in keys:
-            if value.get(key) is not None:
+    def __init__(self, supergraph: Supergraph, required: RequiredObject) -> None:
+        self._write = _writer(supergraph, required.fields)
+        self._send_as = required.send_as
+        self._keys = tuple(f.key for f in required.fields if isinstance(f, Field) and f.name in required.key_names)
+        flat = all(isinstance(f, Field) and f.selection is None for f in required.fields)
+        stored = [f.key for f in required.fields if isinstance(f, Field)]
+        self.identity: Callable[[Object], object] = itemgetter("__typename", *stored) if flat else _has_none
+
+    def build(self, value: Object) -> Object | None:
+        """The representation, or None for an object without its key."""
+        get = value.get
+        for key in self._keys:
+            if get(key) is not None:
                 break
         else:
-            if keys:
+            if self._keys:
                 return None
-        representation: Object = {"__typename": send_as}
-        write(value, representation)
+        representation: Object = {"__typename": self._send_as}
+        self._write(value, representation)
         return representation
 
-    return build
+
+def _has_none(value: Object) -> object:
+    raise KeyError(value)
 
 
 def _writer(supergraph: Supergraph, items: Sequence[Field | Fragment]) -> Writer:

@@ -14,10 +14,12 @@ import orjson
 from router.execution.errors import AnswerError, SubgraphFailure, of_failure, of_subgraph, path_of
 from router.execution.projection import Projection, Renamed
 from router.execution.representations import RepresentationBuilder
-from router.execution.values import ClientPath, Object, merge, objects_at, paths_at
+from router.execution.values import ClientPath, Object, merge, objects_at, places_of
 from router.planning.fetch_graph import Path
 from router.planning.operation import Operation
 from router.planning.plan import (
+    BatchFetchNode,
+    BatchPart,
     FetchNode,
     FlattenNode,
     ParallelNode,
@@ -120,7 +122,13 @@ class CompiledPlan:
             case FetchNode():
                 return self._root_fetch(node)
             case FlattenNode():
-                return self._entity_fetch(node) if node.node.requires else self._nested_root_fetch(node)
+                if not node.node.requires:
+                    return self._nested_root_fetch(node)
+                fetch = node.node
+                part = BatchPart("_entities", "representations", (node.path,), fetch.requires, fetch.selection)
+                return self._entity_fetch((part,), fetch)
+            case BatchFetchNode():
+                return self._entity_fetch(node.parts, node)
             case SequenceNode():
                 return _in_sequence([self._compile(inner) for inner in node.nodes])
             case ParallelNode():
@@ -166,68 +174,110 @@ class CompiledPlan:
 
         return fetch
 
-    def _entity_fetch(self, flatten: FlattenNode) -> Step:
-        node, path = flatten.node, flatten.path
+    def _entity_fetch(self, parts: tuple[BatchPart, ...], node: FetchNode | BatchFetchNode) -> Step:
         send = _sender(node)
-        builder = RepresentationBuilder(self._supergraph, node.requires)
+        compiled = [_CompiledPart(part, RepresentationBuilder(self._supergraph, part.requires)) for part in parts]
 
         async def fetch(run: Run) -> None:
-            targets = objects_at(run.answer, path)
-            representations, positions = builder.build(targets)
-            if not representations:
+            asked = [part.ask(run.answer) for part in compiled]
+            representations = {
+                part.part.variable: each.representations for part, each in zip(compiled, asked, strict=True)
+            }
+            if not any(representations.values()):
                 return
             try:
                 answer = await send(run, representations)
             except SubgraphFailure as failure:
-                run.errors.append(of_failure(failure, node.subgraph, self._client_path(_before_list(path))))
+                for part, each in zip(compiled, asked, strict=True):
+                    for path in part.part.paths if each.representations else ():
+                        run.errors.append(of_failure(failure, node.subgraph, self._client_path(_before_list(path))))
                 return
             data = _data_of(answer)
-            entities = data.get("_entities") if data is not None else None
             errors = _errors_of(answer, data)
-            if isinstance(entities, list) and len(entities) == len(representations):
-                for entity, where in zip(entities, positions, strict=True):
-                    if type(entity) is dict:
-                        for position in where:
-                            merge(targets[position], entity)
-            elif not errors:
-                message = "the answer does not hold one entity for each representation."
-                malformed = SubgraphFailure(message, code="SUBGRAPH_MALFORMED_RESPONSE")
-                run.errors.append(of_failure(malformed, node.subgraph, self._client_path(_before_list(path))))
+            for part, each in zip(compiled, asked, strict=True):
+                if not self._take_entities(part, each, data) and not errors:
+                    message = "the answer does not hold one entity for each representation."
+                    malformed = SubgraphFailure(message, code="SUBGRAPH_MALFORMED_RESPONSE")
+                    place = self._client_path(_before_list(part.part.paths[0]))
+                    run.errors.append(of_failure(malformed, node.subgraph, place))
             if errors:
-                self._entity_errors(run, flatten, errors, positions)
+                self._entity_errors(run, node.subgraph, errors, compiled, asked)
 
         return fetch
 
-    def _entity_errors(self, run: Run, flatten: FlattenNode, errors: list[Any], positions: list[list[int]]) -> None:
+    def _take_entities(self, part: "_CompiledPart", asked: "_Asked", data: Object | None) -> bool:
+        """Merges one part's entities into the objects that asked for them; False when the answer has another shape."""
+        entities = data.get(part.part.alias) if data is not None else None
+        if not isinstance(entities, list) or len(entities) != len(asked.representations):
+            return False
+        targets = asked.targets
+        for entity, where in zip(entities, asked.positions, strict=True):
+            if type(entity) is dict:
+                for position in where:
+                    merge(targets[position], entity)
+        return True
+
+    def _entity_errors(
+        self,
+        run: Run,
+        subgraph: SubgraphName,
+        errors: list[Any],
+        compiled: "list[_CompiledPart]",
+        asked: "list[_Asked]",
+    ) -> None:
         """Maps `["_entities", i, ...]` to every place of the client's answer that representation i stands for."""
-        places = paths_at(run.answer, flatten.path)
         for error in errors:
             path = path_of(error)
-            targets: list[ClientPath] = [_before_list(flatten.path)]
-            rest: Sequence[str | int] = ()
-            if (
-                path
-                and path[0] == "_entities"
-                and len(path) > 1
-                and isinstance(path[1], int)
-                and path[1] < len(positions)
-            ):
-                targets = [places[position] for position in positions[path[1]]]
-                rest = path[2:]
-            for target in targets:
-                run.errors.append(of_subgraph(error, flatten.node.subgraph, self._client_path((*target, *rest))))
+            found = False
+            for part, each in zip(compiled, asked, strict=True):
+                if not path or path[0] != part.part.alias:
+                    continue
+                index = path[1] if len(path) > 1 else None
+                if isinstance(index, int) and index < len(each.positions):
+                    places = places_of(run.answer, part.part.paths)
+                    for position in each.positions[index]:
+                        for place in places.get(id(each.targets[position]), ()):
+                            where = self._client_path((*place, *path[2:]))
+                            run.errors.append(of_subgraph(error, subgraph, where))
+                            found = True
+            if not found:
+                where = self._client_path(_before_list(compiled[0].part.paths[0]))
+                run.errors.append(of_subgraph(error, subgraph, where))
 
 
-def _sender(node: FetchNode) -> Callable[[Run, list[Object] | None], Awaitable[Any]]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The objects of one part, and what is sent for them; positions[i]: the targets of representation i."""
+
+    targets: list[Object]
+    representations: list[Object]
+    positions: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _CompiledPart:
+    part: BatchPart
+    builder: RepresentationBuilder
+
+    def ask(self, answer: Object) -> _Asked:
+        paths = self.part.paths
+        targets = objects_at(answer, paths[0])
+        for path in paths[1:]:
+            targets += objects_at(answer, path)
+        representations, positions = self.builder.build(targets)
+        return _Asked(targets, representations, positions)
+
+
+def _sender(node: FetchNode | BatchFetchNode) -> Callable[[Run, Mapping[str, list[Object]] | None], Awaitable[Any]]:
     """One request of this node; the operation's text is encoded once."""
     head = b'{"query":' + orjson.dumps(node.operation)
     names = node.variables
     subgraph = node.subgraph
 
-    async def send(run: Run, representations: list[Object] | None) -> Any:
+    async def send(run: Run, representations: Mapping[str, list[Object]] | None) -> Any:
         variables: dict[str, Any] = {name: run.variables[name] for name in names if name in run.variables}
         if representations is not None:
-            variables["representations"] = representations
+            variables.update(representations)
         body = head + (b',"variables":' + orjson.dumps(variables) + b"}" if variables else b"}")
         run.fetches += 1
         raw = await run.transport.post(subgraph, body, run.headers)

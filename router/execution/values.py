@@ -1,6 +1,6 @@
 """The answer tree: plain dicts, lists and scalars as the JSON parser made them, and how two answers become one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from router.planning.fetch_graph import Path
@@ -38,19 +38,28 @@ def merge_lists(into: list[Json], other: list[Json]) -> None:
 
 
 def objects_at(root: Object, path: Path) -> list[Object]:
-    """Every object at a path, in order; what is null or of another shape is left out."""
+    """Every object at a path, in order and once; what is null or of another shape is left out.
+
+    An entity that occurs in several places is one object in the tree, once it was merged there.
+    """
     found: list[Json] = [root]
     for step in path:
         if step == "@":
-            found = [item for value in found if type(value) is list for item in value if item is not None]
+            items = [item for value in found if type(value) is list for item in value if item is not None]
+            found = list({id(item): item for item in items}.values())
         else:
             found = [item for value in found if type(value) is dict and (item := value.get(step)) is not None]
-    return [value for value in found if type(value) is dict]
+    return list({id(value): value for value in found if type(value) is dict}.values())
 
 
-def paths_at(root: Object, path: Path) -> list[ClientPath]:
-    """The concrete path of every object that `objects_at` answers, in the same order."""
-    return [where for where, value in _walk(root, path, ()) if type(value) is dict]
+def places_of(root: Object, paths: Sequence[Path]) -> dict[int, list[ClientPath]]:
+    """For every object at one of the paths, by identity, where it stands in the answer."""
+    places: dict[int, list[ClientPath]] = {}
+    for path in paths:
+        for where, value in _walk(root, path, ()):
+            if type(value) is dict:
+                places.setdefault(id(value), []).append(where)
+    return places
 
 
 def _walk(value: Json, path: Path, where: ClientPath) -> Iterator[tuple[ClientPath, Json]]:

@@ -84,6 +84,12 @@ def _leaves(items: Iterable[Field | Fragment]) -> Iterator[Field]:
 
 @dataclass(slots=True)
 class FetchGroup:
+    """One request to one subgraph.
+
+    stage: of a mutation, the position of the root fields that it belongs to.
+    parts: with several, the groups (this one first) whose entities one request fetches for several paths.
+    """
+
     number: int
     subgraph: SubgraphName
     kind: GroupKind
@@ -93,6 +99,7 @@ class FetchGroup:
     needs: set[int] = field(default_factory=set)
     representations: dict[str, Representation] = field(default_factory=dict)
     shapes: dict[tuple[Path, str], list[tuple[str, str, str, str]]] = field(default_factory=dict)
+    parts: "list[FetchGroup]" = field(default_factory=list)
 
 
 class FetchGraph:

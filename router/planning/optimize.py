@@ -1,12 +1,14 @@
 """Passes over the fetch graph that make it smaller without changing what it answers. Each runs until nothing changes."""
 
-from router.planning.fetch_graph import FetchGraph, FetchGroup, FetchSelection
+from router.planning.fetch_graph import FetchGraph, FetchGroup, FetchSelection, GroupKind
 
 
 def optimize(graph: FetchGraph) -> None:
     """All passes, in an order in which each profits from the one before."""
-    while merge_siblings(graph):
+    while merge_siblings(graph) or merge_leaves_into_later(graph):
         pass
+    drop_transitive_edges(graph)
+    batch_paths(graph)
     drop_transitive_edges(graph)
 
 
@@ -26,6 +28,48 @@ def merge_siblings(graph: FetchGraph) -> bool:
                 _merge(graph, kept, other)
                 merged = True
     return merged
+
+
+def merge_leaves_into_later(graph: FetchGraph) -> bool:
+    """Lets a group that nothing waits for travel with a later one to the same subgraph and path: one request less."""
+    needed = {need for group in graph.groups.values() for need in group.needs}
+    depths: dict[int, int] = {}
+    for number in sorted(graph.groups):
+        leaf = graph.groups[number]
+        if number in needed or leaf.kind is not GroupKind.ENTITIES:
+            continue
+        for later in graph.at(leaf.path, leaf.subgraph, leaf.kind, leaf.stage):
+            is_later = graph.depth(later.number, depths) > graph.depth(number, depths)
+            if is_later and leaf.needs <= graph.ancestors(later.needs) and _may_merge(later, leaf):
+                _merge(graph, later, leaf)
+                return True
+    return False
+
+
+def batch_paths(graph: FetchGraph) -> None:
+    """Sends entity groups for one subgraph that are ready after equally many others in one request.
+
+    They stay groups of their own (`parts`), each with its path and representations.
+    """
+    depths: dict[int, int] = {}
+    by_wave: dict[tuple[object, ...], list[FetchGroup]] = {}
+    for number in sorted(graph.groups):
+        group = graph.groups[number]
+        if group.kind is GroupKind.ENTITIES:
+            wave = (group.subgraph, group.stage, graph.depth(number, depths))
+            by_wave.setdefault(wave, []).append(group)
+    for groups in by_wave.values():
+        first, *others = groups
+        if not others:
+            continue
+        first.parts = groups
+        for other in others:
+            first.needs |= other.needs
+            del graph.groups[other.number]
+        merged = {other.number for other in others}
+        for group in graph.groups.values():
+            if group.needs & merged:
+                group.needs = (group.needs - merged) | {first.number}
 
 
 def _may_merge(kept: FetchGroup, other: FetchGroup) -> bool:

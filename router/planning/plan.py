@@ -97,6 +97,27 @@ class FlattenNode:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchPart:
+    """Entities of one selection, for the objects at several paths. alias: of its `_entities` in the operation."""
+
+    alias: str
+    variable: str
+    paths: tuple[Path, ...]
+    requires: tuple[RequiredObject, ...]
+    selection: PrintedSelection
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFetchNode:
+    """One request for the entities at several paths."""
+
+    subgraph: SubgraphName
+    operation: str
+    variables: tuple[str, ...]
+    parts: tuple[BatchPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceNode:
     nodes: "tuple[PlanNode, ...]"
 
@@ -114,7 +135,7 @@ class SubscriptionNode:
     rest: "PlanNode | None"
 
 
-PlanNode = FetchNode | FlattenNode | SequenceNode | ParallelNode | SubscriptionNode
+PlanNode = FetchNode | FlattenNode | BatchFetchNode | SequenceNode | ParallelNode | SubscriptionNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +148,12 @@ class QueryPlan:
         return print_plan(self)
 
 
-def fetches(node: PlanNode | None) -> Iterator[FetchNode]:
-    """Every fetch of a plan, in printed order."""
+def fetches(node: PlanNode | None) -> Iterator[FetchNode | BatchFetchNode]:
+    """Every request of a plan, in printed order."""
     match node:
         case None:
             return
-        case FetchNode():
+        case FetchNode() | BatchFetchNode():
             yield node
         case FlattenNode():
             yield node.node
@@ -158,14 +179,17 @@ def _lines(node: PlanNode, indent: str) -> Iterator[str]:
         case FetchNode():
             yield f'{indent}Fetch(service: "{node.subgraph}") {{'
             if node.requires:
-                yield f"{indent}  {{"
-                for required in node.requires:
-                    yield f"{indent}    ... on {required.send_as} {{"
-                    yield f"{indent}      __typename"
-                    yield from _required_lines(required.fields, f"{indent}      ")
-                    yield f"{indent}    }}"
-                yield f"{indent}  }} =>"
+                yield from _requires_lines(node.requires, indent + "  ")
             yield from node.selection.lines(indent + "  ")
+            yield f"{indent}}},"
+        case BatchFetchNode():
+            yield f'{indent}BatchFetch(service: "{node.subgraph}") {{'
+            for part in node.parts:
+                paths = ", ".join(f'"{".".join(path)}"' for path in part.paths)
+                yield f"{indent}  {part.alias}(paths: [{paths}]) {{"
+                yield from _requires_lines(part.requires, indent + "    ")
+                yield from part.selection.lines(indent + "    ")
+                yield f"{indent}  }},"
             yield f"{indent}}},"
         case FlattenNode():
             yield f'{indent}Flatten(path: "{".".join(node.path)}") {{'
@@ -194,6 +218,16 @@ def _block(name: str, nodes: tuple[PlanNode, ...], indent: str) -> Iterator[str]
     for node in nodes:
         yield from _lines(node, indent + "  ")
     yield f"{indent}}},"
+
+
+def _requires_lines(requires: tuple[RequiredObject, ...], indent: str) -> Iterator[str]:
+    yield f"{indent}{{"
+    for required in requires:
+        yield f"{indent}  ... on {required.send_as} {{"
+        yield f"{indent}    __typename"
+        yield from _required_lines(required.fields, f"{indent}    ")
+        yield f"{indent}  }}"
+    yield f"{indent}}} =>"
 
 
 def _required_lines(items: tuple[Field | Fragment, ...], indent: str) -> Iterator[str]:

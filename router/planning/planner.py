@@ -12,6 +12,8 @@ from router.planning.narrow import narrow
 from router.planning.operation import Operation
 from router.planning.optimize import optimize
 from router.planning.plan import (
+    BatchFetchNode,
+    BatchPart,
     FetchNode,
     FlattenNode,
     ParallelNode,
@@ -126,8 +128,37 @@ class _Layout:
         return sorted(n for n in candidates if n not in done and self._graph.groups[n].needs <= before)
 
     def _node(self, group: FetchGroup) -> PlanNode:
+        if group.parts:
+            return self._batch(group)
         fetch = self._fetch(group)
         return FlattenNode(group.path, fetch) if group.path else fetch
+
+    def _batch(self, group: FetchGroup) -> BatchFetchNode:
+        alike: dict[tuple[str, str], list[FetchGroup]] = {}
+        for part in group.parts:
+            alike.setdefault((_freeze(part.selection).compact(), str(_required(part))), []).append(part)
+        used: set[str] = set()
+        parts: list[BatchPart] = []
+        bodies: list[str] = []
+        single = len(alike) == 1
+        for number, same in enumerate(alike.values()):
+            _collect_variables(same[0].selection, used)
+            alias, variable = (
+                ("_entities", "representations") if single else (f"_e{number}", f"representations{number}")
+            )
+            selection = _freeze(same[0].selection, top=True)
+            paths = tuple(part.path for part in same)
+            parts.append(BatchPart(alias, variable, paths, _required(same[0]), selection))
+            name = "_entities" if single else f"{alias}:_entities"
+            bodies.append(f"{name}(representations:${variable}){selection.compact()}")
+        names = tuple(name for name in self._operation.variables if name in used)
+        definitions = [
+            *(f"${part.variable}:[_Any!]!" for part in parts),
+            *(self._operation.variables[name] for name in names),
+        ]
+        title = f" {self._operation.name}" if self._operation.name else ""
+        operation = f"query{title}({','.join(definitions)}){{{' '.join(bodies)}}}"
+        return BatchFetchNode(group.subgraph, operation, names, tuple(parts))
 
     def _fetch(self, group: FetchGroup) -> FetchNode:
         selection = _freeze(group.selection, top=True)
