@@ -18,7 +18,7 @@ from router.composition.overrides import read_overrides
 from router.composition.ownership import Ownership
 from router.composition.printer import print_supergraph
 from router.composition.read import read_subgraph
-from router.composition.satisfiability import check_satisfiability
+from router.composition.satisfiability import check_runtime_types, check_satisfiability
 from router.composition.upgrade import upgrade
 from router.composition.validate.inaccessible import check_inaccessible
 from router.composition.validate.subgraph import check_subgraph
@@ -90,13 +90,14 @@ def _compose(subgraphs: Sequence[Subgraph], include: frozenset[str], exclude: fr
     overrides, errors, hints = read_overrides(schemas)
     supergraph = merge_schemas(prepared, overrides, found=errors)
     _check_api(supergraph)
-    unsatisfied = check_satisfiability(supergraph, prepared, overrides)
+    runtime_types = check_runtime_types(supergraph, prepared, overrides)
+    unsatisfied = (*runtime_types.errors, *check_satisfiability(supergraph, prepared, overrides))
     if unsatisfied:
         raise CompositionFailed(unsatisfied)
     if include or exclude:
         supergraph = with_contract(supergraph, include, exclude)
         _check_api(supergraph)
-    return Composition(print_supergraph(supergraph), (*hints, *supergraph.hints), supergraph)
+    return Composition(print_supergraph(supergraph), (*hints, *supergraph.hints, *runtime_types.hints), supergraph)
 
 
 def _check_api(supergraph: Supergraph) -> None:

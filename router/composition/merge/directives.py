@@ -72,7 +72,7 @@ def _combined(
     """The arguments of the one application that stands for several differing ones."""
     if name in ("requiresScopes", "policy"):
         argument = "scopes" if name == "requiresScopes" else "policies"
-        return ((argument, sdl_text(_all_of([applied.value(argument) for applied in distinct]))),)
+        return ((argument, sdl_text(all_of([applied.value(argument) for applied in distinct]))),)
     if name == "cost":
         return (("weight", str(max(_integers(applied.value("weight") for applied in distinct)))),)
     if name == "listSize":
@@ -87,7 +87,7 @@ def _combined(
     return chosen.args
 
 
-def _all_of(alternatives: Iterable[object]) -> list[list[str]]:
+def all_of(alternatives: Iterable[object]) -> list[list[str]]:
     """Each input is an OR of ANDs; the result is the OR of ANDs that demands all of them, without redundant terms."""
     forms = [
         [frozenset(str(item) for item in every) for every in form if isinstance(every, list)]

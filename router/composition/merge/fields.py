@@ -7,7 +7,7 @@ from router.composition.merge.context import MergeContext, Source
 from router.composition.merge.directives import context_name, merge_applied, merge_description
 from router.composition.merge.inputs import merge_arguments
 from router.composition.merge.refs import merge_ref, told_apart
-from router.composition.model import Applied, Field, FieldId, InputValue, TypeDef, TypeKind
+from router.composition.model import ROOT_TYPES, Applied, Field, FieldId, InputValue, TypeDef, TypeKind
 from router.composition.sdl_text import sdl_text
 from router.composition.type_refs import is_subtype
 from router.composition.validate.from_context import parse_from_context
@@ -162,12 +162,10 @@ class _FieldMerge:
 
     def _hint_partial(self) -> None:
         lacking = [source for source in self._parents if self._id.field not in source.value.fields]
-        if not lacking or self._id.type in ("Query", "Mutation", "Subscription"):
+        if not lacking or self._id.type in ROOT_TYPES or any(source.value.has("key") for source in self._parents):
             return
         if self._kind is TypeKind.INTERFACE:
             code = "INCONSISTENT_INTERFACE_VALUE_TYPE_FIELD"
-        elif any(source.value.has("key") for source in self._parents):
-            return
         else:
             code = "INCONSISTENT_OBJECT_VALUE_TYPE_FIELD"
         self._context.hint(

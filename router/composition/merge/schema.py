@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from router.composition import specs
 from router.composition.errors import CompositionError, CompositionFailed, Hint, quoted
+from router.composition.merge.authorization import check_transitive, spread_to_interfaces
 from router.composition.merge.composed import ComposedDirectives, composed_directives, executable_directives
 from router.composition.merge.context import MergeContext, Prepared, Source
 from router.composition.merge.directives import merge_applied, merge_description
@@ -93,6 +94,8 @@ def merge_schemas(
             types[name] = merged
     _check_queries(context, types)
     check_interfaces(context, types, by_type)
+    types = spread_to_interfaces(context, types)
+    check_transitive(context, types, by_type)
     if not context.errors:
         types = add_interface_object_fields(context, types, by_type)
         types = _with_scoped_memberships(types)
