@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
-from strawberry.extensions import SchemaExtension
+from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
 from strawberry.federation import Schema
 from strawberry.federation.schema_directives import Authenticated, Cost, ListSize, RequiresScopes
 from strawberry.schema.config import StrawberryConfig
@@ -17,6 +17,8 @@ from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_graphql
 
 _log = structlog.get_logger("graphql")
+
+_CACHED_OPERATIONS = 1000  # the router sends the same few over and over
 
 AUTHENTICATED = Authenticated()
 """Marks what needs a signed-in caller; the router refuses it before it fetches anything."""
@@ -92,8 +94,7 @@ def mapped(error: GraphQLError) -> GraphQLError:
     if known is not None:
         message, extensions = known.message, to_graphql(known)
     elif cause is None or isinstance(cause, GraphQLError):
-        code = "GRAPHQL_PARSE_FAILED" if isinstance(error, GraphQLSyntaxError) else "GRAPHQL_VALIDATION_FAILED"
-        message, extensions = error.message, {"code": code, **(error.extensions or {})}
+        message, extensions = error.message, _extensions_of_wrong_query(error)
     else:
         message, extensions = BUG_MESSAGE, {"code": "INTERNAL_SERVER_ERROR"}
     return GraphQLError(
@@ -105,6 +106,11 @@ def mapped(error: GraphQLError) -> GraphQLError:
         original_error=error.original_error,
         extensions=extensions,
     )
+
+
+def _extensions_of_wrong_query(error: GraphQLError) -> dict[str, object]:
+    code = "GRAPHQL_PARSE_FAILED" if isinstance(error, GraphQLSyntaxError) else "GRAPHQL_VALIDATION_FAILED"
+    return {"code": code, **(error.extensions or {})}
 
 
 class SubgraphSchema(Schema):
@@ -121,6 +127,8 @@ class SubgraphSchema(Schema):
                 _log.info("field refused", reason=known.reason, path=error.path)
             elif cause is not None and not isinstance(cause, GraphQLError):
                 _log.error("field failed", path=error.path, exc_info=cause)
+            else:  # here already: an extension does not see the result of a query that cannot be parsed
+                error.extensions = _extensions_of_wrong_query(error)
 
 
 def build_schema(
@@ -136,7 +144,11 @@ def build_schema(
         mutation=mutation,
         subscription=subscription,
         types=types,
-        extensions=[_ErrorMapping],
+        extensions=[
+            _ErrorMapping,
+            lambda: ParserCache(_CACHED_OPERATIONS),
+            lambda: ValidationCache(_CACHED_OPERATIONS),
+        ],
         config=StrawberryConfig(auto_camel_case=True),
         federation_version="2.11",
     )
