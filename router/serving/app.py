@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -15,11 +15,13 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from router.errors import ClientError, PlanningError, RouterError
+from router.execution.errors import SubgraphFailure, of_failure
 from router.serving.engine import Engine, GraphQLRequest, Prepared
 from router.serving.explorer import EXPLORER_HTML
 from router.serving.http import (
@@ -36,6 +38,7 @@ from router.serving.http import (
 from router.serving.identity import Authenticator, Identity, JwtAuthenticator, NoAuthenticator
 from router.serving.settings import RouterSettings
 from router.serving.transport import HttpTransport, SubgraphMetrics, open_session
+from router.serving.websocket import Connection
 
 logger = logging.getLogger("router")
 access_log = logging.getLogger("router.access")
@@ -121,7 +124,8 @@ class RouterService:
                 identity = await self.authenticator.authenticate(headers)
                 prepared = self.prepare(engine, request, identity)
                 if prepared.kind.value == "subscription":
-                    raise ClientError("Subscriptions need a streaming connection.", code="BAD_REQUEST")
+                    message = "Subscriptions need a WebSocket (graphql-transport-ws) or `Accept: text/event-stream`."
+                    raise ClientError(message, code="BAD_REQUEST")
                 if read_only and prepared.kind.value == "mutation":
                     raise ClientError("Mutations need POST.", code="METHOD_NOT_ALLOWED", status=405)
                 response = await engine.run(prepared, self.transport, self.subgraph_headers(headers, identity))
@@ -138,6 +142,37 @@ class RouterService:
                 if access_log.isEnabledFor(logging.INFO):
                     fields = {"operation": request.operation_name, "result": result, "ms": round(elapsed * 1000, 2)}
                     access_log.info("request", extra={"graphql": fields})
+
+    async def answers(
+        self, request: GraphQLRequest, headers: Mapping[str, str]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Every response of an operation: one of a query or mutation, one for each event of a subscription.
+
+        Raises:
+            ClientError: the request is at fault.
+        """
+        engine, transport = self.engine, self.transport
+        identity = await self.authenticator.authenticate(headers)
+        prepared = self.prepare(engine, request, identity)
+        primary = prepared.compiled.subscription
+        if primary is None:
+            yield await self.answer(request, headers, read_only=False)
+            return
+        sent = self.subgraph_headers(headers, identity)
+        redact = self.settings.redact_errors
+        upstream: dict[str, Any] = {"query": primary.operation}
+        if used := {name: prepared.variables[name] for name in primary.variables if name in prepared.variables}:
+            upstream["variables"] = used
+        self._requests.labels("subscription").inc()
+        try:
+            async with contextlib.aclosing(transport.subscribe(primary.subgraph, upstream, sent)) as events:
+                async for event in events:
+                    run = engine.start(prepared, transport, sent)
+                    prepared.compiled.merge_root(run, primary, event)
+                    response = await prepared.compiled.run(run)
+                    yield payload(response.data, response.errors, redact=redact)
+        except SubgraphFailure as failure:
+            yield payload(None, [of_failure(failure, primary.subgraph, None)], redact=redact)
 
     def prepare(self, engine: Engine, request: GraphQLRequest, identity: Identity) -> Prepared:
         return engine.prepare(request, identity)
@@ -187,6 +222,8 @@ class GraphQLEndpoint:
             operation = decode_body(headers.get("content-type", ""), body)
         else:
             raise ClientError("Use GET or POST.", code="METHOD_NOT_ALLOWED", status=405)
+        if "text/event-stream" in headers.get("accept", ""):
+            return await self._events(request_from_any(operation), headers)
         async with _cancelled_on_disconnect(request, receive):
             return await self._answer(operation, headers, media_type, read_only=request.method == "GET")
 
@@ -195,7 +232,7 @@ class GraphQLEndpoint:
     ) -> Response:
         if isinstance(operation, list):
             return await self._batch(operation, headers, media_type)
-        request = operation if isinstance(operation, GraphQLRequest) else request_from(operation)
+        request = request_from_any(operation)
         content = await self._service.answer(request, headers, read_only=read_only)
         return Response(orjson.dumps(content), 200, None, media_type)
 
@@ -213,10 +250,29 @@ class GraphQLEndpoint:
         answers = await asyncio.gather(*(one(request) for request in requests))
         return Response(orjson.dumps(answers), 200, None, media_type)
 
+    async def _events(self, request: GraphQLRequest, headers: Mapping[str, str]) -> Response:
+        """Server-sent events, one connection for one operation; a request error is still a plain HTTP answer."""
+        answers = self._service.answers(request, headers)
+        first = await anext(answers, None)
+
+        async def events() -> AsyncIterator[bytes]:
+            async with contextlib.aclosing(answers):
+                answer = first
+                while answer is not None:
+                    yield b"event: next\ndata: " + orjson.dumps(answer) + b"\n\n"
+                    answer = await anext(answers, None)
+            yield b"event: complete\ndata: \n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
     def _explorer(self) -> Response:
         if not self._service.settings.explorer:
             raise ClientError("`query` must be a non-empty string.")
         return HTMLResponse(EXPLORER_HTML)
+
+
+def request_from_any(operation: Any) -> GraphQLRequest:
+    return operation if isinstance(operation, GraphQLRequest) else request_from(operation)
 
 
 def create_app(
@@ -247,8 +303,12 @@ def create_app(
                     await watcher
             await service.close()
 
-    routes = [
+    async def socket(connection: WebSocket) -> None:
+        await Connection(connection, service.answers, max_bytes=settings.limits.max_body_bytes).serve()
+
+    routes: list[BaseRoute] = [
         Route("/graphql", GraphQLEndpoint(service)),
+        WebSocketRoute("/graphql", socket),
         Route("/health", lambda _: Response(b'{"status":"ok"}', media_type=JSON)),
         Route("/ready", _ready(service)),
     ]

@@ -29,7 +29,7 @@ def negotiate(accept: str | None) -> str:
     ranges = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     if GRAPHQL_RESPONSE in ranges:
         return GRAPHQL_RESPONSE
-    if ranges & {JSON, "*/*", "application/*", "text/html"}:
+    if ranges & {JSON, "*/*", "application/*", "text/html", "text/event-stream"}:
         return JSON
     raise ClientError(f"Accept {GRAPHQL_RESPONSE} or {JSON}.", code="NOT_ACCEPTABLE", status=406)
 

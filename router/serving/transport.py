@@ -1,12 +1,14 @@
 """Connections to the subgraphs: one session for all, a pool of kept-alive connections for each."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 import aiohttp
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from router.execution.errors import SubgraphFailure
 from router.serving.settings import RouterSettings
+from router.serving.upstream import subscribe
 from router.supergraph.model import SubgraphName, Supergraph
 
 HTTP_OK_BELOW = 300
@@ -61,6 +63,17 @@ class HttpTransport:
         except SubgraphFailure as failure:
             self._metrics.failures.labels(subgraph, failure.code).inc()
             raise
+
+    def subscribe(
+        self, subgraph: SubgraphName, request: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> AsyncGenerator[Any, None]:
+        """The subgraph's events, as answered.
+
+        Raises:
+            SubgraphFailure: the stream cannot be opened, or breaks.
+        """
+        timeout_s = self._timeouts[subgraph].total or 30.0
+        return subscribe(self._session, self._urls[subgraph], request, headers, timeout_s=timeout_s)
 
     async def _post(self, subgraph: SubgraphName, body: bytes, headers: Mapping[str, str]) -> bytes:
         async with self._session.post(
