@@ -8,7 +8,7 @@ waits (SKIP LOCKED).
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, extract, func, select, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Select, cast, extract, func, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.measurement.measurement.models import FrameRow, SessionFilter, SessionRow, SessionStatus
@@ -114,7 +114,7 @@ class SessionRepository:
             .where(*_results_where(user_ids, wanted))
             .group_by(SessionRow.user_id)
         )
-        return dict(rows.tuples())
+        return {key: int(count) for key, count in rows}
 
     async def results_page(
         self, user_ids: Sequence[str], wanted: SessionFilter, page: PageRequest
@@ -140,7 +140,7 @@ class SessionRepository:
         rows = await self._session.execute(
             select(column, func.count()).where(*_sessions_where(column, owner_ids, wanted, only_user)).group_by(column)
         )
-        return dict(rows.tuples())
+        return {key: int(count) for key, count in rows}
 
     async def _pages(
         self,
@@ -150,7 +150,9 @@ class SessionRepository:
         page: PageRequest,
     ) -> dict[str, list[SessionRow]]:
         if page.after is not None:
-            where = [*where, tuple_(sorted_by, SessionRow.id) < tuple_(*page.after)]
+            moment, session_id = page.after
+            cursor = tuple_(literal(moment, SessionRow.started_at.type), literal(session_id, SessionRow.id.type))
+            where = [*where, tuple_(sorted_by, SessionRow.id) < cursor]
         position = func.row_number().over(partition_by=owner, order_by=(sorted_by.desc(), SessionRow.id.desc()))
         ranked = select(SessionRow.id, position.label("position")).where(*where).subquery()
         statement = (
@@ -160,7 +162,7 @@ class SessionRepository:
             .order_by(owner, sorted_by.desc(), SessionRow.id.desc())
         )
         pages: dict[str, list[SessionRow]] = {}
-        for row, owner_id in (await self._session.execute(statement)).tuples():
+        for row, owner_id in await self._session.execute(statement):
             pages.setdefault(owner_id, []).append(row)
         return pages
 
@@ -180,7 +182,7 @@ class FrameRepository:
             .where(FrameRow.session_id.in_(session_ids))
             .group_by(FrameRow.session_id)
         )
-        return dict(rows.tuples())
+        return {key: int(count) for key, count in rows}
 
     async def timestamps_us(self, session_id: str) -> set[int]:
         """`measured_at` of all frames in microseconds since 1970 (exact: PostgreSQL extracts a numeric)."""

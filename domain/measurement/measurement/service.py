@@ -205,6 +205,7 @@ class MeasurementService:
         for user_id in user_ids:
             user_of(principal, user_id, Scope.MEASUREMENT_READ)
         _check_range(wanted)
+        _check_page(page)
         sessions = SessionRepository(session)
         pages = await sessions.results_page(user_ids, wanted, page)
         totals = await sessions.count_results(user_ids, wanted)
@@ -236,6 +237,7 @@ class MeasurementService:
         else:
             only_user = None if principal.is_trusted else user_of(principal, "", Scope.MEASUREMENT_READ)
         _check_range(wanted)
+        _check_page(page)
         sessions = SessionRepository(session)
         rows = await sessions.sessions_page(owner, owner_ids, wanted, page, only_user=only_user)
         totals = await sessions.count_sessions(owner, owner_ids, wanted, only_user=only_user)
@@ -532,6 +534,11 @@ def _canonical(text: str) -> str | None:
 def _check_range(wanted: SessionFilter) -> None:
     if wanted.since is not None and wanted.until is not None and wanted.until < wanted.since:
         raise InvalidInput("The time range ends before it starts.", field="end_time")
+
+
+def _check_page(page: PageRequest) -> None:
+    if page.after is not None and _canonical(page.after[1]) is None:
+        raise InvalidInput("after is not a cursor of this list.", field="after")
 
 
 def _day_start(text: str, field: str) -> datetime:

@@ -73,7 +73,7 @@ class PostgresFrameStore:
         ]
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+    async def _connection(self) -> "AsyncIterator[asyncpg.Connection[Any]]":
         """A connection whose errors are those of the port."""
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S), self._database.raw() as connection:

@@ -1,0 +1,281 @@
+"""How sessions end, what they tell, and who may read what they amount to."""
+
+import asyncio
+import json
+import math
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from fhir.resources.R4B.bundle import Bundle
+from manpasik.v1 import measurement_pb2 as pb
+
+from domain.audit import AccessLog
+from domain.measurement.measurement.service import MeasurementService
+from domain.sealing import Sealer
+from subgraphs.measurement.measurement.adapters.pgvector_index import PgVectorIndex
+from subgraphs.measurement.measurement.background import sweep
+from subgraphs.measurement.measurement.consumers import CalibrationCompleted
+from subgraphs.runtime.faces import EventMetadata
+from tests.integration.measurement.conftest import DEVICE, OTHER, USER, Measurement, as_, frame, user
+
+OWNER = as_(f"user:{USER}")
+
+
+def service_of(measurement: Measurement, sealer: Sealer) -> MeasurementService:
+    return MeasurementService(measurement.clock, sealer, PgVectorIndex(), idle_timeout=timedelta(seconds=300))
+
+
+async def events(measurement: Measurement) -> list[tuple[str, dict[str, Any]]]:
+    rows = await measurement.fetch("SELECT topic, payload::text FROM outbox ORDER BY id")
+    return [(row["topic"], json.loads(row["payload"])) for row in rows]
+
+
+async def measured(measurement: Measurement, *levels: float, **start: Any) -> str:
+    """An ended session with a frame at each level."""
+    session_id = await measurement.start(**start)
+    await measurement.stream([frame(session_id, n, level=level, s_ref=0) for n, level in enumerate(levels)])
+    await measurement.end(session_id)
+    return session_id
+
+
+async def test_ending_twice_answers_the_same_and_tells_once(measurement: Measurement) -> None:
+    session_id = await measurement.start()
+    await measurement.stream([frame(session_id, n, level=90, s_ref=0) for n in range(3)])
+    first, second = await asyncio.gather(measurement.end(session_id), measurement.end(session_id))
+    assert first == second
+    [(topic, told)] = await events(measurement)
+    assert topic == "measurement.completed"
+    assert told["primary_value"] == 90
+    assert told["session_id"] == session_id
+    assert told["unit"] == "mg/dL"
+    assert told["verified"] is True
+
+
+async def test_a_session_without_frames_ends_as_empty_and_tells_nothing(measurement: Measurement) -> None:
+    session_id = await measurement.start()
+    assert (await measurement.end(session_id)).total_measurements == 0
+    assert await events(measurement) == []
+    history = await measurement.stub.GetMeasurementHistory(pb.GetHistoryRequest(limit=10), metadata=OWNER)
+    assert history.total_count == 0
+
+
+async def test_the_result_survives_disturbed_frames(measurement: Measurement) -> None:
+    session_id = await measured(measurement, 100, 101, 99, 100, 4000, 0.001)
+    [(_, told)] = await events(measurement)
+    assert abs(told["primary_value"] - 100) <= 1, session_id
+
+
+@pytest.mark.parametrize(("level", "kind"), [(53.9, "critical_low"), (400.1, "critical_high"), (54, None), (400, None)])
+async def test_only_what_lies_outside_the_critical_limits_raises_an_alert(
+    measurement: Measurement, level: float, kind: str | None
+) -> None:
+    await measured(measurement, level)
+    alerts = [told for topic, told in await events(measurement) if topic == "health_alert.triggered"]
+    assert [alert["kind"] for alert in alerts] == ([kind] if kind else [])
+
+
+async def test_unverified_and_uncalibrated_sessions_raise_no_alert(measurement: Measurement) -> None:
+    await measured(measurement, 10, device_id="unknown")
+    measurement.hardware.calibrations.clear()
+    await measured(measurement, 10)
+    assert [topic for topic, _ in await events(measurement)] == ["measurement.completed"] * 2
+
+
+async def test_a_session_without_a_signal_ends_by_itself_and_one_with_a_signal_does_not(
+    measurement: Measurement, sealer: Sealer
+) -> None:
+    service = service_of(measurement, sealer)
+    silent, speaking = await measurement.start(), await measurement.start()
+    measurement.clock.ahead += timedelta(seconds=200)
+    await measurement.stream([frame(speaking)])
+    measurement.clock.ahead += timedelta(seconds=150)
+    await asyncio.gather(*(sweep(service, measurement.database) for _ in range(3)))
+    rows = {
+        r["id"]: r for r in await measurement.fetch("SELECT id::text, status, end_reason FROM measurement_sessions")
+    }
+    assert (rows[silent]["status"], rows[silent]["end_reason"]) == ("empty", "idle")
+    assert rows[speaking]["status"] == "active"
+    measurement.clock.ahead += timedelta(seconds=151)
+    await sweep(service, measurement.database)
+    assert [told["session_id"] for topic, told in await events(measurement) if topic == "measurement.completed"] == [
+        speaking
+    ]
+
+
+async def test_a_tampered_session_does_not_keep_others_from_ending(measurement: Measurement, sealer: Sealer) -> None:
+    broken, sound = await measurement.start(), await measurement.start()
+    await measurement.stream([frame(broken)])
+    await measurement.stream([frame(sound)])
+    await measurement.fetch(
+        "UPDATE measurement_frames SET sealed = set_byte(sealed, 60, (get_byte(sealed, 60) + 1) % 256)"
+        " WHERE session_id = $1",
+        broken,
+    )
+    measurement.clock.ahead += timedelta(seconds=301)
+    await sweep(service_of(measurement, sealer), measurement.database)
+    rows = {r["id"]: r["status"] for r in await measurement.fetch("SELECT id::text, status FROM measurement_sessions")}
+    assert rows == {broken: "active", sound: "completed"}
+
+
+async def test_the_chain_holds_and_shows_every_kind_of_tampering(measurement: Measurement, sealer: Sealer) -> None:
+    service, who = service_of(measurement, sealer), user()
+
+    async def first_broken(session_id: str) -> int | None:
+        async with measurement.database.read() as session:
+            return (await service.verify_chain(session, who, session_id)).first_broken
+
+    session_id = await measured(measurement, *range(1, 11))
+    assert await first_broken(session_id) is None
+    keep = "CREATE TEMP TABLE kept AS SELECT * FROM measurement_frames"
+    tampering = {
+        "UPDATE measurement_frames SET sealed = set_byte(sealed, 60, 0) || '' WHERE sequence = 4": {4},
+        "DELETE FROM measurement_frames WHERE sequence = 7": {7},
+        "DELETE FROM measurement_frames WHERE sequence = 10": {10},
+        "UPDATE measurement_frames SET sequence = 13 - sequence WHERE sequence IN (6, 7)": {6},
+        "UPDATE measurement_frames SET chain_hash = sha256(chain_hash) WHERE sequence = 2": {2},
+    }
+    for statement, expected in tampering.items():
+        async with measurement.database.raw() as connection:
+            await connection.execute(keep)
+            await connection.execute(statement)
+        assert await first_broken(session_id) in expected, statement
+        async with measurement.database.raw() as connection:
+            await connection.execute("DELETE FROM measurement_frames")
+            await connection.execute("INSERT INTO measurement_frames SELECT * FROM kept; DROP TABLE kept")
+    assert await first_broken(session_id) is None
+
+
+async def test_history_is_newest_first_and_by_the_time_of_the_end(measurement: Measurement) -> None:
+    ids = []
+    for number in range(5):
+        measurement.clock.ahead = timedelta(days=number)
+        ids.append(await measured(measurement, 90 + number))
+    page = await measurement.stub.GetMeasurementHistory(pb.GetHistoryRequest(limit=2, offset=1), metadata=OWNER)
+    assert [m.session_id for m in page.measurements] == [ids[3], ids[2]]
+    assert page.total_count == 5
+    since = pb.GetHistoryRequest(start_time=page.measurements[1].measured_at)
+    assert (await measurement.stub.GetMeasurementHistory(since, metadata=OWNER)).total_count == 3
+    until = pb.GetHistoryRequest(end_time=page.measurements[1].measured_at)
+    assert (await measurement.stub.GetMeasurementHistory(until, metadata=OWNER)).total_count == 2
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await measurement.stub.GetMeasurementHistory(pb.GetHistoryRequest(user_id=USER), metadata=as_(f"user:{OTHER}"))
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_reading_results_is_logged_in_a_chain_that_holds(measurement: Measurement) -> None:
+    session_id = await measured(measurement, 90)
+    await measurement.stub.GetMeasurementHistory(pb.GetHistoryRequest(), metadata=OWNER)
+    await measurement.stub.ExportSingleMeasurement(
+        pb.ExportSingleMeasurementRequest(session_id=session_id), metadata=OWNER
+    )
+    rows = await measurement.fetch("SELECT subject_user_id, action, resource_ids FROM health_data_access ORDER BY id")
+    assert [(r["subject_user_id"], r["action"], r["resource_ids"]) for r in rows] == [
+        (USER, "list", [session_id]),
+        (USER, "export", [session_id]),
+    ]
+    async with measurement.database.read() as session:
+        assert await AccessLog(session).first_broken(USER) is None
+
+
+async def test_results_are_sealed_at_rest(measurement: Measurement) -> None:
+    await measured(measurement, 123.456)
+    [row] = await measurement.fetch("SELECT * FROM measurement_sessions")
+    assert b"123.456" not in row["sealed_result"]
+    assert not any(value == 123.456 for value in row.values())
+
+
+async def test_a_fhir_export_validates_and_says_what_is_known(measurement: Measurement) -> None:
+    low, critical = await measured(measurement, 65), await measured(measurement, 450)
+    unverified = await measured(measurement, 90, device_id="unknown")
+    answer = await measurement.stub.ExportToFHIRObservations(pb.ExportToFHIRObservationsRequest(), metadata=OWNER)
+    assert answer.resource_count == 3
+    bundle = Bundle.model_validate_json(answer.fhir_bundle_json)
+    assert bundle.type == "collection"
+    found = {entry["resource"]["id"]: entry["resource"] for entry in json.loads(answer.fhir_bundle_json)["entry"]}
+    coding = found[low]["code"]["coding"][0]
+    assert (coding["system"], coding["code"]) == ("http://loinc.org", "2339-0")
+    assert found[low]["status"] == "final"
+    assert found[low]["valueQuantity"] == {
+        "value": 65.0,
+        "unit": "mg/dL",
+        "system": "http://unitsofmeasure.org",
+        "code": "mg/dL",
+    }
+    assert found[low]["interpretation"][0]["coding"][0]["code"] == "L"
+    assert found[critical]["interpretation"][0]["coding"][0]["code"] == "HH"
+    assert found[low]["referenceRange"][0]["high"]["value"] == 99
+    assert found[low]["subject"]["reference"] == f"Patient/{USER}"
+    assert found[unverified]["status"] == "preliminary"
+    assert "loinc" not in json.dumps(found[unverified])
+    assert found[unverified]["meta"]["tag"][0]["code"] == "unverified"
+
+
+async def test_an_export_takes_whole_days_and_refuses_what_is_no_date(measurement: Measurement) -> None:
+    session_id = await measured(measurement, 65)
+    today = measurement.clock.now().date()
+
+    async def count(**days: str) -> int:
+        request = pb.ExportToFHIRObservationsRequest(**days)
+        answer = await measurement.stub.ExportToFHIRObservations(request, metadata=OWNER)
+        Bundle.model_validate_json(answer.fhir_bundle_json)
+        return answer.resource_count
+
+    assert await count(from_date=today.isoformat(), to_date=today.isoformat()) == 1
+    assert await count(to_date=(today - timedelta(days=1)).isoformat()) == 0
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await count(from_date="yesterday")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    single = await measurement.stub.ExportSingleMeasurement(
+        pb.ExportSingleMeasurementRequest(session_id=session_id), metadata=OWNER
+    )
+    assert single.resource_count == 1
+
+
+async def test_active_and_empty_sessions_cannot_be_exported(measurement: Measurement) -> None:
+    session_id = await measurement.start()
+    for _ in range(2):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await measurement.stub.ExportSingleMeasurement(
+                pb.ExportSingleMeasurementRequest(session_id=session_id), metadata=OWNER
+            )
+        assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        await measurement.end(session_id)
+
+
+async def test_the_nearest_fingerprints_are_found_among_the_persons_own(
+    measurement: Measurement, sealer: Sealer
+) -> None:
+    measurement.hardware.register("theirs", OTHER)
+    shapes = np.random.default_rng(5).normal(0, 1, (3, 88))
+    mixed = {"same": shapes[0], "near": shapes[0] + 0.3 * shapes[1], "far": shapes[2]}
+    ids: dict[str, str] = {}
+    for name, raw in mixed.items():
+        ids[name] = await measurement.start()
+        await measurement.stream([frame(ids[name], raw=list(raw), s_ref=0)])
+        await measurement.end(ids[name])
+    theirs = await measurement.start(f"user:{OTHER}", user_id=OTHER, device_id="theirs")
+    await measurement.stream([frame(theirs, raw=list(shapes[0]), s_ref=0)], f"user:{OTHER}")
+    await measurement.end(theirs, f"user:{OTHER}")
+    async with measurement.database.transaction() as session:
+        found = await service_of(measurement, sealer).similar(session, user(), ids["same"], limit=5)
+    assert [near.id for near, _ in found] == [ids["near"], ids["far"]]
+    expected = mixed["same"] @ mixed["near"] / np.linalg.norm(mixed["same"]) / np.linalg.norm(mixed["near"])
+    assert math.isclose(found[0][1], float(expected), abs_tol=1e-5)
+
+
+async def test_a_calibration_during_a_session_is_noted_and_changes_no_value(measurement: Measurement) -> None:
+    session_id = await measurement.start()
+    [before] = await measurement.stream([frame(session_id, 0)])
+    measurement.hardware.calibrate(DEVICE, channel_gains=[7.0])
+    [consumer] = measurement.faces.services[0].consumers
+    event = CalibrationCompleted(device_id=DEVICE, cartridge_category=1, cartridge_type_index=1)
+    metadata = EventMetadata("e", event.topic, DEVICE, "calibration", measurement.clock.now(), "", "")
+    async with measurement.database.transaction() as session:
+        await consumer.handle(session, event, metadata)
+    [after] = await measurement.stream([frame(session_id, 1)])
+    assert after.primary_value == before.primary_value
+    [row] = await measurement.fetch("SELECT recalibrated_at FROM measurement_sessions")
+    assert row["recalibrated_at"] is not None

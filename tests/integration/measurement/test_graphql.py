@@ -1,0 +1,244 @@
+"""The GraphQL face over a real database, statement by statement."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from graphql import GraphQLObjectType, build_schema
+from sqlalchemy import event
+
+from domain.principal import ANONYMOUS, Principal
+from subgraphs.measurement.schema import schema
+from subgraphs.runtime.context import RequestContext
+from tests.integration.measurement.conftest import CARTRIDGE, DEVICE, OTHER, USER, Measurement, frame, user
+
+SESSION_FIELDS = (
+    "id status verified calibrated frameCount device { id } cartridge { id } user { id } result { id value }"
+)
+
+
+async def ask(measurement: Measurement, query: str, who: Principal | None = None, **variables: Any) -> Any:
+    """The result of an operation."""
+    context = measurement.faces.graphql_context(RequestContext(principal=user() if who is None else who))
+    return await schema.execute(query, variable_values=variables, context_value=context)
+
+
+async def data(measurement: Measurement, query: str, who: Principal | None = None, **variables: Any) -> dict[str, Any]:
+    result = await ask(measurement, query, who, **variables)
+    assert result.errors is None, result.errors
+    found: dict[str, Any] = result.data
+    return found
+
+
+async def measured(measurement: Measurement, level: float = 90.0) -> str:
+    session_id = await measurement.start()
+    await measurement.stream([frame(session_id, n, level=level, s_ref=0) for n in range(3)])
+    await measurement.end(session_id)
+    return session_id
+
+
+@contextmanager
+def counted(measurement: Measurement) -> Iterator[list[str]]:
+    """The statements that are executed meanwhile, but for transaction control."""
+    statements: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        if not re.match(r"(BEGIN|COMMIT|ROLLBACK|SET)", statement):
+            statements.append(statement)
+
+    engine = measurement.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+async def test_a_session_shows_itself_its_result_and_its_neighbours(measurement: Measurement) -> None:
+    first, second = await measured(measurement), await measured(measurement, 500)
+    found = await data(
+        measurement,
+        f"query ($id: ID!) {{ measurementSession(id: $id) {{ {SESSION_FIELDS} endReason chainVerified"
+        " result { unit confidence interpretation loincCode typeNameKo session { id } }"
+        " similar(first: 3) { similarity session { id } } fhirBundle } }",
+        id=second,
+    )
+    session = found["measurementSession"]
+    assert session["status"] == "COMPLETED"
+    assert session["endReason"] == "REQUESTED"
+    assert session["frameCount"] == 3
+    assert (session["device"]["id"], session["cartridge"]["id"], session["user"]["id"]) == (DEVICE, CARTRIDGE, USER)
+    assert session["result"]["interpretation"] == "HH"
+    assert session["result"]["loincCode"] == "2339-0"
+    assert session["result"]["typeNameKo"] == "혈당"
+    assert session["result"]["session"]["id"] == second
+    assert session["chainVerified"] is True
+    assert [near["session"]["id"] for near in session["similar"]] == [first]
+    assert session["fhirBundle"]["entry"][0]["resource"]["id"] == second
+
+
+async def test_results_are_paged_by_cursor_without_gap_or_repeat(measurement: Measurement) -> None:
+    ids = []
+    for number in range(5):
+        measurement.clock.ahead = timedelta(hours=number)
+        ids.append(await measured(measurement, 80 + number))
+    query = (
+        "query ($after: String) { measurements(first: 2, after: $after)"
+        " { totalCount pageInfo { hasNextPage endCursor } edges { node { id value } } } }"
+    )
+    seen: list[str] = []
+    after, more = None, True
+    while more:
+        page = (await data(measurement, query, after=after))["measurements"]
+        assert page["totalCount"] == 5
+        seen += [edge["node"]["id"] for edge in page["edges"]]
+        after, more = page["pageInfo"]["endCursor"], page["pageInfo"]["hasNextPage"]
+    assert seen == ids[::-1]
+    since = measurement.clock.now() - timedelta(hours=1, minutes=30)
+    filtered = await data(
+        measurement,
+        "query ($since: DateTime, $kind: CartridgeTypeFilter) "
+        "{ measurements(since: $since, cartridgeType: $kind) { totalCount } }",
+        since=since.isoformat(),
+        kind={"categoryCode": 1, "typeIndex": 1},
+    )
+    assert filtered["measurements"]["totalCount"] == 2
+    other_kind = "{ measurements(cartridgeType: {categoryCode: 2}) { totalCount } }"
+    assert (await data(measurement, other_kind))["measurements"]["totalCount"] == 0
+
+
+ENTITIES = """
+    query ($representations: [_Any!]!) {
+      _entities(representations: $representations) {
+        ... on User { id measurements { edges { node { id } } } measurementSessions { totalCount } }
+        ... on Device { id sessions { edges { node { id } } } }
+        ... on Cartridge { id sessions { totalCount } }
+        ... on MeasurementSession { id frameCount }
+        ... on Measurement { id value }
+      }
+    }
+"""
+
+
+async def test_entities_of_every_kind_are_joined_in_order(measurement: Measurement) -> None:
+    session_id = await measured(measurement)
+    wanted = [("Device", DEVICE), ("MeasurementSession", session_id), ("User", USER), ("Cartridge", CARTRIDGE)]
+    wanted += [("Measurement", session_id), ("MeasurementSession", "nonsense"), ("Device", "unused")]
+    representations = [{"__typename": name, "id": key} for name, key in wanted]
+    found = (await data(measurement, ENTITIES, representations=representations))["_entities"]
+    assert found[0]["sessions"]["edges"][0]["node"]["id"] == session_id
+    assert found[1] == {"id": session_id, "frameCount": 3}
+    assert found[2]["measurements"]["edges"][0]["node"]["id"] == session_id
+    assert found[2]["measurementSessions"]["totalCount"] == 1
+    assert found[3]["sessions"]["totalCount"] == 1
+    assert found[4] == {"id": session_id, "value": 90.0}
+    assert found[5] is None
+    assert found[6]["sessions"]["edges"] == []
+
+
+async def test_many_entities_cost_as_many_statements_as_one(measurement: Measurement) -> None:
+    ids = [await measured(measurement) for _ in range(6)]
+
+    async def statements(count: int) -> int:
+        representations: list[dict[str, str]] = []
+        for number, session_id in enumerate(ids[:count]):
+            representations += [
+                {"__typename": "MeasurementSession", "id": session_id},
+                {"__typename": "Device", "id": DEVICE if number == 0 else f"device-{number}"},
+                {"__typename": "Measurement", "id": session_id},
+            ]
+        with counted(measurement) as seen:
+            await data(measurement, ENTITIES, representations=representations)
+        return len(seen)
+
+    assert await statements(6) == await statements(1)
+
+
+async def test_nobody_sees_what_belongs_to_another_person(measurement: Measurement) -> None:
+    session_id = await measured(measurement)
+    other = user(OTHER)
+    refused = await ask(measurement, f'{{ measurementSession(id: "{session_id}") {{ id }} }}', other)
+    assert refused.errors[0].extensions["code"] == "FORBIDDEN"
+    representations = [
+        {"__typename": "MeasurementSession", "id": session_id},
+        {"__typename": "User", "id": USER},
+        {"__typename": "Device", "id": DEVICE},
+        {"__typename": "User", "id": OTHER},
+    ]
+    joined = await ask(measurement, ENTITIES, other, representations=representations)
+    assert joined.data["_entities"][0] is None
+    assert joined.data["_entities"][1]["measurements"] is None
+    assert joined.data["_entities"][2]["sessions"]["edges"] == []
+    assert joined.data["_entities"][3]["measurements"]["edges"] == []
+    assert {error.extensions["code"] for error in joined.errors} == {"FORBIDDEN"}
+    anonymous = await ask(measurement, "{ measurements { totalCount } }", ANONYMOUS)
+    assert anonymous.errors[0].extensions["code"] == "UNAUTHENTICATED"
+
+
+async def test_a_session_is_started_and_ended_by_mutations(measurement: Measurement) -> None:
+    started = await data(
+        measurement,
+        "mutation ($input: StartMeasurementSessionInput!)"
+        f" {{ startMeasurementSession(input: $input) {{ session {{ {SESSION_FIELDS} }} }} }}",
+        input={"deviceId": DEVICE, "cartridgeId": CARTRIDGE},
+    )
+    session = started["startMeasurementSession"]["session"]
+    assert (session["status"], session["verified"], session["calibrated"]) == ("ACTIVE", True, True)
+    end = (
+        "mutation ($id: ID!) { endMeasurementSession(sessionId: $id) { session { status frameCount result { id } } } }"
+    )
+    for _ in range(2):
+        ended = await data(measurement, end, id=session["id"])
+        assert ended["endMeasurementSession"]["session"] == {"status": "EMPTY", "frameCount": 0, "result": None}
+
+
+async def test_a_wrong_page_is_a_clear_error(measurement: Measurement) -> None:
+    for arguments in ("first: 0", "first: 101", 'after: "nonsense"'):
+        result = await ask(measurement, f"{{ measurements({arguments}) {{ totalCount }} }}")
+        assert result.errors[0].extensions["code"] == "BAD_USER_INPUT"
+
+
+async def test_the_bundle_of_a_period_is_json(measurement: Measurement) -> None:
+    await measured(measurement)
+    found = await data(measurement, "{ measurementsFhirBundle }")
+    assert len(found["measurementsFhirBundle"]["entry"]) == 1
+
+
+async def test_frames_are_told_as_they_are_stored_until_the_session_ends(measurement: Measurement) -> None:
+    session_id = await measurement.start()
+    await measurement.stream([frame(session_id, 0)])
+    context = measurement.faces.graphql_context(RequestContext(principal=user()))
+    subscription = "subscription ($id: ID!) { measurementFrames(sessionId: $id) { sequence value unit } }"
+    results = await schema.subscribe(subscription, variable_values={"id": session_id}, context_value=context)
+    told: list[Any] = []
+
+    async def follow() -> None:
+        async for result in results:
+            assert result.data is not None
+            told.append(result.data["measurementFrames"])
+
+    following = asyncio.create_task(follow())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        number = 0
+        while not told:  # the subscription begins with the next frame after it looked
+            number += 1
+            await measurement.stream([frame(session_id, number)])
+        await measurement.end(session_id)
+        await following
+    assert [one["sequence"] for one in told] == list(range(told[0]["sequence"], number + 2))
+    assert told[0]["unit"] == "mg/dL"
+
+
+@pytest.mark.parametrize("name", ["User", "Device", "Cartridge", "MeasurementSession", "Measurement", "Query"])
+def test_every_field_of_the_schema_is_described(name: str) -> None:
+    described = build_schema(schema.as_str(), assume_valid_sdl=True).get_type(name)
+    assert isinstance(described, GraphQLObjectType)
+    assert described.description
+    own = {field: found for field, found in described.fields.items() if not field.startswith("_")}
+    assert own
+    assert [field for field, found in own.items() if not found.description] == []
