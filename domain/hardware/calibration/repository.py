@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, case, func, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.hardware.calibration.models import Calibration, CalibrationKind, CalibrationModel, CartridgeLot
@@ -103,7 +103,7 @@ class CalibrationRepository:
         key = tuple_(Calibration.device_id, Calibration.category, Calibration.type_index)
         found = await self._session.scalars(
             select(Calibration)
-            .distinct(Calibration.device_id, Calibration.category, Calibration.type_index)
+            .ext(distinct_on(Calibration.device_id, Calibration.category, Calibration.type_index))
             .where(
                 key.in_([(device_id, code.category, code.type_index) for device_id, code in wanted]),
                 Calibration.superseded_at.is_(None),

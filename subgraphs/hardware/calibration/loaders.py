@@ -38,7 +38,7 @@ class CalibrationLoaders:
             for page, device_ids in by_page.items():
                 found = await self._calibrations.pages(session, self._principal, device_ids=device_ids, page=page)
                 answers.update({(device_id, page): items for device_id, items in found.items()})
-        nothing = Page[Calibration](items=(), has_next=False, total=0)
+        nothing: Page[Calibration] = Page(items=(), has_next=False, total=0)
         return [answers.get(key, nothing) for key in wanted]
 
     async def _in_force(self, wanted: Sequence[tuple[str, CartridgeCode]]) -> list[Calibration | None]:
