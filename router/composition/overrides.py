@@ -190,7 +190,16 @@ def _against_source(
                 (schema.name,),
             )
         )
-    if label is not None:
+    if label is None and not overridden.has("external"):
+        findings.hints.append(
+            Hint(
+                "OVERRIDDEN_FIELD_CAN_BE_REMOVED",
+                f'Field "{coordinate}" on subgraph "{source.name}" is overridden. Consider removing it, or marking it '
+                "@external where keys, requirements, provisions or interfaces of that subgraph still name it.",
+                (source.name,),
+            )
+        )
+    elif label is not None:
         findings.hints.append(
             Hint(
                 "OVERRIDE_MIGRATION_IN_PROGRESS",

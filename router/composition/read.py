@@ -137,7 +137,11 @@ class Vocabulary:
                 scalars[name] = linked.imports.get(name, f"{linked.namespace}__{name}")
         for feature in features:
             spec = specs.SPEC_BY_IDENTITY.get(feature.identity)
-            for directive in spec.directives if spec else ():
+            known_here = spec.directives if spec else ()
+            if feature.identity == specs.CONNECT:
+                known_here = tuple(specs.CONNECT_DIRECTIVES)
+                scalars["JSON"] = f"{feature.namespace}__JSON"
+            for directive in known_here:
                 canonical[feature.local(directive)] = directive
         return cls(link_name, features, linked.version if linked else (1, 0), canonical, scalars)
 
@@ -149,6 +153,8 @@ class Vocabulary:
         for local, name in self.canonical.items():
             if local not in directives and name in specs.FEDERATION_DIRECTIVES:
                 lines.append(f"directive @{local}{specs.FEDERATION_DIRECTIVES[name].definition.format(**self.scalars)}")
+            elif local not in directives and name in specs.CONNECT_DIRECTIVES:
+                lines.append(f"directive @{local}{specs.CONNECT_DIRECTIVES[name].format(**self.scalars)}")
         if self.link_name not in directives:
             lines.append(specs.LINK_SDL.format(link=self.link_name))
         needed = (*self.scalars.values(), "link__Import", "link__Purpose")

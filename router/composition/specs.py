@@ -11,12 +11,23 @@ LINK = f"{SPECS}/link"
 CORE = f"{SPECS}/core"
 FEDERATION = f"{SPECS}/federation"
 CONNECT = f"{SPECS}/connect"
+CONNECT_URL = f"{CONNECT}/v0.3"
+CACHE_TAG_URL = f"{SPECS}/cacheTag/v0.1"
 LATEST_FEDERATION = (2, 14)
 LINK_URL = f"{LINK}/v1.0"
 
 LINK_SDL = """
 directive @{link}(url: String, as: String, for: link__Purpose, import: [link__Import]) repeatable on SCHEMA
 """
+
+CONNECT_DIRECTIVES = {
+    "connect": (
+        "(source: String, id: String, http: {JSON}, batch: {JSON}, errors: {JSON}, isSuccess: String, "
+        "selection: String!, entity: Boolean = false) repeatable on FIELD_DEFINITION | OBJECT"
+    ),
+    "source": "(name: String!, http: {JSON}!, errors: {JSON}, isSuccess: String) repeatable on SCHEMA",
+}
+"""Composition carries connectors to routers that run them, and does not look into their arguments."""
 
 
 @dataclass(frozen=True, slots=True)

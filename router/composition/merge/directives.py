@@ -6,6 +6,7 @@ from itertools import product
 from typing import TypeVar
 
 from router.composition.merge.context import MergeContext, Source
+from router.composition.merge.joined import join_directives
 from router.composition.model import Applied, EnumValue, Field, InputValue, TypeDef
 from router.composition.sdl_text import sdl_text
 
@@ -32,6 +33,7 @@ def merge_description(context: MergeContext, coordinate: str, sources: Sequence[
 def merge_applied(context: MergeContext, coordinate: str, sources: Sequence[Source[E]]) -> tuple[Applied, ...]:
     """The applications that reach the supergraph: repeatable ones all, others combined into one."""
     by_name: dict[str, list[Source[Applied]]] = {}
+    kept = join_directives((source.schema, source.value.directives) for source in sources)
     for source in sources:
         for applied in source.value.directives:
             if applied.name in _ALWAYS_MERGED or applied.name in context.composed_directives:
@@ -46,7 +48,7 @@ def merge_applied(context: MergeContext, coordinate: str, sources: Sequence[Sour
             merged.extend(Applied(local, applied.args) for applied in distinct)
         else:
             merged.append(Applied(local, _combined(context, coordinate, name, applications, distinct)))
-    return tuple(merged)
+    return (*kept, *merged)
 
 
 def _scoped_context(source: Source[Applied]) -> Applied:
@@ -70,6 +72,13 @@ def _combined(
     context: MergeContext, coordinate: str, name: str, applications: Sequence[Source[Applied]], distinct: list[Applied]
 ) -> tuple[tuple[str, str], ...]:
     """The arguments of the one application that stands for several differing ones."""
+    if name in ("requiresScopes", "policy", "cost", "listSize"):
+        context.hint(
+            "MERGED_NON_REPEATABLE_DIRECTIVE_ARGUMENTS",
+            f"Directive @{name} is applied to {coordinate} in several subgraphs with different arguments. They have been "
+            "combined into one application.",
+            applications,
+        )
     if name in ("requiresScopes", "policy"):
         argument = "scopes" if name == "requiresScopes" else "policies"
         return ((argument, sdl_text(all_of([applied.value(argument) for applied in distinct]))),)

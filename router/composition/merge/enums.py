@@ -13,6 +13,13 @@ def merge_enum_values(context: MergeContext, sources: Sequence[Source[TypeDef]])
     name = sources[0].value.name
     is_input, is_output = name in context.input_types, name in context.output_types
     merged: dict[str, EnumValue] = {}
+    if not is_input and not is_output:
+        context.hint(
+            "UNUSED_ENUM_TYPE",
+            f'Enum type "{name}" is defined but unused. It will be included in the supergraph with all the values '
+            "appearing in any subgraph.",
+            sources,
+        )
     for value in dict.fromkeys(value for source in sources for value in source.value.values):
         found = [
             Source(source.schema, source.value.values[value]) for source in sources if value in source.value.values
@@ -36,7 +43,7 @@ def merge_enum_values(context: MergeContext, sources: Sequence[Source[TypeDef]])
                     found,
                 )
                 continue
-        elif lacking:
+        elif lacking and not is_hidden:
             context.hint(
                 "INCONSISTENT_ENUM_VALUE_FOR_OUTPUT_ENUM",
                 f'Value "{value}" of enum type "{name}" has been added to the supergraph but is only defined in a '

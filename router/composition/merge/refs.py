@@ -49,7 +49,9 @@ def merge_ref(
         )
         return refs[0]
     context.hint(
-        "INCONSISTENT_BUT_COMPATIBLE_ARGUMENT_TYPE" if is_input else "INCONSISTENT_BUT_COMPATIBLE_FIELD_TYPE",
+        "INCONSISTENT_BUT_COMPATIBLE_ARGUMENT_TYPE"
+        if mismatch_code == "FIELD_ARGUMENT_TYPE_MISMATCH"
+        else "INCONSISTENT_BUT_COMPATIBLE_FIELD_TYPE",
         f'Type of {what} is inconsistent but compatible across subgraphs: the supergraph uses "{merged}"; it has '
         f"{told_apart(sources)}.",
         sources,

@@ -13,6 +13,7 @@ from router.composition.merge.enums import merge_enum_values
 from router.composition.merge.fields import add_interface_object_fields, merge_fields
 from router.composition.merge.inputs import merge_input_fields
 from router.composition.merge.interfaces import check_interfaces
+from router.composition.merge.joined import joined_links, schema_join_directives
 from router.composition.model import (
     ROOT_TYPES,
     Applied,
@@ -108,7 +109,11 @@ def merge_schemas(
         types=types,
         composed=composed,
         executable_directives=tuple(executable_directives(schemas)),
-        schema_directives=_schema_directives(schemas, composed),
+        schema_directives=(
+            *joined_links(schemas),
+            *schema_join_directives(schemas),
+            *_schema_directives(schemas, composed),
+        ),
         hints=tuple(context.hints),
     )
 
@@ -275,15 +280,15 @@ def _subtypes(schemas: Sequence[SubgraphSchema]) -> dict[str, frozenset[str]]:
 
 
 def _input_types(schemas: Sequence[SubgraphSchema]) -> set[str]:
-    return {
-        named(value.type)
-        for schema in schemas
-        for found in schema.types.values()
-        for value in (
-            *found.inputs.values(),
-            *(argument for field in found.fields.values() for argument in field.args.values()),
-        )
-    }
+    found: set[str] = set()
+    for schema in schemas:
+        for type_def in schema.types.values():
+            found.update(named(value.type) for value in type_def.inputs.values())
+            for field in type_def.fields.values():
+                found.update(named(argument.type) for argument in field.args.values())
+        for definition in schema.directives.values():
+            found.update(named(argument.type) for argument in definition.args.values())
+    return found
 
 
 def _output_types(schemas: Sequence[SubgraphSchema]) -> set[str]:
