@@ -270,8 +270,12 @@ class Walker:
     ) -> dict[str, SubgraphName]:
         """For each item the subgraph that answers it, so that the whole costs least."""
         forced = {next(iter(o)) for o in options.values() if len(o) == 1} - {home}
-        others = sorted({s for o in options.values() for s in o} - forced - {home})
         routes = self.routes(type_name, home, provided)
+        others = _undominated(sorted({s for o in options.values() for s in o} - forced - {home}), options, routes)
+        # No set of n more subgraphs can need fewer requests than this plus n.
+        fewest = len(already.union(*(routes[s].via for s in forced)))
+        fewest += sum(min(option.cost.hops for option in o.values()) for o in options.values())
+        least_left = sum(all(option.leftover is not None for option in o.values()) for o in options.values())
 
         def assess(extra: frozenset[SubgraphName]) -> _Assessed | None:
             allowed = {s for s in ({home} | forced | extra) if s is not None}
@@ -297,6 +301,8 @@ class Walker:
         best = assess(frozenset())
         if len(others) <= MAX_CANDIDATES_TRIED_IN_FULL:
             for size in range(1, len(others) + 1):
+                if best is not None and best[0][0] == least_left and best[0][1].hops < fewest + size:
+                    break
                 for extra in combinations(others, size):
                     found = assess(frozenset(extra))
                     if found is not None and (best is None or found[0] < best[0]):
@@ -539,6 +545,48 @@ class Walker:
 
     def _depth(self, type_name: str, home: _Home, provided: _Provided, subgraph: SubgraphName) -> int:
         return self.routes(type_name, home, provided)[subgraph].depth
+
+
+def _undominated(
+    candidates: list[SubgraphName],
+    options: dict[str, dict[SubgraphName, Option]],
+    routes: dict[SubgraphName, Route],
+) -> list[SubgraphName]:
+    """The candidates without those that another one beats, or equals, in everything."""
+    kept: list[SubgraphName] = []
+    for candidate in candidates:
+        mine = _offer(candidate, options, routes)
+        if any(_beats(_offer(other, options, routes), mine) for other in kept):
+            continue
+        kept = [other for other in kept if not _beats(mine, _offer(other, options, routes))]
+        kept.append(candidate)
+    return kept
+
+
+_Offer = tuple[frozenset[SubgraphName], int, int, dict[str, tuple[bool, Cost]]]
+
+
+def _offer(
+    candidate: SubgraphName,
+    options: dict[str, dict[SubgraphName, Option]],
+    routes: dict[SubgraphName, Route],
+) -> _Offer:
+    route = routes[candidate]
+    offered = {
+        name: (by_subgraph[candidate].leftover is not None, by_subgraph[candidate].cost)
+        for name, by_subgraph in options.items()
+        if candidate in by_subgraph
+    }
+    return route.via - {candidate}, route.depth, route.fields, offered
+
+
+def _beats(one: _Offer, other: _Offer) -> bool:
+    return (
+        one[0] <= other[0]
+        and one[1] <= other[1]
+        and one[2] <= other[2]
+        and all(name in one[3] and one[3][name] <= offered for name, offered in other[3].items())
+    )
 
 
 def _identity(item: Field | Fragment) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -22,6 +23,7 @@ from starlette.websockets import WebSocket
 
 from router.errors import ClientError, PlanningError, RouterError
 from router.execution.errors import SubgraphFailure, of_failure
+from router.serving.documents import TrustedDocuments
 from router.serving.engine import Engine, GraphQLRequest, Prepared
 from router.serving.explorer import EXPLORER_HTML
 from router.serving.http import (
@@ -53,6 +55,7 @@ class RouterService:
     ) -> None:
         self.settings = settings
         self.engine = Engine(supergraph_sdl, settings)
+        self._documents = TrustedDocuments(settings.trusted_documents, required=settings.require_trusted_documents)
         self.registry = CollectorRegistry()
         self.authenticator: Authenticator = authenticator or (
             JwtAuthenticator(settings.jwt) if settings.jwt else NoAuthenticator()
@@ -175,6 +178,13 @@ class RouterService:
             yield payload(None, [of_failure(failure, primary.subgraph, None)], redact=redact)
 
     def prepare(self, engine: Engine, request: GraphQLRequest, identity: Identity) -> Prepared:
+        """Raises:
+        ClientError: the request is at fault.
+        """
+        if request.document_id is not None or self.settings.require_trusted_documents:
+            text = self._documents.text(request.query or None, request.document_id)
+            if text != request.query:
+                request = replace(request, query=text or "")
         return engine.prepare(request, identity)
 
     def subgraph_headers(self, headers: Mapping[str, str], identity: Identity) -> Mapping[str, str]:

@@ -65,9 +65,12 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class GraphQLRequest:
+    """query: "" when only the id of a trusted document was sent."""
+
     query: str
     operation_name: str | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
+    document_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ def request_from(content: Any) -> GraphQLRequest:
     name = content.get("operationName")
     variables = content.get("variables")
     extensions = content.get("extensions")
-    if not isinstance(query, str) or not query.strip():
+    document_id = _document_id(content)
+    if (document_id is None or query is not None) and (not isinstance(query, str) or not query.strip()):
         raise ClientError("`query` must be a non-empty string.")
     if name is not None and not isinstance(name, str):
         raise ClientError("`operationName` must be a string.")
@@ -82,7 +83,18 @@ def request_from(content: Any) -> GraphQLRequest:
         raise ClientError("`variables` must be an object.")
     if extensions is not None and not isinstance(extensions, dict):
         raise ClientError("`extensions` must be an object.")
-    return GraphQLRequest(query, name or None, variables or {})
+    return GraphQLRequest(query or "", name or None, variables or {}, document_id)
+
+
+def _document_id(content: Mapping[str, Any]) -> str | None:
+    """The id of a trusted document: `documentId`, or the hash that the automatic persisted query extension has."""
+    document_id = content.get("documentId")
+    if document_id is None and isinstance(extensions := content.get("extensions"), dict):
+        persisted = extensions.get("persistedQuery")
+        document_id = persisted.get("sha256Hash") if isinstance(persisted, dict) else None
+    if document_id is not None and not isinstance(document_id, str):
+        raise ClientError("The document id must be a string.")
+    return document_id
 
 
 def request_from_url(parameters: Mapping[str, str]) -> GraphQLRequest:
@@ -91,7 +103,11 @@ def request_from_url(parameters: Mapping[str, str]) -> GraphQLRequest:
     Raises:
         ClientError: as for `request_from`.
     """
-    content: dict[str, Any] = {"query": parameters.get("query"), "operationName": parameters.get("operationName")}
+    content: dict[str, Any] = {
+        "query": parameters.get("query"),
+        "operationName": parameters.get("operationName"),
+        "documentId": parameters.get("documentId"),
+    }
     for name in ("variables", "extensions"):
         if text := parameters.get(name):
             try:

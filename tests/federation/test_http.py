@@ -1,6 +1,7 @@
 """The router over HTTP: methods, media types, status codes, bad input, limits, reload."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -158,6 +159,20 @@ async def test_introspection_can_be_switched_off() -> None:
     async with serve(create_app(SHOP, RouterSettings(introspection=False))) as closed:
         response = await closed.post("/graphql", json={"query": "{ __schema { queryType { name } } }"})
         assert (await response.json())["errors"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
+
+
+async def test_trusted_documents_are_served_by_id_and_nothing_else_where_they_are_required(tmp_path: Path) -> None:
+    listed = tmp_path / "documents.json"
+    listed.write_text('{"abc": "{ __typename }"}', encoding="utf-8")
+    settings = RouterSettings(trusted_documents=listed, require_trusted_documents=True)
+    async with serve(create_app(SHOP, settings)) as trusting:
+        by_id = await trusting.post("/graphql", json={"documentId": "abc"})
+        by_hash = await trusting.post("/graphql", json={"extensions": {"persistedQuery": {"sha256Hash": "abc"}}})
+        unknown = await trusting.post("/graphql", json={"documentId": "abd"})
+        free = await trusting.post("/graphql", json={"query": "{ __typename }"})
+        assert await by_id.json() == await by_hash.json() == {"data": {"__typename": "Query"}}
+        assert (await unknown.json())["errors"][0]["extensions"]["code"] == "PERSISTED_QUERY_NOT_FOUND"
+        assert (await free.json())["errors"][0]["extensions"]["code"] == "PERSISTED_QUERY_REQUIRED"
 
 
 async def test_batches_are_answered_in_order_where_they_are_allowed() -> None:
