@@ -27,7 +27,7 @@ def up(
 ) -> None:
     """Run the whole platform here: database, broker, services, router and demo readers. Ctrl-C stops it."""
     from infra.local.errors import LocalStackError  # noqa: PLC0415 - each command imports only what it runs
-    from infra.up import run  # noqa: PLC0415
+    from infra.up.stack import run  # noqa: PLC0415
 
     try:
         asyncio.run(run(dict(os.environ), demo=demo))
@@ -35,6 +35,21 @@ def up(
         raise _fail(error) from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+@app.command()
+def token() -> None:
+    """Print an access token of a demo person, for trying queries against a platform that `up` started here."""
+    from infra.demo.graph import GraphRefused  # noqa: PLC0415
+    from infra.demo.run import demo_token  # noqa: PLC0415
+    from infra.local.errors import LocalStackError  # noqa: PLC0415
+
+    try:
+        typer.echo(asyncio.run(demo_token(dict(os.environ))))
+    except (LocalStackError, GraphRefused) as error:
+        raise _fail(error) from error
+    except OSError as error:
+        raise _fail(f"the router does not answer ({error}); start the platform with: manpasik up") from error
 
 
 @app.command()

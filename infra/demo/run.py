@@ -1,6 +1,7 @@
 """The demo of `manpasik up`: three people whose readers replay real traces, and what to try next."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -9,8 +10,10 @@ from devices.client.platform import Platform, PlatformAddresses
 from devices.simulator.fleet import Fleet, FleetAccess, FleetPlan, FleetProgress
 from devices.simulator.traces import load_trace, packaged_subjects
 from infra.demo.graph import Account, Graph
+from infra.local.errors import LocalStackError
 from infra.local.process import LOOPBACK
-from infra.up.plan import ADMIN_EMAIL, Plan
+from infra.up.plan import ADMIN_EMAIL, Plan, plan
+from infra.up.secrets import load_or_create
 
 QUERY = """{ me { displayName
        devices(first: 1) { edges { node { id status batteryPercent lastSeen } } }
@@ -119,6 +122,22 @@ class Demo:
             flush=True,
         )
         self._console.print("Ctrl-C stops everything; the data stays.")
+
+
+async def demo_token(environ: Mapping[str, str]) -> str:
+    """An access token of the first demo person.
+
+    Raises:
+        LocalStackError: there is no platform in `MANPASIK_HOME`.
+        OSError: the router does not answer.
+        GraphRefused: the demo has not made its people yet.
+    """
+    planned = plan(environ)
+    secrets = planned.home / "secrets.json"
+    if not secrets.exists():
+        raise LocalStackError(f"there is no platform in {planned.home}; start one with: manpasik up")
+    graph = Graph(f"http://{LOOPBACK}:{planned.router_port}/graphql")
+    return await Account(graph, PEOPLE[0].email, load_or_create(secrets)["DEMO_PASSWORD"]).token()
 
 
 def _cause(error: BaseException) -> BaseException:
