@@ -50,6 +50,19 @@ class KnownCartridge:
     humidity_coefficient: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Whether a person may use a cartridge now.
+
+    Args:
+        refusal: why not (`CARTRIDGE_EXPIRED`); None when they may.
+        required_channels: of its frames, by its tag or else its type; None = not known.
+    """
+
+    refusal: str | None = None
+    required_channels: int | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownCalibration:
     """A calibration in force; see `correction` for what its numbers mean."""
@@ -71,9 +84,9 @@ class Hardware(Protocol):
 
     async def cartridge(self, cartridge_uid: str) -> KnownCartridge | None: ...
 
-    async def refusal(self, *, user_id: str, cartridge_uid: str, category_code: int, type_index: int) -> str | None:
-        """Why the person may not use the cartridge now (`CARTRIDGE_EXPIRED`); None when they may."""
-        ...
+    async def permission(
+        self, *, user_id: str, cartridge_uid: str, category_code: int, type_index: int
+    ) -> Permission: ...
 
     async def calibration(self, *, device_id: str, category_code: int, type_index: int) -> KnownCalibration | None: ...
 

@@ -40,6 +40,7 @@ from domain.measurement.measurement.ports import (
     KnownCartridge,
     KnownDevice,
     KnownType,
+    Permission,
     Transactions,
 )
 from domain.measurement.measurement.repository import SessionRepository
@@ -71,6 +72,7 @@ class _Checked:
     device: KnownDevice | None
     cartridge: KnownCartridge | None
     calibration: KnownCalibration | None
+    required_channels: int | None
 
     @property
     def verified(self) -> bool:
@@ -128,36 +130,36 @@ class SessionStarter:
     async def _check(self, user_id: UserId, request: StartRequest) -> _Checked:
         if request.category_code and request.type_index:
             codes = (request.category_code, request.type_index)
-            device, cartridge, refusal, calibration = await asyncio.gather(
+            device, cartridge, permission, calibration = await asyncio.gather(
                 self._hardware.device(request.device_id),
                 self._hardware.cartridge(request.cartridge_uid),
-                self._refusal(user_id, request, codes),
+                self._permission(user_id, request, codes),
                 self._calibration(request, codes),
             )
         else:
             device, cartridge = await asyncio.gather(
                 self._hardware.device(request.device_id), self._hardware.cartridge(request.cartridge_uid)
             )
-            refusal, calibration = None, None
+            permission, calibration = Permission(), None
             if cartridge is not None:
                 codes = (cartridge.type.category_code, cartridge.type.type_index)
-                refusal, calibration = await asyncio.gather(
-                    self._refusal(user_id, request, codes), self._calibration(request, codes)
+                permission, calibration = await asyncio.gather(
+                    self._permission(user_id, request, codes), self._calibration(request, codes)
                 )
         if device is not None and device.owner_user_id != user_id:
             raise DeviceForeign("The reader is registered to another user.", device_id=request.device_id)
         if cartridge is not None:
             _check_type(request, cartridge.type)
-            if refusal is not None:
-                raise CartridgeRefused(refusal, request.cartridge_uid)
-        checked = _Checked(device, cartridge, calibration)
+            if permission.refusal is not None:
+                raise CartridgeRefused(permission.refusal, cartridge.cartridge_uid)
+        checked = _Checked(device, cartridge, calibration, permission.required_channels)
         if not checked.verified and not self._allow_unverified:
             unknown = "reader is not registered" if device is None else "cartridge has never been read"
             raise UnverifiedRefused(f"The {unknown}: register the reader and read the cartridge first.")
         return checked
 
-    async def _refusal(self, user_id: UserId, request: StartRequest, codes: tuple[int, int]) -> str | None:
-        return await self._hardware.refusal(
+    async def _permission(self, user_id: UserId, request: StartRequest, codes: tuple[int, int]) -> Permission:
+        return await self._hardware.permission(
             user_id=user_id, cartridge_uid=request.cartridge_uid, category_code=codes[0], type_index=codes[1]
         )
 
@@ -172,15 +174,17 @@ class SessionStarter:
         """A session that is starting: a new one, or one whose start broke off, brought up to date."""
         now = self._clock.now()
         sessions = SessionRepository(session)
+        # The registry has one spelling for an id; what it does not know is kept as it was brought.
+        uid = checked.cartridge.cartridge_uid if checked.cartridge is not None else request.cartridge_uid
         row = await sessions.find_unfinished_start(
-            user_id=user_id, device_id=request.device_id, cartridge_uid=request.cartridge_uid, now=now
+            user_id=user_id, device_id=request.device_id, cartridge_uid=uid, now=now
         )
         if row is None:
             row = SessionRow(
                 id=new_id(),
                 user_id=user_id,
                 device_id=request.device_id,
-                cartridge_uid=request.cartridge_uid,
+                cartridge_uid=uid,
                 status=SessionStatus.STARTING.value,
             )
             sessions.add(row)
@@ -203,13 +207,13 @@ class SessionStarter:
         row.type_name_ko = kind.name_ko if kind else "알 수 없음"
         row.unit = kind.unit if kind and row.calibrated else ARBITRARY_UNIT
         row.loinc_code = kind.loinc_code if kind else ""
-        row.required_channels = kind.required_channels if kind else None
+        row.required_channels = (checked.required_channels or kind.required_channels or None) if kind else None
         row.reference_low = kind.reference_low if kind else None
         row.reference_high = kind.reference_high if kind else None
         row.critical_low = kind.critical_low if kind else None
         row.critical_high = kind.critical_high if kind else None
         coefficients = self._coefficients(checked)
-        if kind is not None and not coefficients.fits(kind.required_channels):
+        if row.required_channels is not None and not coefficients.fits(row.required_channels):
             raise InvalidInput("The reader's calibration is for another number of channels; calibrate it again.")
         row.alpha = coefficients.alpha
         row.temp_coefficient = coefficients.temp

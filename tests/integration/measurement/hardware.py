@@ -61,6 +61,7 @@ class Hardware(
     owners: dict[str, str] = field(default_factory=dict)
     cartridges: dict[str, registry.CartridgeRecord] = field(default_factory=dict)
     expired: set[str] = field(default_factory=set)
+    widths: dict[str, int] = field(default_factory=dict)
     calibrations: dict[tuple[str, int, int], calibration_pb2.CalibrationRecord] = field(default_factory=dict)
     uses: dict[str, list[str]] = field(default_factory=dict)
     away: bool = False
@@ -106,7 +107,11 @@ class Hardware(
         if request.cartridge_uid not in self.cartridges:
             await refuse(context, NotFound("never read"))
         reason = self._refusal(request.cartridge_uid)
-        return cartridge_pb2.ValidateCartridgeResponse(is_valid=reason is None, reason=reason.reason if reason else "")
+        return cartridge_pb2.ValidateCartridgeResponse(
+            is_valid=reason is None,
+            reason=reason.reason if reason else "",
+            detail=cartridge_pb2.CartridgeDetail(required_channels=self.widths.get(request.cartridge_uid, 88)),
+        )
 
     async def RecordUsage(
         self, request: cartridge_pb2.RecordUsageRequest, context: _Context

@@ -187,6 +187,15 @@ async def test_every_width_gives_a_fingerprint_of_896(measurement: Measurement, 
     await measurement.end(session_id)
 
 
+async def test_a_verified_session_has_the_width_that_the_cartridge_says(measurement: Measurement) -> None:
+    measurement.hardware.read("wide", alpha=0.95)
+    measurement.hardware.widths["wide"] = 448
+    session_id = await measurement.start(cartridge_id="wide")
+    assert len(await measurement.stream([frame(session_id, channels=448)])) == 1
+    narrow = measurement.stream([frame(session_id, 1, channels=88)])
+    assert await status_of(narrow) is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_a_second_stream_takes_the_session_over(measurement: Measurement) -> None:
     session_id = await measurement.start()
     release = asyncio.Event()

@@ -14,7 +14,7 @@ from manpasik.v1.calibration_pb2_grpc import CalibrationServiceStub
 from manpasik.v1.cartridge_pb2_grpc import CartridgeServiceStub
 
 from domain.errors import Conflict, NotFound
-from domain.measurement.measurement.ports import KnownCalibration, KnownCartridge, KnownDevice, KnownType
+from domain.measurement.measurement.ports import KnownCalibration, KnownCartridge, KnownDevice, KnownType, Permission
 from subgraphs.runtime.clients import ServiceClient
 
 _TIMEOUT_S = 3.0
@@ -67,7 +67,7 @@ class GrpcHardware:
             humidity_coefficient=found.humidity_coefficient if found.HasField("humidity_coefficient") else None,
         )
 
-    async def refusal(self, *, user_id: str, cartridge_uid: str, category_code: int, type_index: int) -> str | None:
+    async def permission(self, *, user_id: str, cartridge_uid: str, category_code: int, type_index: int) -> Permission:
         try:
             answer = await self._client.unary(
                 self._cartridges.ValidateCartridge,
@@ -81,8 +81,11 @@ class GrpcHardware:
                 safe=True,
             )
         except NotFound:
-            return None  # never read: whether that is allowed is not the cartridge's service's to say
-        return None if answer.is_valid else answer.reason or "CARTRIDGE_REFUSED"
+            return Permission()  # never read: whether that is allowed is not the cartridge's service's to say
+        return Permission(
+            refusal=None if answer.is_valid else answer.reason or "CARTRIDGE_REFUSED",
+            required_channels=answer.detail.required_channels or None,
+        )
 
     async def calibration(self, *, device_id: str, category_code: int, type_index: int) -> KnownCalibration | None:
         try:
