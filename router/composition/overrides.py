@@ -161,7 +161,7 @@ def _against_source(
                 (schema.name,),
             )
         )
-        return Override(source.name, schema.name, label)
+        return Override(source.name, schema.name, label) if coordinate.type in source.types else None
     if overridden.has("override"):
         findings.error(
             "OVERRIDE_SOURCE_HAS_OVERRIDE",

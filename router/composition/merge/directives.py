@@ -33,7 +33,7 @@ def merge_description(context: MergeContext, coordinate: str, sources: Sequence[
 def merge_applied(context: MergeContext, coordinate: str, sources: Sequence[Source[E]]) -> tuple[Applied, ...]:
     """The applications that reach the supergraph: repeatable ones all, others combined into one."""
     by_name: dict[str, list[Source[Applied]]] = {}
-    kept = join_directives((source.schema, source.value.directives) for source in sources)
+    kept: tuple[Applied, ...] = join_directives((source.schema, source.value.directives) for source in sources)
     for source in sources:
         for applied in source.value.directives:
             if applied.name in _ALWAYS_MERGED or applied.name in context.composed_directives:
