@@ -227,7 +227,7 @@ class UserService:
         return _person(row, accounts.get(user_id) or _foreign(principal, row))
 
     async def _log(self, session: AsyncSession, principal: Principal, row: Profile, *, action: str) -> None:
-        """Last in a command: readers of one person's data wait for each other from here to the commit."""
+        """Who looked at health details; a profile without any has nothing to log."""
         if row.health is not None:
             await AccessLog(session).record(
                 principal,

@@ -120,7 +120,8 @@ async def test_each_look_at_health_details_is_logged_in_a_chain(identity: Identi
         ("service", "coaching", "read"),
         ("user", user_id, "update"),
     ]
-    async with identity.database.read() as session:
+    async with identity.database.transaction() as session:
+        assert await AccessLog(session).seal() == 3
         assert await AccessLog(session).first_broken(user_id) is None
 
 
