@@ -18,6 +18,8 @@ class Override:
     source: str
     target: str
     label: str | None
+    is_effective: bool = True
+    """False where the source has no such field, so that nothing changes hands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Overrides:
 
     def leaving(self, coordinate: FieldId, subgraph: str) -> Override | None:
         """The override that takes the field away from the subgraph."""
-        return next((found for found in self.by_field.get(coordinate, ()) if found.source == subgraph), None)
+        overrides = self.by_field.get(coordinate, ())
+        return next((found for found in overrides if found.is_effective and found.source == subgraph), None)
 
     def arriving(self, coordinate: FieldId, subgraph: str) -> Override | None:
         """The override that brings the field to the subgraph."""
@@ -161,7 +164,7 @@ def _against_source(
                 (schema.name,),
             )
         )
-        return Override(source.name, schema.name, label) if coordinate.type in source.types else None
+        return Override(source.name, schema.name, None, is_effective=False)
     if overridden.has("override"):
         findings.error(
             "OVERRIDE_SOURCE_HAS_OVERRIDE",

@@ -178,13 +178,20 @@ class _FieldMerge:
     def _joins(self) -> tuple[Applied, ...]:
         everywhere = len(self._sources) == len(self._parents)
         arguments = [self._join_arguments(source) for source in self._sources]
-        if everywhere and all(args == {} for args in arguments):
+        if everywhere and not any(
+            args is None or self._says_something(source, args)
+            for source, args in zip(self._sources, arguments, strict=True)
+        ):
             return ()
         return tuple(
             Applied("join__field", (("graph", source.schema.graph), *args.items()))
             for source, args in zip(self._sources, arguments, strict=True)
             if args is not None
         )
+
+    def _says_something(self, source: Source[Field], arguments: Mapping[str, str]) -> bool:
+        arriving = self._context.overrides.arriving(self._id, source.schema.name)
+        return bool(arguments) and not (list(arguments) == ["override"] and arriving and not arriving.is_effective)
 
     def _join_arguments(self, source: Source[Field]) -> dict[str, str] | None:
         """What `@join__field` says besides the graph; None where the subgraph's field has no part in the supergraph."""

@@ -234,13 +234,7 @@ class SubgraphGraph:
         if leaving is not None and (leaving.label is None or leaving.label in self._active_labels):
             return f'field "{coordinate}" is not resolvable because it is overridden by subgraph "{leaving.target}".'
         arriving = self._overrides.arriving(coordinate, node.subgraph)
-        if (
-            arriving is not None
-            and arriving.label is not None
-            and arriving.label not in self._active_labels
-            # Where the other subgraph has no such field, there is nothing to be had while the label is off.
-            and self._schemas[arriving.source].field(coordinate) is not None
-        ):
+        if arriving is not None and arriving.label is not None and arriving.label not in self._active_labels:
             return f'field "{coordinate}" is not resolvable while override label "{arriving.label}" is off.'
         if coordinate in self._ownership[node.subgraph].external:
             is_provided = any(selection.field == field_name for selection in _on_type(node.provided, node.type, schema))
