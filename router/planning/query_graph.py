@@ -48,6 +48,8 @@ class QueryGraph:
         definition = view.fields.get(name)
         if definition is None or not self._is_active(definition):
             return None
+        if definition.context_arguments:  # refused rather than asked without its argument, until contexts are planned
+            return None
         below: Selection | None = None
         if provided is not None:
             found, below = self._provided(provided, name, type_name)
@@ -63,6 +65,8 @@ class QueryGraph:
             return False
         definition = view.fields.get(name)
         if definition is None or definition.external or not self._is_active(definition):
+            return False
+        if definition.context_arguments:
             return False
         types = self.supergraph.subgraphs[subgraph].types
         for type_name in view.possible:

@@ -217,7 +217,7 @@ class Walker:
         if local is None:
             return None
         cost = Cost(0, 0, 1)
-        if local.definition.requires is not None or local.definition.context_arguments:
+        if local.definition.requires is not None:
             required = self._required_cost(type_name, subgraph, local.definition.requires, home, home_provided)
             if required is None:
                 return None

@@ -6,6 +6,7 @@ Objects are dicts with a `__typename`; a value may be a function of (object, arg
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,7 @@ class Federation:
         self.broken: dict[str, SubgraphFailure | bytes] = {}
         self.delays_s: dict[str, float] = {}
         supergraph = self.engine.supergraph
+        self._untold = {name: frozenset(_untold(supergraph, name)) for name in supergraph.subgraphs}
         self._schemas = {name: _subgraph_schema(supergraph, name) for name in supergraph.subgraphs}
 
     async def post(self, subgraph: SubgraphName, body: bytes, headers: Mapping[str, str]) -> bytes:
@@ -83,6 +85,7 @@ class Federation:
             self._schemas[subgraph],
             parse(request["query"]),
             root_value=_Place(self, subgraph),
+            context_value=self._untold[subgraph],
             variable_values=request.get("variables"),
             field_resolver=_resolve_in_subgraph,
             type_resolver=_resolve_type,
@@ -155,10 +158,27 @@ def _resolve_in_subgraph(source: Any, info: GraphQLResolveInfo[Any], **arguments
     sent: Mapping[str, Any] = {}
     if isinstance(source, _Entity):
         sent, source = source.representation, source.value
+    assert (info.parent_type.name, info.field_name) not in info.context, "an external field was asked for"
     value = source.get(info.field_name)
     if isinstance(value, Computed):
         return value.function(sent)
     return value(source, arguments) if callable(value) else value
+
+
+def _untold(supergraph: Supergraph, name: SubgraphName) -> Iterator[tuple[str, str]]:
+    """Fields that a subgraph names but may never be asked for: external, and provided nowhere."""
+    types = supergraph.subgraphs[name].types
+    provided = {
+        item
+        for view in types.values()
+        for f in view.fields.values()
+        if f.provides is not None
+        for item in re.findall(r"\w+", str(f.provides))
+    }
+    for view in types.values():
+        for f in view.fields.values():
+            if f.external and f.name not in provided:
+                yield view.name, f.name
 
 
 def _look_up(place: _Place, representation: Mapping[str, Any], _info: GraphQLResolveInfo[Any]) -> _Entity | None:
