@@ -19,6 +19,7 @@ _LOCK = 0x6D616E70  # "manp": the advisory lock that migrating processes share w
 
 def metadatas(group: Group) -> tuple[MetaData, MetaData]:
     """The tables that a group's database should have: its own, and those of every group."""
+    import_module("domain.audit")  # registers its table, also for groups that read no health data
     import_module(f"subgraphs.{group.value}.group")  # registers the tables of all its services
     own: MetaData = import_module(f"domain.{group.value}.base").Base.metadata
     return own, CommonBase.metadata
