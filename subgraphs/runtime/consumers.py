@@ -191,7 +191,9 @@ class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the libr
             return
         # Bounded, because the client waits for the group to know, and that may be waiting for this worker to let go.
         with suppress(TimeoutError):
-            if await asyncio.wait_for(consumer.position(place), 1.0) > highwater:
+            async with asyncio.timeout(1.0):
+                position = await consumer.position(place)
+            if position > highwater:
                 self._log.warning("the broker has lost its log; reading from the start", topic=place.topic)
                 consumer.seek(place, 0)
 
@@ -199,7 +201,8 @@ class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the libr
         """Commit an offset. That it fails is harmless: the records come again, and the inbox drops them."""
         # Bounded, because the client tries for ever while the broker is away, and this may be on the way out.
         with suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(self._require(self._consumer).commit({place: next_offset}), _COMMIT_TIMEOUT_S)
+            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                await self._require(self._consumer).commit({place: next_offset})
 
     async def process(self, record: ConsumerRecord, stop: asyncio.Event) -> None:
         """Handle one record, or send it to the dead-letter topic.
@@ -314,7 +317,8 @@ class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the libr
     @staticmethod
     async def _pause(seconds: float, stop: asyncio.Event) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await stop.wait()
         if stop.is_set():
             raise _Stopped
 

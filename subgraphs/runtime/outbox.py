@@ -188,8 +188,10 @@ class OutboxRelay:
                 await self._restore_what_broker_forgot()
                 checked = loop.time()
                 continue
+            # Not wait_for, here and below: before Python 3.12 it may lose a cancellation that meets the end of its wait.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._poll_interval_s)
+                async with asyncio.timeout(self._poll_interval_s):
+                    await self._wake.wait()
             # A broker that was restarted meanwhile must know its topics before it is written to: the embedded one takes
             # records for a topic that it does not know, and starts its log over when the topic is made.
             if self._wake.is_set() and not await producer.client.force_metadata_update():
@@ -283,7 +285,8 @@ class OutboxRelay:
         batch.close()
         delivery = await producer.send_batch(batch, place.topic, partition=place.partition)
         # The client's own limit counts from the last metadata it got; a broker that dies without a word needs this one.
-        answer = await asyncio.wait_for(delivery, 2 * REQUEST_TIMEOUT_MS / 1000)
+        async with asyncio.timeout(2 * REQUEST_TIMEOUT_MS / 1000):
+            answer = await delivery
         if answer.offset <= self._last_offsets.get(place, -1):
             raise BrokerForgot(f"{place.topic} {place.partition}: offset {answer.offset} came again")
         return _Acknowledged(ids=ids, place=place, base_offset=answer.offset)

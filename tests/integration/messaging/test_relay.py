@@ -53,14 +53,14 @@ async def test_nothing_is_published_before_its_transaction_commits_or_when_it_ro
     kind = counted(topic)
     async with running(relay_of(database, kafka)):
         async with database.transaction() as session:
-            await Outbox(session).add(kind(aggregate="a", number=1))
-            await tell(database, topic, ("b", 2))  # committed by another transaction meanwhile
+            await Outbox(session).add(kind(aggregate="k", number=1))
+            await tell(database, topic, ("k", 2))  # committed by another transaction meanwhile
             await until(lambda: published(database))
             assert [decode(r.value).payload["number"] for r in await records_of(kafka.brokers, topic)] == [2]
 
         async def roll_back() -> None:
             async with database.transaction() as session:
-                await Outbox(session).add(kind(aggregate="c", number=3))
+                await Outbox(session).add(kind(aggregate="k", number=3))
                 raise LookupError
 
         with pytest.raises(LookupError):
