@@ -7,12 +7,14 @@ from prometheus_client import make_asgi_app
 
 from domain.catalog import built_groups
 from router.serving.app import create_app
-from router.serving.settings import CorsSettings, JwtIssuer, RouterSettings, SubgraphSettings
+from router.serving.settings import CorsSettings, JwtIssuer, Limits, RouterSettings, SubgraphSettings
 from subgraphs.runtime.host import PortInUse
 from subgraphs.runtime.http_server import HttpServer
 from subgraphs.runtime.settings import Settings, SettingsError
 
 SUPERGRAPH = Path(__file__).parents[1] / "schema" / "supergraph.graphql"
+
+_MAX_BODY_BYTES = 12_000_000  # a firmware image of 8 MiB in base64
 
 
 def router_settings(settings: Settings, environ: Mapping[str, str]) -> RouterSettings:
@@ -37,6 +39,7 @@ def router_settings(settings: Settings, environ: Mapping[str, str]) -> RouterSet
         redact_errors=production,
         cors=CorsSettings(allow_origins=origins),
         jwt=tuple(issuers),
+        limits=Limits(max_body_bytes=_MAX_BODY_BYTES),
         metrics=False,  # they have a port of their own, which is not the public one
     )
 
