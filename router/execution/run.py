@@ -102,11 +102,13 @@ class CompiledPlan:
 
     def _explain(self, run: Run) -> None:
         """Adds an error for each non-null position that nothing reported so far accounts for."""
-        known = [error.path for error in run.errors]
-        if any(path is None for path in known):
+        known = [error.path for error in run.errors if error.path is not None]
+        if len(known) < len(run.errors):  # an error without a path may account for anything
             return
         for violation in self._projection.violations(run.answer):
-            if any(path is not None and _related(path, violation.path) for path in known):
+            fields = tuple(step for step in violation.path if isinstance(step, str))
+            # A refused field is known by its response keys alone, wherever in a list it occurs.
+            if any(_related(path, violation.path) or _related(path, fields) for path in known):
                 continue
             run.errors.append(
                 AnswerError(violation.message, violation.path, None, {"code": "RESPONSE_VALIDATION_FAILED"})

@@ -37,7 +37,7 @@ from router.serving.http import (
     request_from,
     request_from_url,
 )
-from router.serving.identity import Authenticator, Identity, JwtAuthenticator, NoAuthenticator
+from router.serving.identity import Authenticator, Identity, NoAuthenticator
 from router.serving.settings import RouterSettings
 from router.serving.transport import HttpTransport, SubgraphMetrics, open_session
 from router.serving.websocket import Connection
@@ -45,6 +45,26 @@ from router.serving.websocket import Connection
 logger = logging.getLogger("router")
 access_log = logging.getLogger("router.access")
 _tracer = trace.get_tracer("router")
+
+
+def _authenticator(settings: RouterSettings) -> Authenticator:
+    if not settings.jwt:
+        return NoAuthenticator()
+    from router.serving.tokens import JwtAuthenticator  # noqa: PLC0415  a third of the start is spent on its libraries
+
+    return JwtAuthenticator(settings.jwt)
+
+
+def _is_tracing() -> bool:
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def _span(headers: Mapping[str, str]) -> contextlib.AbstractContextManager[object]:
+    """A span around one request, child of the caller's; nothing while no tracing is set up."""
+    if not _is_tracing():
+        return contextlib.nullcontext()
+    context = propagate.extract(dict(headers)) if "traceparent" in headers else None
+    return _tracer.start_as_current_span("graphql.request", context=context)
 
 
 class RouterService:
@@ -57,9 +77,7 @@ class RouterService:
         self.engine = Engine(supergraph_sdl, settings)
         self._documents = TrustedDocuments(settings.trusted_documents, required=settings.require_trusted_documents)
         self.registry = CollectorRegistry()
-        self.authenticator: Authenticator = authenticator or (
-            JwtAuthenticator(settings.jwt) if settings.jwt else NoAuthenticator()
-        )
+        self.authenticator: Authenticator = authenticator or _authenticator(settings)
         self._requests = Counter(
             "router_requests_total", "GraphQL requests by result.", ["result"], registry=self.registry
         )
@@ -121,8 +139,7 @@ class RouterService:
         started = time.perf_counter()
         result = "error"
         engine = self.engine
-        context = propagate.extract(dict(headers)) if "traceparent" in headers else None
-        with _tracer.start_as_current_span("graphql.request", context=context):
+        with _span(headers):
             try:
                 identity = await self.authenticator.authenticate(headers)
                 prepared = self.prepare(engine, request, identity)
@@ -189,7 +206,8 @@ class RouterService:
 
     def subgraph_headers(self, headers: Mapping[str, str], identity: Identity) -> Mapping[str, str]:
         sent = {name: headers[name] for name in self.settings.forward_headers if name in headers}
-        propagate.inject(sent)
+        if _is_tracing():
+            propagate.inject(sent)  # else the client's own traceparent goes through as it came
         if identity.forward:
             sent.update(identity.forward)
         return sent

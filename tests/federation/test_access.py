@@ -10,8 +10,9 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
 from router.errors import ClientError
-from router.serving.identity import ANONYMOUS, Identity, JwtAuthenticator
+from router.serving.identity import ANONYMOUS, Identity
 from router.serving.settings import JwtIssuer
+from router.serving.tokens import JwtAuthenticator
 from tests.federation.graph import Federation
 from tests.federation.shop import SHOP, universe
 
@@ -46,6 +47,12 @@ async def test_a_refused_field_that_may_not_be_null_nulls_its_parent_with_one_er
     answer = await guarded().ask("{ me { name email } }")
     assert answer["data"] == {"me": None}
     assert len(answer["errors"]) == 1
+
+
+async def test_a_refusal_inside_a_list_is_told_once() -> None:
+    answer = await guarded().ask("{ me { name friends { email } } }")
+    assert answer["data"] == {"me": {"name": "Ada", "friends": None}}
+    assert [error["path"] for error in answer["errors"]] == [["me", "friends", "email"]]
 
 
 @pytest.mark.parametrize(
