@@ -140,8 +140,7 @@ class FetchGraphBuilder:
         if not in_order:
             self._root(Selection(self._selection.items), stage=0)
             return self.fetches
-        for stage, (subgraph, items) in enumerate(self._runs()):
-            del subgraph
+        for stage, items in enumerate(self._runs()):
             before = set(self.fetches.groups)
             self._root(Selection(items), stage=stage)
             for number in set(self.fetches.groups) - before:
@@ -149,8 +148,8 @@ class FetchGraphBuilder:
                     self.fetches.groups[number].needs = set(before)
         return self.fetches
 
-    def _runs(self) -> list[tuple[SubgraphName, tuple[Field | Fragment, ...]]]:
-        """A mutation's fields, grouped while one subgraph answers them in a row."""
+    def _runs(self) -> list[tuple[Field | Fragment, ...]]:
+        """A mutation's fields, together while one subgraph answers them in a row and none waits for another subgraph."""
         runs: list[tuple[SubgraphName, tuple[Field | Fragment, ...]]] = []
         for item in self._selection.items:
             if isinstance(item, Field) and item.name == "__typename":
@@ -164,7 +163,7 @@ class FetchGraphBuilder:
                 runs.append((subgraph, (item,)))
             if not simple:  # what follows must wait for this one's entity fetches too
                 runs.append((SubgraphName(""), ()))
-        return [run for run in runs if run[1]]
+        return [items for _, items in runs if items]
 
     def _root(self, selection: Selection, *, stage: int) -> None:
         choice = self._walker.choose(self._root_type, None, selection)
@@ -296,7 +295,7 @@ class FetchGraphBuilder:
         if route.key is None:
             cursor = self._root_cursor(site, subgraph)
         else:
-            needs, fields = self._gather_key(site, route.key, route.sources)
+            needs, fields = self._gather_key(site, route.sources)
             cursor = self._entity_cursor(site, subgraph, needs, fields, fields)
         site.hops[subgraph] = cursor
         return cursor
@@ -309,7 +308,7 @@ class FetchGraphBuilder:
         return Cursor(group, group.selection, site.path)
 
     def _gather_key(
-        self, site: Site, key: Key, sources: Iterable[tuple[Field | Fragment, SubgraphName]]
+        self, site: Site, sources: Iterable[tuple[Field | Fragment, SubgraphName]]
     ) -> tuple[Groups, list[Field | Fragment]]:
         assert site.home is not None  # noqa: S101  roots are left without a key
         needs: Groups = {site.home.group.number}
@@ -318,7 +317,6 @@ class FetchGraphBuilder:
             named = self._names.internal(site.path, Selection((item,))).items[0]
             needs |= self._place(site, Assignment(named, source))
             fields.append(named)
-        del key
         return needs, fields
 
     def _require(self, site: Site, subgraph: SubgraphName, definition: SubgraphField) -> Cursor:
@@ -329,12 +327,12 @@ class FetchGraphBuilder:
         needs = self._select_object(site.home, site.type_name, required, site.provided, site.stage)
         if subgraph == site.home.subgraph:
             key = self._home_key(site)
-            key_needs, key_fields = self._gather_key(site, key, ((item, subgraph) for item in key.selection.items))
+            key_needs, key_fields = self._gather_key(site, ((item, subgraph) for item in key.selection.items))
         else:
             home = site.home.subgraph
             route = self._walker.routes(site.type_name, home, site.provided)[subgraph]
             assert route.key is not None  # noqa: S101  only entities have requirements
-            key_needs, key_fields = self._gather_key(site, route.key, route.sources)
+            key_needs, key_fields = self._gather_key(site, route.sources)
         return self._entity_cursor(site, subgraph, needs | key_needs, key_fields, [*key_fields, *required.items])
 
     def _home_key(self, site: Site) -> Key:

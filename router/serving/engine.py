@@ -24,7 +24,7 @@ from graphql import (
 )
 from graphql.validation import NoSchemaIntrospectionCustomRule, specified_rules
 
-from router.errors import ClientError, PlanningError
+from router.errors import ClientError
 from router.execution.errors import AnswerError
 from router.execution.run import CompiledPlan, Response, Run, Transport
 from router.planning.operation import Operation, condition_variables, normalize
@@ -255,6 +255,3 @@ class Engine:
 
 def _formatted(error: GraphQLError) -> Mapping[str, Any]:
     return {key: value for key, value in error.formatted.items() if key in ("message", "locations")}
-
-
-__all__ = ["Cache", "Document", "Engine", "GraphQLRequest", "PlanningError", "Prepared", "RequestError"]

@@ -189,3 +189,18 @@ async def test_redaction_hides_the_inside_but_keeps_the_code() -> None:
             "extensions": {"code": "DOWNSTREAM_SERVICE_ERROR"},
         },
     ]
+
+
+async def test_errors_of_a_batch_are_told_where_their_part_of_it_belongs() -> None:
+    federation = shop()
+    federation.broken["stock"] = orjson.dumps(
+        {
+            "data": {"_e0": [{"inStock": True}], "_e1": [None, {"sku": None}, None]},
+            "errors": [{"message": "gone", "path": ["_e1", 0], "extensions": {"code": "NOT_FOUND"}}],
+        }
+    )
+
+    answer = await federation.ask("{ topProduct { inStock } products { sku { code } } }")
+
+    assert answer["data"]["topProduct"] == {"inStock": True}
+    assert [error["path"] for error in answer["errors"]] == [["products", 0]]

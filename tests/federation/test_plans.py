@@ -307,3 +307,63 @@ def test_mutations_run_in_order_and_wait_for_what_belongs_to_the_one_before() ->
 def test_equal_operations_have_equal_plans() -> None:
     query = "{ products { name shipping rating related { name owner { name reviews { body } } } } media { stars } }"
     assert len({shop().plan(query) for _ in range(3)}) == 1
+
+
+def test_equal_selections_at_several_paths_are_one_request_with_one_list_of_entities() -> None:
+    _assert_plan(
+        "{ topProduct { inStock } products { inStock } }",
+        """
+        QueryPlan {
+          Sequence {
+            Fetch(service: "catalog") {
+              {
+                topProduct {
+                  __typename
+                  upc
+                }
+                products {
+                  __typename
+                  upc
+                }
+              }
+            },
+            BatchFetch(service: "stock") {
+              _entities(paths: ["topProduct", "products.@"]) {
+                {
+                  ... on Product {
+                    __typename
+                    upc
+                  }
+                } =>
+                {
+                  ... on Product {
+                    inStock
+                  }
+                }
+              },
+            },
+          },
+        }
+        """,
+    )
+
+
+async def test_different_selections_at_several_paths_are_one_request_with_aliases() -> None:
+    federation = shop()
+
+    answer = await federation.ask(
+        "{ topProduct { inStock } latest { ... on Book { copies } } products { sku { code } } }"
+    )
+
+    assert answer["data"]["topProduct"] == {"inStock": False}
+    assert answer["data"]["products"][2] == {"sku": {"code": "s3"}}
+    assert [sent.subgraph for sent in federation.sent] == ["catalog", "stock"]
+    assert "_e0:_entities(representations:$representations0)" in federation.sent[1].query
+
+
+async def test_a_field_that_nothing_waits_for_travels_with_a_later_fetch_to_its_subgraph() -> None:
+    federation = shop()
+
+    await federation.ask("{ reviews { product { inStock shipping } } }")
+
+    assert [sent.subgraph for sent in federation.sent] == ["reviews", "catalog", "stock"]
