@@ -60,6 +60,7 @@ class InboxRow(CommonBase):
     """An event that a consumer has handled."""
 
     __tablename__ = "inbox"
+    __table_args__ = (Index("ix_inbox_handled_at", "handled_at"),)  # old rows are pruned by it
 
     consumer: Mapped[str] = mapped_column(String, primary_key=True)
     event_id: Mapped[str] = mapped_column(String(36), primary_key=True)

@@ -66,6 +66,7 @@ def create_common_tables() -> None:
         sa.Column("handled_at", moment, server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("consumer", "event_id", name="pk_inbox"),
     )
+    op.create_index("ix_inbox_handled_at", "inbox", ["handled_at"])
     op.create_table(
         "data_keys",
         sa.Column("key_id", sa.Integer, sa.Identity(), nullable=False),

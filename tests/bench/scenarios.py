@@ -18,6 +18,8 @@ from devices.client.platform import Platform as ReaderPlatform
 from devices.client.platform import PlatformAddresses
 from devices.simulator.fleet import Fleet, FleetAccess, FleetPlan
 from devices.simulator.traces import load_trace, packaged_subjects
+from subgraphs.runtime.settings import Settings
+from tests.bench.events import events
 from tests.bench.load import Result, closed_loop
 from tests.support.platform import ADMIN, PASSWORD, Platform
 
@@ -210,6 +212,11 @@ async def _measure_some(bench: Bench, token: str, user_id: str) -> None:
         await Fleet(readers, access, [load_trace(subject) for subject in packaged_subjects()], plan).run()
 
 
+async def committed_events(bench: Bench, seconds: float, readers: int) -> list[Result]:
+    """Events per second from commit to consumer, with their lag."""
+    return await events(Settings.load(bench.platform.plan.external), seconds)
+
+
 Scenario = Callable[[Bench, float, int], Awaitable[list[Result]]]
 
 
@@ -229,4 +236,5 @@ SCENARIOS: dict[str, Scenario] = {
     "start-session": _closing(start_session),
     "login": _closing(login),
     "graphql": _closing(graphql),
+    "events": _closing(committed_events),
 }
