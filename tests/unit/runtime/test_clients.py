@@ -212,8 +212,9 @@ async def test_what_a_callee_says_shows_that_it_is_there() -> None:
     async with serving() as world:
         client = world.client()
         stub = client.stub("user", user_pb2_grpc.UserServiceStub)
-        for text in ("away", "closed", "bug") * BREAKER_FAILURES:
-            await app_error_of(client.unary(stub.GetProfile, _ask(text)))
+        for text in ("away", "closed", "bug"):
+            for _ in range(BREAKER_FAILURES):
+                await app_error_of(client.unary(stub.GetProfile, _ask(text)))
         assert (await client.unary(stub.GetProfile, _ask())).user_id == "hello"
 
 

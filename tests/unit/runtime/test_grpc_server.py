@@ -93,13 +93,23 @@ async def test_permissive_takes_a_call_without_a_credential_for_the_development_
         assert (await world.users.GetProfile(_ask())).display_name == "development"
 
 
+_NOT_HOLDING = ("Bearer junk", "Device d1:guess", "Service junk", "Basic dTpw")
+
+
 @pytest.mark.parametrize("environ", [{}, _PERMISSIVE])
-async def test_a_credential_that_does_not_hold_is_refused_also_where_none_is_needed(environ: dict[str, str]) -> None:
-    async with serving(environ, public=frozenset({"GetProfile"})) as world:
-        for sent in ("Bearer junk", "Device d1:guess", "Service junk", "Basic dTpw"):
+async def test_a_credential_that_does_not_hold_is_refused(environ: dict[str, str]) -> None:
+    async with serving(environ) as world:
+        for sent in _NOT_HOLDING:
             error = await status_of(world.users.GetProfile(_ask(), metadata=(("authorization", sent),)))
             assert error.code() is grpc.StatusCode.UNAUTHENTICATED
         assert world.seen.calls == []
+
+
+async def test_a_public_method_takes_a_caller_whose_credential_does_not_hold_for_anonymous() -> None:
+    async with serving(public=frozenset({"GetProfile"})) as world:
+        for sent in _NOT_HOLDING:
+            answer = await world.users.GetProfile(_ask(), metadata=(("authorization", sent),))
+            assert answer.display_name == "anonymous"
 
 
 async def test_a_public_method_takes_anonymous_callers_and_the_others_do_not() -> None:

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from domain.catalog import Group
 from domain.errors import LimitExceeded, NotFound, Unauthenticated
+from domain.principal import Principal
 from subgraphs.runtime.auth import Authenticator, ServiceTokens, issuers_of
 from subgraphs.runtime.context import RequestContext, current
 from subgraphs.runtime.errors import BUG_MESSAGE
@@ -90,6 +91,11 @@ class _KeysOfADatabaseThatIsDown:
         raise ConnectionRefusedError("10.0.0.7:5432")
 
 
+class _ReadersOfADatabaseThatIsDown:
+    async def verify(self, device_id: str, credential: str) -> Principal:
+        raise ConnectionRefusedError("10.0.0.7:5432")
+
+
 async def _route(request: Request) -> Response:
     if what := request.query_params.get("raise"):
         raise _error(what)
@@ -98,7 +104,9 @@ async def _route(request: Request) -> Response:
 
 def _authenticator(keys: _Keys | _KeysOfADatabaseThatIsDown | None = None) -> Authenticator:
     tokens = _SETTINGS.tokens
-    return Authenticator(issuers_of(tokens, keys or _Keys()), services=ServiceTokens(tokens), devices=None)
+    return Authenticator(
+        issuers_of(tokens, keys or _Keys()), services=ServiceTokens(tokens), devices=_ReadersOfADatabaseThatIsDown()
+    )
 
 
 def _context(request: RequestContext) -> GraphQLContext:
@@ -241,8 +249,10 @@ async def test_a_credential_that_cannot_be_checked_is_no_fault_of_the_callers(
     serve: Serve, http: aiohttp.ClientSession
 ) -> None:
     base = await serve(_app(authenticator=_authenticator(_KeysOfADatabaseThatIsDown())))
-    status, body = await _query(http, base, "{ who }", authorization=_token())
-    assert (status, body["errors"][0]["extensions"]["code"]) == (503, "SERVICE_UNAVAILABLE")
+    for sent in (_token(), "Device d1:secret"):
+        status, body = await _query(http, base, "{ who }", authorization=sent)
+        assert (status, body["errors"][0]["extensions"]["code"]) == (503, "SERVICE_UNAVAILABLE")
+        assert "10.0.0.7" not in str(body)
 
 
 async def test_a_socket_with_a_credential_that_does_not_hold_is_refused(base: str, http: aiohttp.ClientSession) -> None:
