@@ -92,6 +92,15 @@ class SessionChanged(InvalidInput):
         )
 
 
+class StartInProgress(Conflict):
+    """The same start is being worked on: another call with its key came in before."""
+
+    reason = "START_IN_PROGRESS"
+
+    def __init__(self) -> None:
+        super().__init__("This session is being started already; ask again in a moment.")
+
+
 class UnverifiedRefused(WrongState):
     """Sessions on unknown readers or cartridges are refused here (`UNVERIFIED_SESSIONS=refuse`)."""
 

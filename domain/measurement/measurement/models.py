@@ -74,6 +74,14 @@ class SessionRow(Base):
             "idle_deadline",
             postgresql_where=text("status IN ('starting', 'active')"),
         ),
+        Index(
+            "uq_measurement_sessions_start_key",
+            "device_id",
+            "user_id",
+            "start_key",
+            unique=True,
+            postgresql_where=text("start_key IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(Uuid(as_uuid=False), primary_key=True)
@@ -104,6 +112,7 @@ class SessionRow(Base):
     idle_deadline: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     recalibrated_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     lease: Mapped[int] = mapped_column(Integer, server_default=text("0"), default=0)
+    start_key: Mapped[str | None] = mapped_column(String)
     ended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     end_reason: Mapped[str | None] = mapped_column(String(12))
     frame_count: Mapped[int | None] = mapped_column(Integer)

@@ -44,6 +44,19 @@ class SessionRepository:
             .with_for_update()
         )
 
+    async def find_start(self, *, user_id: str, device_id: str, key: str) -> SessionRow | None:
+        """The session that was started under this key, however far it has come; locked.
+
+        Until the transaction ends, nobody else gets an answer for the key: two starts at the same time make one session.
+        """
+        name = f"{user_id} {device_id} {key}"
+        await self._session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+        return await self._session.scalar(
+            select(SessionRow)
+            .where(SessionRow.device_id == device_id, SessionRow.user_id == user_id, SessionRow.start_key == key)
+            .with_for_update()
+        )
+
     async def find_unfinished_start(
         self, *, user_id: str, device_id: str, cartridge_uid: str, now: datetime
     ) -> SessionRow | None:
@@ -67,7 +80,7 @@ class SessionRepository:
         await self._session.execute(
             update(SessionRow)
             .where(SessionRow.status == SessionStatus.STARTING, SessionRow.idle_deadline <= before)
-            .values(status=SessionStatus.ABANDONED)
+            .values(status=SessionStatus.ABANDONED, start_key=None)
         )
 
     async def mark_recalibrated(self, *, device_id: str, category_code: int, type_index: int, at: datetime) -> None:

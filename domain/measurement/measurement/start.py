@@ -10,6 +10,8 @@ cartridge's service not answer) between 2 and 4, the caller has been told nothin
 that nobody knows. The next start by the same person with the same reader and cartridge finds that session and goes on
 with step 3 under its id, so the use is not lost. A start that nobody takes up again for an hour is given up.
 
+A caller that names its start with a key may repeat it: it gets the session that it has, and no other use is taken.
+
 An unreachable service never makes a session unverified: the start fails, and can be repeated.
 """
 
@@ -25,7 +27,13 @@ from domain.errors import AppError, InvalidInput, TimedOut, Unavailable
 from domain.ids import UserId, new_id
 from domain.measurement.measurement.access import user_of
 from domain.measurement.measurement.correction import FloatArray
-from domain.measurement.measurement.errors import CartridgeMismatch, CartridgeRefused, DeviceForeign, UnverifiedRefused
+from domain.measurement.measurement.errors import (
+    CartridgeMismatch,
+    CartridgeRefused,
+    DeviceForeign,
+    StartInProgress,
+    UnverifiedRefused,
+)
 from domain.measurement.measurement.models import (
     ARBITRARY_UNIT,
     UNKNOWN_TYPE,
@@ -56,13 +64,18 @@ _MAX_ID = 128
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """What a reader or an app asks for. Codes of 0 mean: as the cartridge says; an empty user: the caller."""
+    """What a reader or an app asks for. Codes of 0 mean: as the cartridge says; an empty user: the caller.
+
+    Args:
+        key: names this start of this reader for this person, so that it can be repeated; empty: each call starts one.
+    """
 
     device_id: str
     cartridge_uid: str
     user_id: str = ""
     category_code: int = 0
     type_index: int = 0
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +126,23 @@ class SessionStarter:
             CartridgeMismatch: the cartridge is of another type than the request says.
             CartridgeRefused, WrongState: the cartridge is expired, used up or not in the person's plan.
             UnverifiedRefused: reader or cartridge are unknown, and that is not allowed here.
+            StartInProgress: the same start, by its key, is being worked on.
             Unavailable, TimedOut: it cannot be checked now.
         """
         user_id = user_of(principal, request.user_id, Scope.MEASUREMENT_WRITE)
         _check_request(request)
         if principal.kind is PrincipalKind.DEVICE and principal.subject != request.device_id:
             raise DeviceForeign("A reader can start sessions only for itself.", device_id=request.device_id)
+        if request.key:
+            async with self._transactions() as session:
+                known = await self._known(session, user_id, request)
+            if known is not None and known.status != SessionStatus.STARTING:
+                return known
         checked = await self._check(user_id, request)
         async with self._transactions() as session:
             row = await self._begin(session, user_id, request, checked)
+        if row.status != SessionStatus.STARTING:
+            return row
         if row.cartridge_known:
             await self._charge(row)
         async with self._transactions() as session:
@@ -168,17 +189,35 @@ class SessionStarter:
             device_id=request.device_id, category_code=codes[0], type_index=codes[1]
         )
 
+    async def _known(self, session: AsyncSession, user_id: UserId, request: StartRequest) -> SessionRow | None:
+        """The session of the key, locked: one that was told of, or one whose start has broken off."""
+        row = await SessionRepository(session).find_start(user_id=user_id, device_id=request.device_id, key=request.key)
+        if row is None:
+            return None
+        if row.cartridge_uid.casefold() != request.cartridge_uid.casefold():
+            raise InvalidInput("The idempotency key was used for a start with another cartridge.")
+        if row.status == SessionStatus.STARTING and row.idle_deadline > self._clock.now():
+            raise StartInProgress
+        return row
+
     async def _begin(
         self, session: AsyncSession, user_id: UserId, request: StartRequest, checked: _Checked
     ) -> SessionRow:
-        """A session that is starting: a new one, or one whose start broke off, brought up to date."""
+        """A session that is starting: a new one, or one whose start broke off, brought up to date.
+
+        With a key, it may be one that another call has meanwhile started.
+        """
         now = self._clock.now()
         sessions = SessionRepository(session)
         # The registry has one spelling for an id; what it does not know is kept as it was brought.
         uid = checked.cartridge.cartridge_uid if checked.cartridge is not None else request.cartridge_uid
-        row = await sessions.find_unfinished_start(
-            user_id=user_id, device_id=request.device_id, cartridge_uid=uid, now=now
-        )
+        row = await self._known(session, user_id, request) if request.key else None
+        if row is not None and row.status != SessionStatus.STARTING:
+            return row  # another call with the key was faster
+        if row is None:
+            row = await sessions.find_unfinished_start(
+                user_id=user_id, device_id=request.device_id, cartridge_uid=uid, now=now
+            )
         if row is None:
             row = SessionRow(
                 id=new_id(),
@@ -188,6 +227,7 @@ class SessionStarter:
                 status=SessionStatus.STARTING.value,
             )
             sessions.add(row)
+        row.start_key = request.key or None
         row.started_at = now
         row.idle_deadline = now + ATTEMPT
         self._describe(row, request, checked)
@@ -258,6 +298,8 @@ class SessionStarter:
                 if starting is not None:
                     starting.idle_deadline = self._clock.now()
                     starting.status = (SessionStatus.STARTING if unknown else SessionStatus.ABANDONED).value
+                    if not unknown:
+                        starting.start_key = None  # repeated, it is refused again, or starts anew
             raise
 
     async def _open(self, session: AsyncSession, session_id: str) -> SessionRow:
@@ -278,6 +320,8 @@ def _check_request(request: StartRequest) -> None:
             raise InvalidInput(f"{field} is empty.", field=field)
         if len(value) > _MAX_ID or not value.isprintable():
             raise InvalidInput(f"{field} is not an id: at most {_MAX_ID} printable characters.", field=field)
+    if len(request.key) > _MAX_ID or not request.key.isprintable():
+        raise InvalidInput(f"The idempotency key is not one: at most {_MAX_ID} printable characters.")
     if len(request.user_id) > _MAX_ID:
         raise InvalidInput("user_id is too long.", field="user_id")
     codes = (("cartridge_category", request.category_code), ("cartridge_type_index", request.type_index))

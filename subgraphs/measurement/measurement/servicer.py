@@ -49,6 +49,7 @@ class MeasurementServicer(measurement_pb2_grpc.MeasurementServiceServicer):
                 user_id=request.user_id,
                 category_code=request.cartridge_category,
                 type_index=request.cartridge_type_index,
+                key=_idempotency_key(context),
             ),
         )
         return measurement_pb2.StartSessionResponse(session_id=started.id, started_at=_timestamp(started.started_at))
@@ -141,6 +142,11 @@ class MeasurementServicer(measurement_pb2_grpc.MeasurementServiceServicer):
                 to_date=request.to_date,
             )
         return _export(bundle)
+
+
+def _idempotency_key(context: _Context) -> str:
+    """What the caller names a start by, in the metadata `idempotency-key`; empty when it does not."""
+    return next((str(value) for name, value in context.invocation_metadata() or () if name == "idempotency-key"), "")
 
 
 def decode_frame(message: measurement_pb2.MeasurementData) -> Reading:
