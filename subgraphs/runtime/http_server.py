@@ -30,6 +30,10 @@ from subgraphs.runtime.telemetry import GRAPHQL_REQUESTS, ServerSpan
 
 _log = structlog.get_logger("http")
 
+_KEEP_ALIVE_S = 75
+"""Longer than the router and common proxies keep an idle connection: who closes first must be the one who asks, or a
+request meets a connection that is just being closed, and a POST cannot be sent again."""
+
 Check = Callable[[], Awaitable[None]]
 
 
@@ -217,7 +221,12 @@ class HttpServer:
         self._socket = socket.create_server((host, port), family=family, backlog=1024)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="on" if lifespan else "off", ws="websockets-sansio"
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on" if lifespan else "off",
+            ws="websockets-sansio",
+            timeout_keep_alive=_KEEP_ALIVE_S,
         )
         self._server = _EmbeddedServer(config)
         self._task: asyncio.Task[None] | None = None
