@@ -1,7 +1,6 @@
 """The platform under test: one for calls with credentials, one for the development network that calls without."""
 
-import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -9,15 +8,24 @@ from uuid import uuid4
 import grpc.aio
 import pytest
 
+from devices.client.platform import Platform as ReaderSide
+from domain.catalog import Group
+from subgraphs.runtime.settings import DatabaseSettings
 from tests.support.platform import Platform
 from tests.support.postgres import PostgresServer
 from tests.support.shared import run
 
 
 @contextmanager
-def running_platform(home: Path, postgres: PostgresServer, broker: str, extra: Mapping[str, str]) -> Iterator[Platform]:
+def running_platform(
+    home: Path,
+    settings: DatabaseSettings,
+    broker: str,
+    extra: Mapping[str, str],
+    *,
+    apart: Sequence[Group] = (),
+) -> Iterator[Platform]:
     """A started platform with databases of its own."""
-    settings = postgres.settings
     database = {
         "DB_HOST": settings.host,
         "DB_PORT": str(settings.port),
@@ -26,7 +34,7 @@ def running_platform(home: Path, postgres: PostgresServer, broker: str, extra: M
         "DB_NAME": f"e2e_{uuid4().hex[:12]}",
         "KAFKA_GROUP_ID": "",
     }
-    platform = Platform(home, database=database, brokers=broker, extra=extra)
+    platform = Platform(home, database=database, brokers=broker, extra=extra, apart=apart)
     try:
         run(platform.start)
         yield platform
@@ -37,7 +45,8 @@ def running_platform(home: Path, postgres: PostgresServer, broker: str, extra: M
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, broker: str) -> Iterator[Platform]:
     """Callers must prove who they are."""
-    with running_platform(tmp_path_factory.mktemp("strict"), postgres, broker, {"GRPC_AUTH": "strict"}) as started:
+    home = tmp_path_factory.mktemp("strict")
+    with running_platform(home, postgres.settings, broker, {"GRPC_AUTH": "strict"}) as started:
         yield started
 
 
@@ -46,8 +55,16 @@ def open_platform(
     tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, broker: str
 ) -> Iterator[Platform]:
     """A development network: callers without credentials are let in."""
-    with running_platform(tmp_path_factory.mktemp("open"), postgres, broker, {"GRPC_AUTH": "permissive"}) as started:
+    home = tmp_path_factory.mktemp("open")
+    with running_platform(home, postgres.settings, broker, {"GRPC_AUTH": "permissive"}) as started:
         yield started
+
+
+@pytest.fixture
+async def readers(platform: Platform) -> AsyncIterator[ReaderSide]:
+    """The platform as readers see it."""
+    async with platform.reader_side() as side:
+        yield side
 
 
 ChannelTo = Callable[[Platform, str], grpc.aio.Channel]
@@ -64,8 +81,3 @@ async def channel_to() -> AsyncIterator[ChannelTo]:
             return channel
 
         yield make
-
-
-def unique(name: str) -> str:
-    """A name that no other test of the run uses."""
-    return f"{name}-{uuid4().hex[:8]}-{os.getpid()}"

@@ -17,8 +17,9 @@ from manpasik.v1 import (
 )
 
 from domain.catalog import built_groups, services_of
-from tests.e2e.conftest import ChannelTo, unique
+from tests.e2e.conftest import ChannelTo
 from tests.support.platform import PASSWORD, Platform
+from tests.support.readers import unique
 
 pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(180)]
 
@@ -54,7 +55,7 @@ async def sign_in(platform: Platform, channel_to: ChannelTo, *, with_token: bool
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 async def test_every_port_is_serving(platform: Platform, channel_to: ChannelTo, service: Any) -> None:
-    health = health_pb2_grpc.HealthStub(channel_to(platform, service.name))
+    health: Any = health_pb2_grpc.HealthStub(channel_to(platform, service.name))
     for name in ("", service.grpc_service):
         answer = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING

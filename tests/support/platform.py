@@ -135,13 +135,15 @@ class Platform:
     def _process_of(self, group: Group) -> _Process:
         return next(process for process in self._processes if group in process.groups)
 
-    def kill_services(self) -> None:
+    async def kill_services(self) -> None:
         """SIGKILL the services' processes, as a power failure would."""
         for process in self._processes:
             assert process.child is not None
             for child in psutil.Process(process.child.pid).children():
                 child.send_signal(signal.SIGKILL)
-                child.wait(10)
+        for process in self._processes:
+            if process.child is not None:
+                await process.child.stop()  # only waits for the watcher, which has nothing left to stop
 
     async def stop(self) -> None:
         """Stop all processes in order."""
@@ -172,6 +174,10 @@ class Platform:
     def url(port: int, path: str) -> str:
         return f"http://{LOOPBACK}:{port}{path}"
 
+    def subgraph_url(self, group: Group) -> str:
+        """Where a group's subgraph answers GraphQL."""
+        return self.url(self._process_of(group).subgraph_port, f"/{group.value}/graphql")
+
     async def get(self, port: int, path: str) -> Reply:
         """The answer to a GET request."""
         return await asyncio.to_thread(_answer_of, urllib.request.Request(self.url(port, path)))
@@ -184,13 +190,13 @@ class Platform:
         return answer
 
     async def ask(
-        self, query: str, variables: Mapping[str, object] | None = None, *, token: str = "", accept: str = ""
+        self, query: str, variables: Mapping[str, object] | None = None, *, token: str = "", url: str = ""
     ) -> Reply:
-        """The router's answer to an operation, with status and headers."""
+        """The router's answer to an operation, with status and headers; or that of a subgraph, asked at its URL."""
         request = urllib.request.Request(
-            self.url(self.plan.router_port, "/graphql"),
+            url or self.url(self.plan.router_port, "/graphql"),
             data=json.dumps({"query": query, "variables": variables or {}}).encode(),
-            headers={"content-type": "application/json", "accept": accept or "application/json"},
+            headers={"content-type": "application/json", "accept": "application/json"},
         )
         if token:
             request.add_header("authorization", f"Bearer {token}")

@@ -84,6 +84,7 @@ class Reader:
     client: ReaderClient
     device_id: str
     cartridge_uid: str
+    model: ForwardModel
     signal: SimulatedReader
 
     @property
@@ -129,7 +130,7 @@ async def new_reader(
     await client.register(device_id, f"SN-{device_id}", "1.0.0", access_token=fixed_token(person.token))
     await calibrate(side, technician_token, device_id, model)
     cartridge_uid = await read_cartridge(side, person, model, uses=uses)
-    return Reader(client, device_id, cartridge_uid, model.reader())
+    return Reader(client, device_id, cartridge_uid, model, model.reader())
 
 
 async def calibrate(side: ReaderSide, technician_token: str, device_id: str, model: ForwardModel) -> None:

@@ -1,0 +1,366 @@
+"""What breaks: the process is killed, the broker forgets, the database goes away. Nothing answered is lost or done twice."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import grpc
+import grpc.aio
+import numpy as np
+import pytest
+from manpasik.v1 import (
+    auth_pb2,
+    auth_pb2_grpc,
+    cartridge_pb2,
+    device_pb2,
+    measurement_pb2,
+    measurement_pb2_grpc,
+    user_pb2,
+    user_pb2_grpc,
+)
+from pydantic import SecretStr
+
+from devices.client.platform import Platform as ReaderSide
+from devices.client.reader import Session
+from devices.frame import RawFrame
+from domain.measurement.measurement.aggregate import aggregate
+from infra.local.broker import EmbeddedBroker
+from infra.local.postgres import EmbeddedPostgres
+from infra.local.process import free_port
+from subgraphs.runtime.settings import DatabaseSettings
+from tests.e2e.conftest import running_platform
+from tests.support.events import EventTap
+from tests.support.platform import PASSWORD, Platform
+from tests.support.readers import Person, Reader, calibrate, new_reader, sign_up, status_of, technician
+from tests.support.shared import run
+
+pytestmark = [pytest.mark.xdist_group("e2e-failures"), pytest.mark.timeout(150)]
+
+_log = logging.getLogger(__name__)
+
+FRAMES = 60
+PACE_S = 0.05
+READERS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Fragile:
+    """A platform with a database and a broker of its own, each of which a test may stop."""
+
+    platform: Platform
+    postgres: EmbeddedPostgres
+    broker: EmbeddedBroker
+
+    async def rows(self, group: str, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """What the database of a group holds, read past the platform."""
+        database = self.platform.plan.external["DB_NAME"]
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(self.postgres.address.dsn(f"{database}_{group}"))
+        try:
+            found: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+        finally:
+            await connection.close()
+        return found
+
+    async def stored_us(self, session_ids: Sequence[str]) -> dict[str, list[int]]:
+        """Times of the stored frames by session, in microseconds, in the order of their sequence."""
+        rows = await self.rows(
+            "measurement",
+            "SELECT session_id::text AS id, (extract(epoch FROM measured_at) * 1000000)::bigint AS us"
+            " FROM measurement_frames WHERE session_id = ANY($1::uuid[]) ORDER BY sequence",
+            session_ids,
+        )
+        found: dict[str, list[int]] = {session_id: [] for session_id in session_ids}
+        for row in rows:
+            found[row["id"]].append(row["us"])
+        return found
+
+    async def handled(self) -> dict[tuple[str, str], int]:
+        """How many events took effect in this run of the process, by consumer and topic."""
+        samples = await self.platform.samples(self.platform.plan.metrics_port, "events_consumed_total")
+        return {
+            (labels["service"], labels["topic"]): int(value)
+            for labels, value in samples
+            if labels["outcome"] == "handled"
+        }
+
+
+@pytest.fixture(scope="session")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
+    home = tmp_path_factory.mktemp("fragile")
+    postgres = EmbeddedPostgres(home / "postgres", port=free_port(), durable=True)
+    broker = EmbeddedBroker(home / "broker", port=free_port())
+    try:
+        address = run(postgres.start)
+        brokers = run(broker.start)
+        settings = DatabaseSettings(
+            host=address.host, port=address.port, user=address.user, password=SecretStr(address.password)
+        )
+        with running_platform(home, settings, brokers, {"GRPC_AUTH": "strict"}) as platform:
+            yield Fragile(platform, postgres, broker)
+    finally:
+        run(broker.stop)
+        run(postgres.stop)
+
+
+@dataclass(slots=True)
+class Streaming:
+    """A session on its way: what was sent, and what was answered."""
+
+    reader: Reader
+    session: Session
+    sent_us: list[int] = field(default_factory=list)
+    answers: list[measurement_pb2.MeasurementResult] = field(default_factory=list)
+    answered_us: list[int] = field(default_factory=list)
+
+    @property
+    def session_id(self) -> str:
+        return self.session.session_id
+
+    async def stream(self, glucose_mg_dl: float, *, frames: int = FRAMES, pace_s: float = PACE_S) -> None:
+        async for frame, answer in self.session.send_all(self._paced(glucose_mg_dl, frames, pace_s)):
+            self.answered_us.append(frame.timestamp_us)
+            self.answers.append(answer)
+        await self.session.finish()
+
+    async def _paced(self, glucose_mg_dl: float, frames: int, pace_s: float) -> AsyncIterator[RawFrame]:
+        for frame in self.reader.frames(glucose_mg_dl, frames):
+            self.sent_us.append(frame.timestamp_us)
+            yield frame
+            await asyncio.sleep(pace_s)
+
+    @property
+    def expected_value(self) -> float:
+        """The result that the answers amount to."""
+        values = np.array([answer.primary_value for answer in self.answers])
+        return aggregate(values, np.array([answer.confidence for answer in self.answers])).value
+
+
+async def open_sessions(side: ReaderSide, platform: Platform, person: Person, count: int) -> list[Streaming]:
+    token = await technician(platform)
+    readers = await asyncio.gather(*(new_reader(side, person, token) for _ in range(count)))
+    ids = await asyncio.gather(*(reader.client.start_session(reader.plan) for reader in readers))
+    return [
+        Streaming(reader, reader.client.resume(session_id)) for reader, session_id in zip(readers, ids, strict=True)
+    ]
+
+
+async def until(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 - what it looks at has no event
+            await asyncio.sleep(0.01)
+
+
+async def more_answers(streams: Sequence[Streaming], count: int) -> None:
+    """Wait until so many more frames have been answered."""
+    goal = sum(len(stream.answers) for stream in streams) + count
+    await until(lambda: sum(len(stream.answers) for stream in streams) >= goal)
+
+
+SESSIONS = """query Sessions($ids: Int!) { me { measurementSessions(first: $ids) { totalCount edges { node {
+    id status frameCount verified calibrated chainVerified result { value unit } } } } } }"""
+
+
+async def check_sessions(fragile: Fragile, person: Person, streams: Sequence[Streaming]) -> None:
+    """Every frame is there once, in order, with its chain, and the result is that of the answers."""
+    stored = await fragile.stored_us([stream.session_id for stream in streams])
+    answer = await fragile.platform.graphql(SESSIONS, {"ids": 50}, token=person.token)
+    assert "errors" not in answer, answer
+    found = {edge["node"]["id"]: edge["node"] for edge in answer["data"]["me"]["measurementSessions"]["edges"]}
+    assert set(found) == {stream.session_id for stream in streams}
+    for stream in streams:
+        assert stored[stream.session_id] == stream.sent_us == stream.answered_us
+        session = found[stream.session_id]
+        assert session["status"] == "COMPLETED"
+        assert session["frameCount"] == len(stream.sent_us)
+        assert session["chainVerified"] is True
+        assert session["verified"]
+        assert session["calibrated"]
+        assert session["result"]["unit"] == "mg/dL"
+        assert session["result"]["value"] == pytest.approx(stream.expected_value, rel=1e-9)
+    async with fragile.platform.channel("measurement") as channel:
+        history = await measurement_pb2_grpc.MeasurementServiceStub(channel).GetMeasurementHistory(
+            measurement_pb2.GetHistoryRequest(user_id=person.user_id, limit=50), metadata=person.metadata, timeout=20
+        )
+    assert {entry.session_id: entry.primary_value for entry in history.measurements} == {
+        stream.session_id: pytest.approx(stream.expected_value, rel=1e-9) for stream in streams
+    }
+
+
+async def test_killing_the_services_in_the_middle_of_many_streams_loses_and_repeats_nothing(fragile: Fragile) -> None:
+    platform = fragile.platform
+    person = await sign_up(platform)
+    async with platform.reader_side() as side, EventTap(fragile.broker.address, "measurement.completed") as tap:
+        streams = await open_sessions(side, platform, person, READERS)
+        work = [asyncio.create_task(stream.stream(90.0 + 10 * number)) for number, stream in enumerate(streams)]
+        for _ in range(2):  # the second time on resumed streams
+            await more_answers(streams, READERS * FRAMES // 6)
+            await platform.kill_services()
+            answered = {stream.session_id: list(stream.answered_us) for stream in streams}
+            stored = await fragile.stored_us(list(answered))
+            for session_id, times_us in answered.items():
+                assert times_us == stored[session_id][: len(times_us)], "an answered frame is not in the database"
+            await platform.start_services()
+        await asyncio.gather(*work)
+        assert any(stream.session.connections >= 3 for stream in streams)
+        assert all(stream.session.connections >= 2 for stream in streams)
+
+        ending = [asyncio.create_task(stream.reader.client.end_session(stream.session_id)) for stream in streams]
+        await until(lambda: any(task.done() for task in ending))
+        await platform.kill_services()
+        await platform.start_services()
+        for stream, ended in zip(streams, await asyncio.gather(*ending), strict=True):
+            assert ended.total_measurements == FRAMES
+            again = await stream.reader.client.end_session(stream.session_id)
+            assert again == ended
+
+        await check_sessions(fragile, person, streams)
+        await tap.until(lambda: len(tap.payloads(user_id=person.user_id)) >= READERS)
+        await asyncio.sleep(1.5)  # a relay that published twice would have done so by now
+        told = [payload["session_id"] for payload in tap.payloads(user_id=person.user_id)]
+        assert sorted(told) == sorted(stream.session_id for stream in streams)
+        _log.info("%d deliveries of %d events", sum(tap.deliveries.values()), len(tap.events))
+
+
+async def test_a_broker_that_comes_back_empty_is_told_everything_again_and_nothing_takes_effect_twice(
+    fragile: Fragile,
+) -> None:
+    platform, broker = fragile.platform, fragile.broker
+    person = await sign_up(platform)
+    token = await technician(platform)
+    async with platform.reader_side() as side:
+        before = await open_sessions(side, platform, person, 2)
+        await asyncio.gather(*(stream.stream(100.0, frames=5, pace_s=0) for stream in before))
+        await asyncio.gather(*(stream.reader.client.end_session(stream.session_id) for stream in before))
+        async with EventTap(broker.address, "measurement.completed") as tap:
+            await tap.until(lambda: len(tap.payloads(user_id=person.user_id)) == len(before))
+            known_before = set(tap.events)
+
+        await broker.stop()
+        stopped = time.monotonic()
+        during = await open_sessions(side, platform, person, 3)
+        await asyncio.gather(*(stream.stream(120.0, frames=5, pace_s=0) for stream in during))
+        await asyncio.gather(*(stream.reader.client.end_session(stream.session_id) for stream in during))
+        for stream in during:  # an event with an effect: the reader learns when it was calibrated last
+            await calibrate(side, token, stream.reader.device_id, stream.reader.model)
+        await asyncio.sleep(max(0.0, 9.0 - (time.monotonic() - stopped)))  # longer than the retries (1 + 2 + 4 s)
+        await broker.start()
+        back = time.monotonic()
+
+        sessions = {stream.session_id for stream in (*before, *during)}
+        async with EventTap(broker.address, "measurement.completed") as tap:
+            await tap.until(
+                lambda: {payload["session_id"] for payload in tap.payloads(user_id=person.user_id)} == sessions,
+                within_s=40,
+            )
+            _log.info("events were there %.1f s after the broker", time.monotonic() - back)
+            assert known_before <= set(tap.events), "what the broker had forgotten was not told again"
+            assert len(tap.payloads(user_id=person.user_id)) == len(sessions)
+
+        async def calibrations_took_effect() -> dict[str, Any]:
+            answer = await platform.graphql(
+                "{ me { devices(first: 50) { edges { node { id lastCalibratedAt } } } } }", token=person.token
+            )
+            edges = answer["data"]["me"]["devices"]["edges"]
+            return {edge["node"]["id"]: edge["node"]["lastCalibratedAt"] for edge in edges}
+
+        async with asyncio.timeout(40):
+            while not all((await calibrations_took_effect()).values()):  # noqa: ASYNC110 - only asking tells
+                await asyncio.sleep(0.2)
+        _log.info("their effects were there %.1f s after the broker", time.monotonic() - back)
+
+        # Everything that was ever published has come again; each event has one row in each consumer's inbox, and the
+        # effects counted by the process are those of distinct events.
+        after = await open_sessions(side, platform, person, 1)
+        await after[0].stream(110.0, frames=5, pace_s=0)
+        await after[0].reader.client.end_session(after[0].session_id)
+        published = await fragile.rows(
+            "hardware", "SELECT count(*) AS n FROM outbox WHERE topic = 'calibration.completed'"
+        )
+        await _until_all_consumed(fragile, "device", published[0]["n"])
+        rows = await fragile.rows(
+            "hardware",
+            "SELECT count(*) AS n, count(DISTINCT event_id) AS d FROM inbox WHERE consumer = 'device'",
+        )
+        assert rows[0]["n"] == rows[0]["d"] == published[0]["n"]
+        assert (await fragile.rows("hardware", "SELECT count(*) AS n FROM outbox WHERE published_at IS NULL"))[0][
+            "n"
+        ] == 0
+    await check_sessions(fragile, person, [*before, *during, *after])
+
+
+async def _until_all_consumed(fragile: Fragile, consumer: str, expected: int) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            rows = await fragile.rows("hardware", "SELECT count(*) AS n FROM inbox WHERE consumer = $1", consumer)
+            if rows[0]["n"] >= expected:
+                return
+            await asyncio.sleep(0.2)
+
+
+async def test_readers_outlive_a_database_that_is_away_and_callers_are_told_so(fragile: Fragile) -> None:
+    platform = fragile.platform
+    person = await sign_up(platform)
+    async with platform.reader_side() as side:
+        streams = await open_sessions(side, platform, person, READERS)
+        work = [asyncio.create_task(stream.stream(100.0 + number)) for number, stream in enumerate(streams)]
+        await more_answers(streams, READERS * FRAMES // 4)
+        await fragile.postgres.stop()
+        stopped = time.monotonic()
+        answered = {stream.session_id: list(stream.answered_us) for stream in streams}
+        while time.monotonic() - stopped < 10:
+            await _check_refusals(side, platform, person, streams[0])
+            await asyncio.sleep(2)
+        assert not any(task.done() for task in work)
+        await fragile.postgres.start()
+        back = time.monotonic()
+        stored = await fragile.stored_us(list(answered))
+        for session_id, times_us in answered.items():
+            assert times_us == stored[session_id][: len(times_us)], "an answered frame is not in the database"
+        counts = [len(stream.answers) for stream in streams]
+        await until(lambda: all(len(s.answers) > count for s, count in zip(streams, counts, strict=True)))
+        _log.info("all streams went on %.1f s after the database", time.monotonic() - back)
+        await asyncio.gather(*work)
+        ended = await asyncio.gather(*(s.reader.client.end_session(s.session_id) for s in streams))
+        assert [answer.total_measurements for answer in ended] == [FRAMES] * READERS
+        async with EventTap(fragile.broker.address, "measurement.completed") as tap:
+            await tap.until(lambda: len(tap.payloads(user_id=person.user_id)) == READERS)
+    await check_sessions(fragile, person, streams)
+    assert (await platform.get(platform.plan.subgraph_port, "/ready")).status == 200
+
+
+async def _check_refusals(side: ReaderSide, platform: Platform, person: Person, stream: Streaming) -> None:
+    """Each call that needs the database says that it cannot be served now."""
+    device, cartridge = stream.reader.device_id, stream.reader.cartridge_uid
+    async with platform.channel("auth") as auth_channel, platform.channel("user") as user_channel:
+        auth, users = auth_pb2_grpc.AuthServiceStub(auth_channel), user_pb2_grpc.UserServiceStub(user_channel)
+        known: Mapping[str, Any] = {"metadata": person.metadata, "timeout": 20}
+        calls: Mapping[str, Awaitable[object]] = {
+            "Login": auth.Login(auth_pb2.LoginRequest(email=person.email, password=PASSWORD), timeout=20),
+            "Register": auth.Register(auth_pb2.RegisterRequest(email="new@e2e.example", password=PASSWORD), timeout=20),
+            "GetProfile": users.GetProfile(user_pb2.GetProfileRequest(user_id=person.user_id), **known),
+            "ListDevices": side.devices.ListDevices(device_pb2.ListDevicesRequest(user_id=person.user_id), **known),
+            "GetRemainingUses": side.cartridges.GetRemainingUses(
+                cartridge_pb2.GetRemainingUsesRequest(cartridge_uid=cartridge), **known
+            ),
+            "StartSession": side.measurements.StartSession(
+                measurement_pb2.StartSessionRequest(device_id=device, cartridge_id=cartridge), **known
+            ),
+            "EndSession": side.measurements.EndSession(
+                measurement_pb2.EndSessionRequest(session_id=stream.session_id), **known
+            ),
+            "GetMeasurementHistory": side.measurements.GetMeasurementHistory(
+                measurement_pb2.GetHistoryRequest(user_id=person.user_id), **known
+            ),
+        }
+        answers = await asyncio.gather(*calls.values(), return_exceptions=True)
+    for name, answer in zip(calls, answers, strict=True):
+        assert isinstance(answer, grpc.aio.AioRpcError), f"{name} answered {answer}"
+        assert answer.code() is grpc.StatusCode.UNAVAILABLE, f"{name}: {status_of(answer)}"
+    told = await platform.graphql("{ me { id displayName devices(first: 1) { totalCount } } }", token=person.token)
+    assert {error["extensions"]["code"] for error in told["errors"]} == {"SERVICE_UNAVAILABLE"}, told
+    assert (await platform.get(platform.plan.subgraph_port, "/ready")).status == 503
+    assert (await platform.get(platform.plan.subgraph_port, "/health")).status == 200
