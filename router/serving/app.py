@@ -30,6 +30,7 @@ from router.serving.http import (
     JSON,
     decode_body,
     error_entries,
+    headers_of,
     negotiate,
     payload,
     read_body,
@@ -240,7 +241,7 @@ class GraphQLEndpoint:
         await response(scope, receive, send)
 
     async def _respond(self, request: Request, receive: Receive, media_type: str) -> Response:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+        headers = headers_of(request.scope)
         if request.method == "GET":
             if "query" not in request.query_params and "text/html" in headers.get("accept", ""):
                 return self._explorer()

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from router.errors import ClientError
 from router.execution.errors import AnswerError
@@ -142,3 +143,12 @@ def payload(data: Any, errors: Sequence[AnswerError], *, redact: bool) -> dict[s
     if not errors:
         return {"data": data}
     return {"data": data, "errors": [error.formatted(redact=redact) for error in errors]}
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The client's headers; its address is appended to `x-forwarded-for`, as every proxy does (RFC 7239, section 7.4)."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    if client := scope.get("client"):
+        before = headers.get("x-forwarded-for")
+        headers["x-forwarded-for"] = f"{before}, {client[0]}" if before else client[0]
+    return headers

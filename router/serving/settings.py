@@ -71,7 +71,14 @@ class RouterSettings(_Settings):
     batching: bool = False
     cors: CorsSettings = CorsSettings()
     jwt: tuple[JwtIssuer, ...] = ()
-    forward_headers: tuple[str, ...] = ("authorization", "accept-language", "traceparent", "tracestate", "x-request-id")
+    forward_headers: tuple[str, ...] = (
+        "authorization",
+        "accept-language",
+        "traceparent",
+        "tracestate",
+        "x-request-id",
+        "x-forwarded-for",
+    )
     plan_cache_size: int = Field(default=1000, gt=0)
     override_labels: tuple[str, ...] = ()
     metrics: bool = True

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from router.errors import ClientError
 from router.serving.engine import GraphQLRequest
-from router.serving.http import error_entries, request_from
+from router.serving.http import error_entries, headers_of, request_from
 
 PROTOCOL = "graphql-transport-ws"
 INIT_TIMEOUT_S = 10.0
@@ -42,7 +42,7 @@ class Connection:
         self._socket = socket
         self._answers = answers
         self._max_bytes = max_bytes
-        self._headers: dict[str, str] = {name.lower(): value for name, value in socket.headers.items()}
+        self._headers = headers_of(socket.scope)
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._sending = asyncio.Lock()
 
@@ -74,7 +74,9 @@ class Connection:
             raise _Closed(4401, "Unauthorized")
         parameters = message.get("payload")
         if isinstance(parameters, dict):
-            self._headers.update({k.lower(): v for k, v in parameters.items() if isinstance(v, str)})
+            given = {k.lower(): v for k, v in parameters.items() if isinstance(v, str)}
+            given.pop("x-forwarded-for", None)  # the address is the connection's, whatever the client says
+            self._headers.update(given)
         await self._send({"type": "connection_ack"})
 
     async def _handle(self, message: Mapping[str, Any]) -> None:

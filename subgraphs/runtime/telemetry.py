@@ -37,9 +37,10 @@ def _add_context(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 def configure_logging(settings: ServiceSettings) -> None:
     """One line of JSON (or, with `LOG_FORMAT=console`, of text) for each event, on standard error."""
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
-    )
+    renderer: Any = structlog.processors.JSONRenderer()
+    if settings.log_format == "console":
+        # The default prints local variables with a traceback, which may be somebody's health data.
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[Any] = [
         structlog.stdlib.add_log_level,

@@ -143,3 +143,17 @@ async def test_chosen_headers_reach_the_subgraphs_and_no_others() -> None:
     assert seen[0]["traceparent"].split("-")[1] == trace.split("-")[1]
     assert "cookie" not in seen[0]
     assert "x-other" not in seen[0]
+
+
+async def test_subgraphs_are_told_the_address_of_the_client_after_those_of_the_proxies_before() -> None:
+    seen: list[str] = []
+
+    async def people(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers["x-forwarded-for"])
+        return web.json_response({"data": {"me": {"name": "Ada"}}})
+
+    async with over(people) as router:
+        await router.post("/graphql", json={"query": "{ me { name } }"})
+        await router.post("/graphql", json={"query": "{ me { name } }"}, headers={"x-forwarded-for": "203.0.113.9"})
+    assert seen[0] == "127.0.0.1"
+    assert seen[1].startswith("203.0.113.9, ")

@@ -385,7 +385,7 @@ class MeasurementSummary(_message.Message):
     session_id: _builtins.str
     """Session that gave the result."""
     cartridge_type: _builtins.str
-    """English name of the cartridge type, e.g. "Glucose"; empty = unknown."""
+    """English name of the cartridge type, e.g. "Glucose"; "unknown" for a cartridge that was never read."""
     primary_value: _builtins.float
     """The measured quantity in unit: the median of its frames, weighted by confidence."""
     unit: _builtins.str
