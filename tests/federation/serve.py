@@ -19,10 +19,16 @@ class Served:
     session: aiohttp.ClientSession
 
     async def get(self, path: str, **options: Any) -> aiohttp.ClientResponse:
-        return await self.session.get(f"{self.url}{path}", **options)
+        """The response, read to its end so that its connection is free again."""
+        response = await self.session.get(f"{self.url}{path}", **options)
+        await response.read()
+        return response
 
     async def post(self, path: str, **options: Any) -> aiohttp.ClientResponse:
-        return await self.session.post(f"{self.url}{path}", **options)
+        """As `get`."""
+        response = await self.session.post(f"{self.url}{path}", **options)
+        await response.read()
+        return response
 
 
 @contextlib.asynccontextmanager
