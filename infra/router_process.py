@@ -8,8 +8,7 @@ from prometheus_client import make_asgi_app
 from domain.catalog import built_groups
 from router.serving.app import create_app
 from router.serving.settings import CorsSettings, JwtIssuer, Limits, RouterSettings, SubgraphSettings
-from subgraphs.runtime.host import PortInUse
-from subgraphs.runtime.http_server import HttpServer
+from subgraphs.runtime.serving import HttpServer, PortInUse
 from subgraphs.runtime.settings import Settings, SettingsError
 
 SUPERGRAPH = Path(__file__).parents[1] / "schema" / "supergraph.graphql"

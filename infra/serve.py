@@ -10,8 +10,7 @@ import uvloop
 
 from domain.catalog import Group, services_of, workload
 from domain.sealing import SealBroken
-from subgraphs.registry import builder
-from subgraphs.runtime.host import Host, PortInUse, stop_signal
+from subgraphs.runtime.serving import PortInUse, stop_signal
 from subgraphs.runtime.settings import Settings, SettingsError
 from subgraphs.runtime.telemetry import configure_logging, configure_tracing
 
@@ -54,6 +53,9 @@ async def _serve(
     started: list[Callable[[], Awaitable[None]]] = []
     try:
         if services:
+            from subgraphs.registry import builder  # noqa: PLC0415 - see the module
+            from subgraphs.runtime.host import Host  # noqa: PLC0415
+
             host = Host(settings, services, ports=ports)
             started.append(host.stop)
             await host.start(builder)

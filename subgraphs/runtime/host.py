@@ -5,10 +5,7 @@ Stop: the other way round, within `SHUTDOWN_TIMEOUT_SECONDS`, so that nothing th
 """
 
 import asyncio
-import os
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -25,12 +22,13 @@ from subgraphs.runtime.database import Database, is_outage
 from subgraphs.runtime.device_credentials import RemoteDeviceCredentials
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, ServiceFaces
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
-from subgraphs.runtime.http_server import Check, HttpServer, metrics_app, subgraph_app
+from subgraphs.runtime.http_server import Check, metrics_app, subgraph_app
 from subgraphs.runtime.keys import load_sealer
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.migrations import migrate_all
 from subgraphs.runtime.objects import object_store
 from subgraphs.runtime.outbox import OutboxRelay
+from subgraphs.runtime.serving import HttpServer, PortInUse
 from subgraphs.runtime.settings import RedisSettings, Settings
 from subgraphs.runtime.telemetry import BACKGROUND_FAILURES
 
@@ -42,10 +40,6 @@ _RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 _SOUND_AFTER_S = 60.0
 _DATABASE_WAIT_S = 30.0
 _RELEASE_S = 5.0
-
-
-class PortInUse(Exception):
-    """A port that the process should serve on is taken; the message names it."""
 
 
 def redis_of(settings: RedisSettings) -> Redis:
@@ -276,19 +270,3 @@ async def _restarted(background: Background, *, pauses_s: Sequence[float] = _RES
             failures = 0
         await asyncio.sleep(pauses_s[min(failures, len(pauses_s) - 1)])
         failures += 1
-
-
-async def stop_signal() -> None:
-    """Wait for SIGTERM or SIGINT. A second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    asked = asyncio.Event()
-
-    def ask() -> None:
-        if asked.is_set():
-            os._exit(130)
-        asked.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with suppress(NotImplementedError):  # event loops without signal support
-            loop.add_signal_handler(number, ask)
-    await asked.wait()

@@ -1,15 +1,13 @@
 """The HTTP side of a process: GraphQL subgraphs, health, readiness, and metrics on a port of their own."""
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from math import ceil
 from typing import Any
 
 import structlog
-import uvicorn
 from prometheus_client import make_asgi_app
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
@@ -29,10 +27,6 @@ from subgraphs.runtime.faces import GroupFaces
 from subgraphs.runtime.telemetry import GRAPHQL_REQUESTS, ServerSpan
 
 _log = structlog.get_logger("http")
-
-_KEEP_ALIVE_S = 75
-"""Longer than the router and common proxies keep an idle connection: who closes first must be the one who asks, or a
-request meets a connection that is just being closed, and a POST cannot be sent again."""
 
 Check = Callable[[], Awaitable[None]]
 
@@ -196,56 +190,6 @@ async def _state(check: Check) -> str:
         _log.warning("not ready", error=repr(error))
         return "down"
     return "up"
-
-
-class _EmbeddedServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to the process that hosts it."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-class HttpServer:
-    """Serves an ASGI application on a bound socket.
-
-    Args:
-        lifespan: whether the application has a start and an end of its own that must be run.
-
-    Raises:
-        OSError: the address cannot be bound (at construction).
-    """
-
-    def __init__(self, app: ASGIApp, host: str, port: int, *, lifespan: bool = False) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family, backlog=1024)
-        self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="on" if lifespan else "off",
-            ws="websockets-sansio",
-            timeout_keep_alive=_KEEP_ALIVE_S,
-        )
-        self._server = _EmbeddedServer(config)
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Serve from here on."""
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
-        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn tells by a flag only
-            await asyncio.sleep(0.01)
-        if self._task.done():
-            await self._task
-
-    async def stop(self, grace_s: float) -> None:
-        """Refuse new connections and give requests in hand `grace_s` seconds to end."""
-        self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
-        self._socket.close()
 
 
 def metrics_app() -> ASGIApp:

@@ -21,8 +21,9 @@ from subgraphs.runtime.context import current
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, GrpcServicer, ServiceFaces
 from subgraphs.runtime.graphql import GraphQLContext, build_schema
-from subgraphs.runtime.host import Host, PortInUse, _restarted, when_database_answers
+from subgraphs.runtime.host import Host, _restarted, when_database_answers
 from subgraphs.runtime.keys import load_sealer
+from subgraphs.runtime.serving import PortInUse
 from subgraphs.runtime.settings import Settings
 from tests.support.postgres import PostgresServer
 

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from starlette.types import ASGIApp
 
-from subgraphs.runtime.http_server import HttpServer
+from subgraphs.runtime.serving import HttpServer
 
 Serve = Callable[[ASGIApp], Awaitable[str]]
 

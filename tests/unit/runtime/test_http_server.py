@@ -23,7 +23,8 @@ from subgraphs.runtime.context import RequestContext, current
 from subgraphs.runtime.errors import BUG_MESSAGE
 from subgraphs.runtime.faces import GroupFaces
 from subgraphs.runtime.graphql import GraphQLContext, Info, build_schema
-from subgraphs.runtime.http_server import HttpServer, metrics_app, subgraph_app
+from subgraphs.runtime.http_server import metrics_app, subgraph_app
+from subgraphs.runtime.serving import HttpServer
 from subgraphs.runtime.settings import Settings
 from tests.unit.runtime.conftest import Serve
 

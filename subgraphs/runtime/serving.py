@@ -1,0 +1,88 @@
+"""What every process that serves needs: an HTTP server on a bound socket, and a signal to stop.
+
+Light on purpose: the router's process imports this and nothing of the services.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import uvicorn
+from starlette.types import ASGIApp
+
+_KEEP_ALIVE_S = 75
+"""Longer than the router and common proxies keep an idle connection: who closes first must be the one who asks, or a
+request meets a connection that is just being closed, and a POST cannot be sent again."""
+
+
+class PortInUse(Exception):
+    """A port that the process should serve on is taken; the message names it."""
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to the process that hosts it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Serves an ASGI application on a bound socket.
+
+    Args:
+        lifespan: whether the application has a start and an end of its own that must be run.
+
+    Raises:
+        OSError: the address cannot be bound (at construction).
+    """
+
+    def __init__(self, app: ASGIApp, host: str, port: int, *, lifespan: bool = False) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=1024)
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on" if lifespan else "off",
+            ws="websockets-sansio",
+            timeout_keep_alive=_KEEP_ALIVE_S,
+        )
+        self._server = _EmbeddedServer(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Serve from here on."""
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn tells by a flag only
+            await asyncio.sleep(0.01)
+        if self._task.done():
+            await self._task
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new connections and give requests in hand `grace_s` seconds to end."""
+        self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._socket.close()
+
+
+async def stop_signal() -> None:
+    """Wait for SIGTERM or SIGINT. A second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+
+    def ask() -> None:
+        if asked.is_set():
+            os._exit(130)
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):  # event loops without signal support
+            loop.add_signal_handler(number, ask)
+    await asked.wait()
