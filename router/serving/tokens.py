@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,12 +28,14 @@ class JwtAuthenticator:
     KEYS_MAX_AGE_S = 600.0
     KEYS_MIN_AGE_S = 10.0
     LEEWAY_S = 5
+    VERIFIED_MOST = 10_000
 
     def __init__(self, issuers: tuple[JwtIssuer, ...], *, timeout_s: float = 5.0) -> None:
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
         self._timeout_s = timeout_s
         self._keys: dict[str, tuple[float, KeySet]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._verified: OrderedDict[str, tuple[KeySet, Mapping[str, Any]]] = OrderedDict()
 
     async def authenticate(self, headers: Mapping[str, str]) -> Identity:
         header = headers.get("authorization")
@@ -50,6 +53,8 @@ class JwtAuthenticator:
             raise _refused("The token's issuer is not accepted here.")
         for refresh in (False, True):
             keys = await self._keys_of(issuer, refresh=refresh)
+            if (claims := self._known(token, keys)) is not None:
+                return claims
             try:
                 decoded = jwt.decode(token, keys, algorithms=list(issuer.algorithms))
                 self._registry(issuer).validate(decoded.claims)
@@ -57,8 +62,22 @@ class JwtAuthenticator:
                 continue
             except JoseError as error:
                 raise _refused("The token is not valid.") from error
+            self._verified[token] = (keys, decoded.claims)
+            if len(self._verified) > self.VERIFIED_MOST:
+                self._verified.popitem(last=False)
             return decoded.claims
         raise _refused("The token is signed by an unknown key.")
+
+    def _known(self, token: str, keys: KeySet) -> Mapping[str, Any] | None:
+        """The claims of a token that these very keys verified before, as long as it holds.
+
+        Checking an ES256 signature costs more than the rest of a cached one-fetch query.
+        """
+        verified, claims = self._verified.get(token, (None, {}))
+        if verified is not keys or claims["exp"] + self.LEEWAY_S < time.time():
+            self._verified.pop(token, None)
+            return None
+        return claims
 
     def _registry(self, issuer: JwtIssuer) -> jwt.JWTClaimsRegistry:
         audience = {} if issuer.audience is None else {"aud": {"essential": True, "value": issuer.audience}}

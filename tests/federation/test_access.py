@@ -129,3 +129,13 @@ async def test_an_invalid_token_is_refused(authenticator: JwtAuthenticator, head
     with pytest.raises(ClientError) as refused:
         await authenticator.authenticate(headers)
     assert (refused.value.status, refused.value.code) == (401, "UNAUTHENTICATED")
+
+
+async def test_a_token_that_held_before_is_refused_once_it_has_expired(authenticator: JwtAuthenticator) -> None:
+    nearly_over = token(exp=int(time.time()) - 2)  # within the leeway
+    for _ in range(2):
+        assert (await authenticator.authenticate(nearly_over)).authenticated
+    authenticator.LEEWAY_S = 0  # as if the seconds had passed
+    with pytest.raises(ClientError) as refused:
+        await authenticator.authenticate(nearly_over)
+    assert refused.value.code == "UNAUTHENTICATED"
