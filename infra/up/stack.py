@@ -30,7 +30,7 @@ async def run(environ: Mapping[str, str], *, demo: bool) -> None:
     Raises:
         LocalStackError: something cannot start or has stopped; one line for the person at the terminal.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # the console is for people
     asked = _stop_asked()
     planned = plan(environ)
