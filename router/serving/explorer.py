@@ -24,8 +24,8 @@ details{margin:.15rem 0}summary{cursor:pointer}#docs code{display:block;padding-
 <section><h2>Answer</h2><pre id="answer" aria-live="polite"></pre></section>
 <script>
 const el=id=>document.getElementById(id), kept=['query','variables','headers'];
-for(const id of kept){el(id).value=localStorage.getItem('gql-'+id)||(id==='query'?'{\\n  __typename\\n}':'');
-el(id).addEventListener('input',()=>localStorage.setItem('gql-'+id,el(id).value));}
+for(const id of kept){el(id).value=sessionStorage.getItem('gql-'+id)||(id==='query'?'{\\n  __typename\\n}':'');
+el(id).addEventListener('input',()=>sessionStorage.setItem('gql-'+id,el(id).value));}
 async function ask(query,variables,headers){const r=await fetch(location.pathname,{method:'POST',headers:{
 'content-type':'application/json',accept:'application/graphql-response+json, application/json',...headers},
 body:JSON.stringify({query,variables})});return [r.status,await r.json()];}
