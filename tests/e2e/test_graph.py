@@ -80,6 +80,10 @@ def owned(apart: Platform) -> Owned:
     return run(lambda: _own(apart))
 
 
+# The cartridge is one that nobody has read: what is started is unverified, and takes no use.
+START = """mutation Start($id: ID!) {
+  startMeasurementSession(input: {deviceId: $id, cartridgeId: "never-read"}) { session { id } } }"""
+
 JOINED = """query Joined($first: Int!) {
   me { id email displayName
     devices(first: 5) { edges { node { id firmwareVersion status owner { displayName }
@@ -173,12 +177,7 @@ async def test_a_stopped_subgraph_costs_only_its_part_of_the_answer(apart: Platf
     await apart.stop_group(Group.HARDWARE)
     try:
         answer = await apart.graphql(JOINED, {"first": 2}, token=owned.person.token)
-        started = await apart.graphql(
-            "mutation ($id: ID!) { startMeasurementSession(input: {deviceId: $id, cartridgeId: $id}) {"
-            " session { id } } }",
-            {"id": owned.reader.device_id},
-            token=owned.person.token,
-        )
+        started = await apart.graphql(START, {"id": owned.reader.device_id}, token=owned.person.token)
     finally:
         await apart.start_group(Group.HARDWARE)
     me = answer["data"]["me"]
@@ -195,6 +194,12 @@ async def test_a_stopped_subgraph_costs_only_its_part_of_the_answer(apart: Platf
     assert started["errors"][0]["extensions"]["code"] == "SERVICE_UNAVAILABLE"
     again = await apart.graphql(JOINED, {"first": 2}, token=owned.person.token)
     assert "errors" not in again, "it recovers by itself"
+    # The services' own calls to it do, too: the one that is let through after a pause finds it.
+    async with asyncio.timeout(15):
+        while "errors" in await apart.graphql(  # noqa: ASYNC110 - only asking tells
+            START, {"id": owned.reader.device_id}, token=owned.person.token
+        ):
+            await asyncio.sleep(0.2)
 
 
 def _found_nothing(answer: dict[str, Any], field: str) -> None:

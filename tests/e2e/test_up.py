@@ -51,8 +51,9 @@ def environment_of(home: Path) -> dict[str, str]:
 
 
 def _free_offset(ports: list[int]) -> int:
-    for offset in range(-30_000 + os.getpid() % 5_000, 10_000, 97):
-        if offset >= 0 and all(_is_free(port + offset) for port in ports):
+    """An offset that takes the ports above those that the system gives to outgoing connections."""
+    for offset in range(61_000 - min(ports), 65_535 - max(ports), 11):
+        if all(_is_free(port + offset) for port in ports):
             return offset
     raise AssertionError("no free block of ports")
 
