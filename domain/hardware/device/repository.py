@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import and_, case, delete, func, or_, select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Select, String, and_, any_, bindparam, case, delete, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.hardware.device.models import (
@@ -36,9 +38,7 @@ class DeviceRepository:
         return await self._session.get(Device, device_id, with_for_update=True, populate_existing=True)
 
     async def by_ids(self, device_ids: Collection[str]) -> dict[str, Device]:
-        found = await self._session.scalars(
-            select(Device).where(Device.device_id.in_([i for i in device_ids if "\0" not in i]))
-        )
+        found = await self._session.scalars(_BY_IDS, {"device_ids": [i for i in device_ids if "\0" not in i]})
         return {device.device_id: device for device in found}
 
     async def add(self, device: Device) -> bool:
@@ -67,27 +67,10 @@ class DeviceRepository:
 
     async def pages_of(self, user_ids: Collection[str], page: PageRequest) -> dict[str, Page[Device]]:
         """One page for every person, in one statement; oldest registration first."""
-        rank = func.row_number().over(
-            partition_by=Device.owner_user_id, order_by=(Device.registered_at, Device.device_id)
-        )
-        total = func.count().over(partition_by=Device.owner_user_id)
-        key = tuple_(Device.registered_at, Device.device_id)
-        follows = key > tuple_(*page.after) if page.after else Device.device_id.is_not(None)
-        # Counted over everything a person has; ranked over what follows the cursor.
-        after_rank = func.sum(case((follows, 1), else_=0)).over(
-            partition_by=Device.owner_user_id, order_by=(Device.registered_at, Device.device_id)
-        )
-        ranked = (
-            select(Device.device_id.label("id"), total.label("total"), rank.label("rank"), after_rank.label("nth"))
-            .where(Device.owner_user_id.in_(user_ids))
-            .subquery()
-        )
-        rows = await self._session.execute(
-            select(Device, ranked.c.total, ranked.c.nth)
-            .join(ranked, ranked.c.id == Device.device_id)
-            .where(or_(and_(ranked.c.nth >= 1, ranked.c.nth <= page.first + 1), ranked.c.rank == 1))
-            .order_by(Device.registered_at, Device.device_id)
-        )
+        values: dict[str, object] = {"user_ids": list(user_ids), "last": page.first + 1}
+        if page.after is not None:
+            values["after_at"], values["after_id"] = page.after
+        rows = await self._session.execute(_pages(follows_cursor=page.after is not None), values)
         items: dict[str, list[Device]] = {user_id: [] for user_id in user_ids}
         totals: dict[str, int] = dict.fromkeys(user_ids, 0)
         for device, count, nth in rows:
@@ -147,6 +130,32 @@ class DeviceRepository:
             .where(Device.device_id == device_id)
             .values(last_calibrated_at=func.greatest(func.coalesce(Device.last_calibrated_at, at), at))
         )
+
+
+_BY_IDS = select(Device).where(Device.device_id == any_(bindparam("device_ids", type_=ARRAY(String))))
+
+
+@cache
+def _pages(*, follows_cursor: bool) -> Select[Any]:
+    """The first `last` readers of each of `user_ids` after a cursor, with how many there are; built once."""
+    order = (Device.registered_at, Device.device_id)
+    rank = func.row_number().over(partition_by=Device.owner_user_id, order_by=order)
+    total = func.count().over(partition_by=Device.owner_user_id)
+    cursor = tuple_(bindparam("after_at", type_=Device.registered_at.type), bindparam("after_id", type_=String()))
+    follows = tuple_(*order) > cursor if follows_cursor else Device.device_id.is_not(None)
+    # Counted over everything a person has; ranked over what follows the cursor.
+    after_rank = func.sum(case((follows, 1), else_=0)).over(partition_by=Device.owner_user_id, order_by=order)
+    ranked = (
+        select(Device.device_id.label("id"), total.label("total"), rank.label("rank"), after_rank.label("nth"))
+        .where(Device.owner_user_id == any_(bindparam("user_ids", type_=ARRAY(String))))
+        .subquery()
+    )
+    return (
+        select(Device, ranked.c.total, ranked.c.nth)
+        .join(ranked, ranked.c.id == Device.device_id)
+        .where(or_(and_(ranked.c.nth >= 1, ranked.c.nth <= bindparam("last")), ranked.c.rank == 1))
+        .order_by(*order)
+    )
 
 
 class CredentialRepository:
