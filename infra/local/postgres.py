@@ -41,7 +41,7 @@ _STOP = StopPlan(first=signal.SIGINT, grace_s=10.0, last=signal.SIGQUIT)  # fast
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
-    "shared_buffers": "64MB",
+    "shared_buffers": "32MB",
     "max_connections": "200",
     "max_wal_size": "512MB",
     "wal_level": "minimal",

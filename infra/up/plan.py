@@ -79,7 +79,7 @@ class Plan:
             "AUTH_JWKS_URL": f"http://{LOOPBACK}:{self.subgraph_port}/.well-known/jwks.json",
             "OBJECTS_DIR": str(self.home / "objects"),
             "REDIS_HOST": "memory",
-            "DB_MAX_CONNS": "6",
+            "DB_MAX_CONNS": "3",
             "BOOTSTRAP_ADMIN_EMAIL": ADMIN_EMAIL,
             "BOOTSTRAP_ADMIN_PASSWORD": secrets.get("DEMO_PASSWORD", ""),
             **{name: secrets[name] for name in ("JWT_SECRET", "SERVICE_TOKEN_SECRET", "ENCRYPTION_MASTER_KEY")},

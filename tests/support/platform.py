@@ -92,7 +92,15 @@ class Platform:
             router_metrics_port=free_port(),
             mail_port=free_port(),
             grpc_ports={service.name: free_port() for service in services},
-            external={**os.environ, **database, "KAFKA_BROKERS": brokers, **ADMIN, **urls, **extra},
+            external={
+                **os.environ,
+                **database,
+                "KAFKA_BROKERS": brokers,
+                "DB_MAX_CONNS": "8",
+                **ADMIN,
+                **urls,
+                **extra,
+            },
         )
         self._environment = self.plan.environment(secrets=SECRETS, database_port=None, brokers=None)
         self._router: Child | None = None
