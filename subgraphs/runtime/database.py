@@ -60,6 +60,7 @@ class Database:
             pool_size=size,
             max_overflow=0,
             pool_timeout=10,
+            hide_parameters=True,  # errors are logged, and parameters are people's data
             connect_args={"ssl": self._ssl, "timeout": 10, "server_settings": {"application_name": "manpasik"}},
         )
         # asyncpg sees at once that the server has hung up: asking it costs nothing, where a ping costs a round trip.

@@ -180,7 +180,8 @@ def as_app_error(error: BaseException) -> AppError | None:
     """The error that a caller may see: itself, or what an outage beneath us amounts to; None for a bug.
 
     A database or a Redis that is away is `Unavailable`, one that is too slow `TimedOut`; transactions that the
-    database broke up (serialization failure, deadlock, SQLSTATE class 40) are a lost race.
+    database broke up (serialization failure, deadlock, SQLSTATE class 40) are a lost race. What cannot be stored as it was
+    sent (a text with a NUL, a number beyond its column) is the caller's to change, wherever nobody refused it before.
     """
     if isinstance(error, AppError):
         return error
@@ -192,9 +193,20 @@ def as_app_error(error: BaseException) -> AppError | None:
         if str(getattr(error.orig, "sqlstate", "") or "").startswith("40"):
             return Conflict("Somebody else changed this at the same time; try again.")
         driver_error = error.orig.__cause__ if error.orig is not None else None
+        if _cannot_be_stored(driver_error):
+            return InvalidInput("A text holds a character, or a number is of a size, that cannot be stored.")
         if error.connection_invalidated or (driver_error is not None and isinstance(driver_error, OUTAGES)):
             return Unavailable("Something that this needs does not answer at the moment; try again soon.")
     return None
+
+
+def _cannot_be_stored(driver_error: BaseException | None) -> bool:
+    """Whether PostgreSQL, or the driver that encodes for it, has refused a value for what it is and not for its type."""
+    if isinstance(driver_error, (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)):
+        return True
+    return isinstance(driver_error, asyncpg.DataError) and isinstance(
+        driver_error.__cause__, (OverflowError, UnicodeError)
+    )
 
 
 def to_graphql(error: AppError) -> dict[str, object]:

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
-from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
+from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
 from strawberry.federation import Schema
 from strawberry.federation.schema_directives import Authenticated, Cost, ListSize, RequiresScopes
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
+from domain.errors import ErrorKind
 from domain.principal import Principal, Scope
 from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_graphql
+from subgraphs.runtime.query_limits import MAX_TOKENS, SizeRule
 
 _log = structlog.get_logger("graphql")
 
@@ -121,7 +123,7 @@ class SubgraphSchema(Schema):
         for error in errors:
             cause = _cause_of(error)
             known = as_app_error(cause) if cause is not None else None
-            if known is not None and known is not cause:
+            if known is not None and known is not cause and known.kind is not ErrorKind.INVALID_INPUT:
                 _log.warning("field failed beneath us", reason=known.reason, path=error.path, error=repr(cause))
             elif known is not None:
                 _log.info("field refused", reason=known.reason, path=error.path)
@@ -146,6 +148,8 @@ def build_schema(
         types=types,
         extensions=[
             _ErrorMapping,
+            lambda: MaxTokensLimiter(MAX_TOKENS),
+            lambda: AddValidationRules([SizeRule]),
             lambda: ParserCache(_CACHED_OPERATIONS),
             lambda: ValidationCache(_CACHED_OPERATIONS),
         ],

@@ -10,11 +10,12 @@ from urllib.parse import unquote
 
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from domain.catalog import may_call
-from domain.errors import Unauthenticated
+from domain.errors import ErrorKind, InvalidInput, Unauthenticated
 from domain.principal import ANONYMOUS, DEVELOPMENT, Principal, PrincipalKind
 from subgraphs.runtime.auth import Authenticator, CallNotAllowed
 from subgraphs.runtime.context import RequestContext, enter, locale_of, request_id_of
@@ -97,6 +98,8 @@ class FacesInterceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, handler: Any, service: str, method: str) -> Any:
         call = _Call(self._access, service, method, self._default_deadline_s)
         serializers = (handler.request_deserializer, handler.response_serializer)
+        if not handler.request_streaming:
+            serializers = (_readable(handler.request_deserializer), handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(call.streaming(handler.stream_stream), *serializers)
         if handler.response_streaming:
@@ -104,6 +107,31 @@ class FacesInterceptor(grpc.aio.ServerInterceptor):
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(call.unary(handler.stream_unary), *serializers)
         return grpc.unary_unary_rpc_method_handler(call.unary(handler.unary_unary), *serializers)
+
+
+class MessageMalformed(InvalidInput):
+    """The bytes are no message of the method's type."""
+
+    reason = "MESSAGE_MALFORMED"
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """In place of a request: what its bytes were refused for."""
+
+    error: DecodeError
+
+
+def _readable(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """A deserializer that never raises: what it raises, gRPC would answer as a bug, before we know who calls."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            return _Unreadable(error)
+
+    return read
 
 
 class _Call:
@@ -126,6 +154,8 @@ class _Call:
             with ServerSpan(self._name, metadata.get("traceparent", "")) as traceparent:
                 try:
                     overdue_s = await self._enter(context, metadata, traceparent)
+                    if isinstance(request, _Unreadable):
+                        raise request.error
                     if overdue_s is None:
                         response = await behavior(request, context)
                     else:
@@ -193,13 +223,15 @@ class _Call:
         if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
             raise error
         trailing: tuple[tuple[str, bytes], ...] = ()
+        if isinstance(error, DecodeError):
+            error = MessageMalformed("The message cannot be read: it is not of the type that the method takes.")
         known = as_app_error(error)
         if known is None:
             code, message = grpc.StatusCode.INTERNAL, BUG_MESSAGE
             _log.error("call failed", method=self._name, exc_info=error)
         else:
             code, message, trailing = to_grpc(known)
-            if known is error:
+            if known is error or known.kind is ErrorKind.INVALID_INPUT:  # a driver's words may repeat the value
                 _log.info("call refused", method=self._name, code=code.name, reason=known.reason)
             else:
                 _log.warning("call failed beneath us", method=self._name, code=code.name, error=repr(error))

@@ -15,11 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 
-from domain.errors import AppError
+from domain.errors import AppError, ErrorKind
 from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.context import RequestContext, current, enter, locale_of, request_id_of
 from subgraphs.runtime.errors import BUG_MESSAGE, OUTAGES, as_app_error, to_graphql, to_problem
@@ -28,7 +28,36 @@ from subgraphs.runtime.telemetry import GRAPHQL_REQUESTS, ServerSpan
 
 _log = structlog.get_logger("http")
 
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""The largest image of a firmware, in base64, fits in."""
+
 Check = Callable[[], Awaitable[None]]
+
+
+class BodyLimit:
+    """Stops reading a request that goes on and on, whatever length it has named.
+
+    Args:
+        most_bytes: of a body; the answer to more is 413.
+    """
+
+    def __init__(self, app: ASGIApp, *, most_bytes: int) -> None:
+        self._app = app
+        self._most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._most_bytes:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return message
+
+        await self._app(scope, counted if scope["type"] == "http" else receive, send)
 
 
 class ContextMiddleware:
@@ -103,7 +132,7 @@ async def _on_error(_: Request, error: Exception) -> Response:
     """A route's error as a client should see it. Starlette raises a bug again, once it is answered, so that it is logged."""
     known = as_app_error(error)
     if known is not None:
-        if known is not error:
+        if known is not error and known.kind is not ErrorKind.INVALID_INPUT:
             _log.warning("request failed beneath us", reason=known.reason, error=repr(error))
         return problem_response(known)
     problem = {
@@ -179,7 +208,7 @@ def subgraph_app(
             served += [Route(path, app, methods=["POST"]), WebSocketRoute(path, app)]
         served += faces.http_routes
     routed = Starlette(routes=served, exception_handlers=error_handlers())
-    return ContextMiddleware(routed, authenticator=authenticator)
+    return ContextMiddleware(BodyLimit(routed, most_bytes=MAX_BODY_BYTES), authenticator=authenticator)
 
 
 async def _state(check: Check) -> str:

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
-from domain.errors import InvalidInput
+from domain.errors import Forbidden, InvalidInput
 from domain.hardware.cartridge.errors import CartridgeNotFound, CartridgeTypeNotFound, refused
 from domain.hardware.cartridge.models import (
     Cartridge,
@@ -262,7 +262,13 @@ class CartridgeService:
     async def usage_history(
         self, session: AsyncSession, principal: Principal, *, user_id: str, limit: int, offset: int
     ) -> tuple[Sequence[tuple[CartridgeUsage, str]], int]:
-        """A page of a person's uses with the Korean name of their type, newest first, and how many there are."""
+        """A page of a person's uses with the Korean name of their type, newest first, and how many there are.
+
+        Raises:
+            Forbidden: another person's; a reader, which has no business with what its owner uses elsewhere.
+        """
+        if principal.kind is PrincipalKind.DEVICE:
+            raise Forbidden("A reader cannot list what its owner has used; this needs an access token.")
         user = principal.acting_for(user_id)
         limit, offset = page_limit(limit, offset)
         return await CartridgeRepository(session).usages_of(user, limit=limit, offset=offset)

@@ -13,9 +13,12 @@ def user_of(principal: Principal, requested: str, scope: Scope) -> UserId:
     """The person whom a call is about.
 
     Raises:
-        Unauthenticated, Forbidden, InvalidInput: as `Principal.acting_for`; Forbidden without the scope.
+        Unauthenticated, Forbidden, InvalidInput: as `Principal.acting_for`; Forbidden without the scope, and for a reader
+            that wants to read: what its owner has measured elsewhere is none of its business.
     """
     _require_scope(principal, scope)
+    if principal.kind is PrincipalKind.DEVICE and scope is Scope.MEASUREMENT_READ:
+        raise Forbidden("A reader reads its own sessions only; lists of a person's need an access token.")
     return principal.acting_for(requested)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.audit import AccessLog
 from domain.clock import Clock
-from domain.errors import InvalidInput
+from domain.errors import Forbidden, InvalidInput
 from domain.ids import new_id
 from domain.measurement.measurement import chain, fhir
 from domain.measurement.measurement.access import parse_session_id, require_owner, user_of
@@ -153,6 +153,19 @@ class MeasurementService:
         row = await self._row(session, principal, session_id)
         found = (await self._with_counts(session, [row]))[0]
         await self._log(session, principal, "read", [found])
+        return found
+
+    async def watch(self, session: AsyncSession, principal: Principal, session_id: str) -> Session:
+        """As `get`, for somebody who is about to follow the frames: a look at them is logged before there is a result.
+
+        Raises:
+            SessionNotFound, SessionForeign.
+        """
+        row = await self._row(session, principal, session_id)
+        found = (await self._with_counts(session, [row]))[0]
+        await AccessLog(session).record(
+            principal, subject_user_id=row.user_id, action="watch", resource_type=_RESOURCE, resource_ids=[row.id]
+        )
         return found
 
     async def get_many(self, session: AsyncSession, principal: Principal, ids: Sequence[str]) -> list[Session | None]:
@@ -521,7 +534,11 @@ def _result_context(session_id: str) -> str:
 
 
 def _may_read(principal: Principal, row: SessionRow) -> bool:
-    return principal.is_trusted or principal.user_id == row.user_id
+    try:
+        require_owner(principal, row, Scope.MEASUREMENT_READ)
+    except Forbidden:
+        return False
+    return True
 
 
 def _canonical(text: str) -> str | None:
@@ -543,6 +560,9 @@ def _check_page(page: PageRequest) -> None:
 
 def _day_start(text: str, field: str) -> datetime:
     try:
-        return datetime.combine(date.fromisoformat(text), time(), tzinfo=UTC)
+        day = date.fromisoformat(text)
+        if day == date.max:  # the calendar has no day after it
+            raise ValueError(text)
+        return datetime.combine(day, time(), tzinfo=UTC)
     except ValueError as error:
         raise InvalidInput(f"{field} is not an ISO 8601 date such as 2026-01-31.", field=field) from error

@@ -388,7 +388,7 @@ class MeasurementSubscription:
     async def measurement_frames(self, info: Info, session_id: strawberry.ID) -> AsyncIterator[MeasurementFrame]:
         context = info.context
         async with context.database.transaction() as session:
-            found = await context.service.get(session, context.principal, session_id)
+            found = await context.service.watch(session, context.principal, session_id)
         sequence = found.frame_count
         while True:
             # Read from the table rather than told by the writer: the stream may be served by another process.

@@ -33,6 +33,14 @@ async def test_a_transaction_commits_at_its_end_and_rolls_back_on_errors(databas
     assert await _count(database) == 1
 
 
+async def test_an_error_does_not_repeat_the_values_of_its_statement(database_for: DatabaseFor) -> None:
+    database = await database_for(Group.IDENTITY)
+    with pytest.raises(DBAPIError) as failed:
+        async with database.read() as session:
+            await session.execute(_WRITE, {"id": "penicillin"})
+    assert "penicillin" not in str(failed.value)
+
+
 async def test_a_session_for_reading_refuses_a_write(database_for: DatabaseFor) -> None:
     database = await database_for(Group.IDENTITY)
     with pytest.raises(DBAPIError, match="read-only transaction"):

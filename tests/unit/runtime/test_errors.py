@@ -161,6 +161,12 @@ def _from_driver(cause: BaseException) -> Exception:
     return wrapped
 
 
+def _refused_by_the_driver(cause: Exception) -> Exception:
+    refused = asyncpg.DataError("invalid input for query argument $1")
+    refused.__cause__ = cause
+    return refused
+
+
 @pytest.mark.parametrize(
     ("raised", "kind"),
     [
@@ -171,6 +177,8 @@ def _from_driver(cause: BaseException) -> Exception:
         (DBAPIError("s", {}, _from_driver(asyncpg.AdminShutdownError("bye"))), ErrorKind.UNAVAILABLE),
         (DBAPIError("s", {}, _from_driver(asyncpg.DeadlockDetectedError("x"))), ErrorKind.CONFLICT),
         (DBAPIError("s", {}, _from_driver(asyncpg.SerializationError("x"))), ErrorKind.CONFLICT),
+        (DBAPIError("s", {}, _from_driver(asyncpg.CharacterNotInRepertoireError("0x00"))), ErrorKind.INVALID_INPUT),
+        (DBAPIError("s", {}, _from_driver(_refused_by_the_driver(OverflowError()))), ErrorKind.INVALID_INPUT),
         (PoolTimeoutError(), ErrorKind.TIMEOUT),
         (TimeoutError(), ErrorKind.TIMEOUT),
         (NotFound("x"), ErrorKind.NOT_FOUND),
@@ -189,6 +197,7 @@ def test_outages_beneath_us_are_no_bugs(raised: Exception, kind: ErrorKind) -> N
         FileNotFoundError("x"),
         IntegrityError("s", {}, _from_driver(asyncpg.UniqueViolationError("x"))),
         DBAPIError("s", {}, _from_driver(asyncpg.UndefinedColumnError("x"))),
+        DBAPIError("s", {}, _from_driver(_refused_by_the_driver(TypeError("expected str, got int")))),
     ],
 )
 def test_bugs_are_no_outages(raised: Exception) -> None:

@@ -174,6 +174,18 @@ async def test_an_outage_beneath_a_service_is_told_as_one() -> None:
         assert "10.0.0.7" not in (error.details() or "")
 
 
+async def test_bytes_that_are_no_message_are_the_callers_fault() -> None:
+    async with serving() as world:
+        raw: Untyped = world.channel.unary_unary(f"/{USER_SERVICE}/GetProfile")
+        error = await status_of(raw(b"\xff\xff\xff", metadata=world.metadata()))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        told = told_by_callee(error)
+        assert told is not None
+        assert told.reason == "MESSAGE_MALFORMED"
+        stranger = await status_of(raw(b"\xff\xff\xff"))
+        assert stranger.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_a_servicer_may_end_a_call_by_itself() -> None:
     async with serving() as world:
         error = await status_of(world.users.GetProfile(_ask("abort"), metadata=world.metadata()))

@@ -197,6 +197,41 @@ async def test_a_wrong_query_is_told_why(base: str, http: aiohttp.ClientSession,
     assert error["message"] != BUG_MESSAGE
 
 
+def _bomb(levels: int) -> str:
+    """Fragments that double at every level."""
+    fragments = [f"fragment f{n} on Query {{ ...f{n + 1} ...f{n + 1} }}" for n in range(levels)]
+    return " ".join(["{ ...f0 }", *fragments, f"fragment f{levels} on Query {{ required }}"])
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        (f"{{ {' '.join(f'a{n}: required' for n in range(1001))} }}", "OPERATION_TOO_LARGE"),
+        (_bomb(200), "OPERATION_TOO_LARGE"),
+        (f"{{ {'a ' * 30_000} }}", "GRAPHQL_PARSE_FAILED"),
+        (f"{{ ...f }} fragment f on Query {'{ __schema ' * 70}{{ x }}{'}' * 70}", "OPERATION_TOO_LARGE"),
+    ],
+    ids=["aliases", "bomb of fragments", "tokens", "depth"],
+)
+async def test_a_document_that_is_too_large_is_refused_at_once(
+    base: str, http: aiohttp.ClientSession, query: str, code: str
+) -> None:
+    async with asyncio.timeout(5):
+        _, body = await _query(http, base, query)
+    assert code in [error["extensions"]["code"] for error in body["errors"]]
+    assert body.get("data") is None
+
+
+async def test_a_body_that_goes_on_and_on_is_cut_off(base: str, http: aiohttp.ClientSession) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b'{"query": "'
+        for _ in range(17):
+            yield b"a" * 1024 * 1024
+
+    async with http.post(base + "/graphql", data=endless(), headers={"content-type": "application/json"}) as answer:
+        assert answer.status == 413
+
+
 @pytest.mark.parametrize(("then", "code"), [("missing", "NOT_FOUND"), ("bug", "INTERNAL_SERVER_ERROR")])
 async def test_errors_of_a_subscription_are_shown_like_those_of_a_query(
     base: str, http: aiohttp.ClientSession, then: str, code: str
