@@ -6,9 +6,27 @@ waits (SKIP LOCKED).
 """
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from typing import Self
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, extract, func, literal, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    String,
+    Uuid,
+    any_,
+    bindparam,
+    cast,
+    extract,
+    func,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.measurement.measurement.models import FrameRow, SessionFilter, SessionRow, SessionStatus
@@ -29,20 +47,20 @@ class SessionRepository:
 
     async def get(self, session_id: str) -> SessionRow | None:
         """A session that somebody has been told of."""
-        return await self._session.scalar(_visible().where(SessionRow.id == session_id))
+        return await self._session.scalar(_VISIBLE_BY_ID, {"id": session_id})
 
     async def get_many(self, session_ids: Sequence[str]) -> Sequence[SessionRow]:
-        return (await self._session.scalars(_visible().where(SessionRow.id.in_(session_ids)))).all()
+        return (await self._session.scalars(_VISIBLE_BY_IDS, {"ids": list(session_ids)})).all()
 
     async def get_for_update(self, session_id: str) -> SessionRow | None:
-        return await self._session.scalar(_visible().where(SessionRow.id == session_id).with_for_update())
+        return await self._session.scalar(_VISIBLE_FOR_UPDATE, {"id": session_id})
 
     async def get_starting(self, session_id: str) -> SessionRow | None:
-        return await self._session.scalar(
-            select(SessionRow)
-            .where(SessionRow.id == session_id, SessionRow.status == SessionStatus.STARTING)
-            .with_for_update()
-        )
+        return await self._session.scalar(_STARTING_FOR_UPDATE, {"id": session_id})
+
+    async def open(self, session_id: str, *, at: datetime, idle_deadline: datetime) -> SessionRow | None:
+        """The session, active from now on; None when it is not a starting one."""
+        return await self._session.scalar(_OPEN, {"session_id": session_id, "at": at, "deadline": idle_deadline})
 
     async def find_start(self, *, user_id: str, device_id: str, key: str) -> SessionRow | None:
         """The session that was started under this key, however far it has come; locked.
@@ -61,19 +79,8 @@ class SessionRepository:
         self, *, user_id: str, device_id: str, cartridge_uid: str, now: datetime
     ) -> SessionRow | None:
         """A start that broke off after its cartridge may have been charged, locked; nobody else is working on it."""
-        return await self._session.scalar(
-            select(SessionRow)
-            .where(
-                SessionRow.user_id == user_id,
-                SessionRow.device_id == device_id,
-                SessionRow.cartridge_uid == cartridge_uid,
-                SessionRow.status == SessionStatus.STARTING,
-                SessionRow.idle_deadline <= now,
-            )
-            .order_by(SessionRow.started_at.desc())
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
+        values = {"user_id": user_id, "device_id": device_id, "cartridge_uid": cartridge_uid, "now": now}
+        return await self._session.scalar(_UNFINISHED_START, values)
 
     async def abandon_starts(self, *, before: datetime) -> None:
         """Give up starts that nobody has taken up again since."""
@@ -111,71 +118,44 @@ class SessionRepository:
         self, user_id: str, wanted: SessionFilter, *, limit: int, offset: int = 0
     ) -> Sequence[SessionRow]:
         """Completed sessions of a person, the newest end first."""
+        shape, values = _Shape.of("results", (user_id,), wanted)
         statement = (
             select(SessionRow)
-            .where(*_results_where((user_id,), wanted))
+            .where(*shape.where())
             .order_by(SessionRow.ended_at.desc(), SessionRow.id.desc())
             .limit(limit)
             .offset(offset)
         )
-        return (await self._session.scalars(statement)).all()
+        return (await self._session.scalars(statement, values)).all()
 
     async def count_results(self, user_ids: Sequence[str], wanted: SessionFilter) -> dict[str, int]:
         """Completed sessions by person; persons without any are absent."""
-        rows = await self._session.execute(
-            select(SessionRow.user_id, func.count())
-            .where(*_results_where(user_ids, wanted))
-            .group_by(SessionRow.user_id)
-        )
-        return {key: int(count) for key, count in rows}
+        return await self._count(*_Shape.of("results", user_ids, wanted))
 
     async def results_page(
         self, user_ids: Sequence[str], wanted: SessionFilter, page: PageRequest
     ) -> dict[str, list[SessionRow]]:
         """For each person the first `page.first + 1` results after the cursor, the newest end first."""
-        return await self._pages(
-            SessionRow.user_id.expression, SessionRow.ended_at.expression, _results_where(user_ids, wanted), page
-        )
+        return await self._pages(*_Shape.of("results", user_ids, wanted, page=page))
 
     async def sessions_page(
         self, owner: str, owner_ids: Sequence[str], wanted: SessionFilter, page: PageRequest, *, only_user: str | None
     ) -> dict[str, list[SessionRow]]:
         """For each owner (`user`, `device` or `cartridge`) its first sessions after the cursor, the newest start first."""
-        column = _OWNER[owner]
-        return await self._pages(
-            column, SessionRow.started_at.expression, _sessions_where(column, owner_ids, wanted, only_user), page
-        )
+        return await self._pages(*_Shape.of(owner, owner_ids, wanted, page=page, only_user=only_user))
 
     async def count_sessions(
         self, owner: str, owner_ids: Sequence[str], wanted: SessionFilter, *, only_user: str | None
     ) -> dict[str, int]:
-        column = _OWNER[owner]
-        rows = await self._session.execute(
-            select(column, func.count()).where(*_sessions_where(column, owner_ids, wanted, only_user)).group_by(column)
-        )
+        return await self._count(*_Shape.of(owner, owner_ids, wanted, only_user=only_user))
+
+    async def _count(self, shape: "_Shape", values: "_Values") -> dict[str, int]:
+        rows = await self._session.execute(_count_statement(shape), values)
         return {key: int(count) for key, count in rows}
 
-    async def _pages(
-        self,
-        owner: ColumnElement[str],
-        sorted_by: ColumnElement[datetime] | ColumnElement[datetime | None],
-        where: list[ColumnElement[bool]],
-        page: PageRequest,
-    ) -> dict[str, list[SessionRow]]:
-        if page.after is not None:
-            moment, session_id = page.after
-            cursor = tuple_(literal(moment, SessionRow.started_at.type), literal(session_id, SessionRow.id.type))
-            where = [*where, tuple_(sorted_by, SessionRow.id) < cursor]
-        position = func.row_number().over(partition_by=owner, order_by=(sorted_by.desc(), SessionRow.id.desc()))
-        ranked = select(SessionRow.id, position.label("position")).where(*where).subquery()
-        statement = (
-            select(SessionRow, owner)
-            .join(ranked, ranked.c.id == SessionRow.id)
-            .where(ranked.c.position <= page.first + 1)
-            .order_by(owner, sorted_by.desc(), SessionRow.id.desc())
-        )
+    async def _pages(self, shape: "_Shape", values: "_Values") -> dict[str, list[SessionRow]]:
         pages: dict[str, list[SessionRow]] = {}
-        for row, owner_id in await self._session.execute(statement):
+        for row, owner_id in await self._session.execute(_pages_statement(shape), values):
             pages.setdefault(owner_id, []).append(row)
         return pages
 
@@ -234,44 +214,147 @@ class FrameRepository:
                 self._session.expunge(row)  # or the session would hold every frame to its end
 
 
+_VISIBLE_ONES = select(SessionRow).where(SessionRow.status.in_(_VISIBLE))
+_VISIBLE_BY_ID = _VISIBLE_ONES.where(SessionRow.id == bindparam("id"))
+_VISIBLE_BY_IDS = _VISIBLE_ONES.where(SessionRow.id == any_(bindparam("ids", type_=ARRAY(Uuid(as_uuid=False)))))
+_VISIBLE_FOR_UPDATE = _VISIBLE_BY_ID.with_for_update()
+_STARTING_FOR_UPDATE = (
+    select(SessionRow)
+    .where(SessionRow.id == bindparam("id"), SessionRow.status == SessionStatus.STARTING)
+    .with_for_update()
+)
+_UNFINISHED_START = (
+    select(SessionRow)
+    .where(
+        SessionRow.user_id == bindparam("user_id"),
+        SessionRow.device_id == bindparam("device_id"),
+        SessionRow.cartridge_uid == bindparam("cartridge_uid"),
+        SessionRow.status == SessionStatus.STARTING,
+        SessionRow.idle_deadline <= bindparam("now"),
+    )
+    .order_by(SessionRow.started_at.desc())
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+_OPEN = (
+    update(SessionRow)
+    .where(SessionRow.id == bindparam("session_id"), SessionRow.status == SessionStatus.STARTING)
+    .values(status=SessionStatus.ACTIVE, started_at=bindparam("at"), idle_deadline=bindparam("deadline"))
+    .returning(SessionRow)
+    .execution_options(synchronize_session=False, populate_existing=True)
+)
+
+_Values = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What makes the statement of one list another than that of the next; the rest of a list are values of parameters.
+
+    Args:
+        of_list: `results` (completed sessions of a person, by their end), or the owner of sessions (by their start).
+    """
+
+    of_list: str
+    has_cursor: bool
+    has_since: bool
+    has_until: bool
+    has_category: bool
+    has_type: bool
+    has_user: bool
+
+    @classmethod
+    def of(
+        cls,
+        of_list: str,
+        owner_ids: Sequence[str],
+        wanted: SessionFilter,
+        *,
+        page: PageRequest | None = None,
+        only_user: str | None = None,
+    ) -> tuple[Self, _Values]:
+        """The shape of a list, and the values of its parameters."""
+        after = page.after if page is not None else None
+        shape = cls(
+            of_list=of_list,
+            has_cursor=after is not None,
+            has_since=wanted.since is not None,
+            has_until=wanted.until is not None,
+            has_category=wanted.category_code is not None,
+            has_type=wanted.type_index is not None,
+            has_user=only_user is not None,
+        )
+        values: _Values = {
+            "owner_ids": list(owner_ids),
+            "since": wanted.since,
+            "until": wanted.until,
+            "category_code": wanted.category_code,
+            "type_index": wanted.type_index,
+            "only_user": only_user,
+        }
+        if page is not None:
+            values["last"] = page.first + 1
+        if after is not None:
+            values["after_at"], values["after_id"] = after
+        return shape, values
+
+    @property
+    def owner(self) -> ColumnElement[str]:
+        """The column of the list's owners."""
+        return _OWNER[self.of_list]
+
+    @property
+    def sorted_by(self) -> ColumnElement[datetime] | ColumnElement[datetime | None]:
+        """The column that the list is sorted by, the newest first."""
+        return SessionRow.ended_at.expression if self.of_list == "results" else SessionRow.started_at.expression
+
+    def where(self) -> list[ColumnElement[bool]]:
+        """The conditions of the list."""
+        moment = self.sorted_by
+        where: list[ColumnElement[bool]] = [self.owner == any_(bindparam("owner_ids", type_=ARRAY(String)))]
+        if self.of_list == "results":
+            where.append(SessionRow.status == SessionStatus.COMPLETED)
+        else:
+            where.append(SessionRow.status.in_(_VISIBLE))
+        if self.has_user:
+            where.append(SessionRow.user_id == bindparam("only_user"))
+        if self.has_since:
+            where.append(moment >= bindparam("since"))
+        if self.has_until:
+            where.append(moment < bindparam("until"))
+        if self.has_category:
+            where.append(SessionRow.category_code == bindparam("category_code"))
+        if self.has_type:
+            where.append(SessionRow.type_index == bindparam("type_index"))
+        if self.has_cursor:
+            after_at = bindparam("after_at", type_=SessionRow.started_at.type)
+            after_id = bindparam("after_id", type_=SessionRow.id.type)
+            where.append(tuple_(moment, SessionRow.id) < tuple_(after_at, after_id))
+        return where
+
+
 _OWNER: dict[str, ColumnElement[str]] = {
+    "results": SessionRow.user_id.expression,
     "user": SessionRow.user_id.expression,
     "device": SessionRow.device_id.expression,
     "cartridge": SessionRow.cartridge_uid.expression,
 }
 
 
-def _visible() -> Select[SessionRow]:
-    return select(SessionRow).where(SessionRow.status.in_(_VISIBLE))
+# Statements are built once for each of their shapes, which are few: building one costs more than running it.
+@cache
+def _pages_statement(shape: _Shape) -> Select[SessionRow, str]:
+    newest_first = (shape.sorted_by.desc(), SessionRow.id.desc())
+    position = func.row_number().over(partition_by=shape.owner, order_by=newest_first)
+    ranked = select(SessionRow.id, position.label("position")).where(*shape.where()).subquery()
+    return (
+        select(SessionRow, shape.owner)
+        .join(ranked, ranked.c.id == SessionRow.id)
+        .where(ranked.c.position <= bindparam("last"))
+        .order_by(shape.owner, *newest_first)
+    )
 
 
-def _results_where(user_ids: Sequence[str], wanted: SessionFilter) -> list[ColumnElement[bool]]:
-    where: list[ColumnElement[bool]] = [
-        SessionRow.user_id.in_(user_ids),
-        SessionRow.status == SessionStatus.COMPLETED,
-    ]
-    return [*where, *_within(SessionRow.ended_at.expression, wanted)]
-
-
-def _sessions_where(
-    column: ColumnElement[str], owner_ids: Sequence[str], wanted: SessionFilter, only_user: str | None
-) -> list[ColumnElement[bool]]:
-    where: list[ColumnElement[bool]] = [column.in_(owner_ids), SessionRow.status.in_(_VISIBLE)]
-    if only_user is not None:
-        where.append(SessionRow.user_id == only_user)
-    return [*where, *_within(SessionRow.started_at.expression, wanted)]
-
-
-def _within(
-    moment: ColumnElement[datetime] | ColumnElement[datetime | None], wanted: SessionFilter
-) -> list[ColumnElement[bool]]:
-    where: list[ColumnElement[bool]] = []
-    if wanted.since is not None:
-        where.append(moment >= wanted.since)
-    if wanted.until is not None:
-        where.append(moment < wanted.until)
-    if wanted.category_code is not None:
-        where.append(SessionRow.category_code == wanted.category_code)
-    if wanted.type_index is not None:
-        where.append(SessionRow.type_index == wanted.type_index)
-    return where
+@cache
+def _count_statement(shape: _Shape) -> Select[str, int]:
+    return select(shape.owner, func.count()).where(*shape.where()).group_by(shape.owner)

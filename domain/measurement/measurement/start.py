@@ -5,6 +5,8 @@
 3. One use is taken off the cartridge for that id: repeating this takes nothing more.
 4. The session is committed as `active`, and its id is told.
 
+A cartridge that the platform does not know has no uses to take: its session is committed as `active` in step 2.
+
 So a use is never taken without a session that it belongs to, and never twice for one. Should the process die (or the
 cartridge's service not answer) between 2 and 4, the caller has been told nothing: a use may have been taken for a session
 that nobody knows. The next start by the same person with the same reader and cartridge finds that session and goes on
@@ -143,8 +145,7 @@ class SessionStarter:
             row = await self._begin(session, user_id, request, checked)
         if row.status != SessionStatus.STARTING:
             return row
-        if row.cartridge_known:
-            await self._charge(row)
+        await self._charge(row)
         async with self._transactions() as session:
             return await self._open(session, row.id)
 
@@ -205,7 +206,7 @@ class SessionStarter:
     ) -> SessionRow:
         """A session that is starting: a new one, or one whose start broke off, brought up to date.
 
-        With a key, it may be one that another call has meanwhile started.
+        It is active already when there is no use to take. With a key, it may be one that another call has meanwhile started.
         """
         now = self._clock.now()
         sessions = SessionRepository(session)
@@ -231,6 +232,9 @@ class SessionStarter:
         row.started_at = now
         row.idle_deadline = now + ATTEMPT
         self._describe(row, request, checked)
+        if not row.cartridge_known:  # no use to take, so nothing can break off between the two commits
+            row.status = SessionStatus.ACTIVE.value
+            row.idle_deadline = now + self._idle_timeout
         await session.flush()
         return row
 
@@ -303,14 +307,10 @@ class SessionStarter:
             raise
 
     async def _open(self, session: AsyncSession, session_id: str) -> SessionRow:
-        row = await SessionRepository(session).get_starting(session_id)
+        now = self._clock.now()
+        row = await SessionRepository(session).open(session_id, at=now, idle_deadline=now + self._idle_timeout)
         if row is None:  # the attempt took so long that another one has gone on with the session
             raise TimedOut("The session could not be started in time; start it again.")
-        now = self._clock.now()
-        row.status = SessionStatus.ACTIVE.value
-        row.started_at = now
-        row.idle_deadline = now + self._idle_timeout
-        await session.flush()
         return row
 
 

@@ -409,6 +409,8 @@ async def results(
     """A page of a person's results."""
     request = page_request(first, after)
     page = await info.context.pages.load(PageKey(ListOf.RESULTS_OF_USER, user_id, wanted, request))
+    # A result brings its whole session along, and this look at it is logged: `Measurement.session` needs no other one.
+    info.context.sessions.prime_many({item.id: item for item in page.items})
     cursors = cursors_of(page.items, lambda s: encode_cursor(s.ended_at or s.started_at, s.id))
     nodes = [found for item in page.items if (found := Measurement.of(item)) is not None]
     return MeasurementConnection(

@@ -158,6 +158,21 @@ async def test_many_entities_cost_as_many_statements_as_one(measurement: Measure
     assert await statements(6) == await statements(1)
 
 
+async def test_results_with_their_sessions_are_read_and_logged_once(measurement: Measurement) -> None:
+    ids = {await measured(measurement), await measured(measurement, 120)}
+    with counted(measurement) as statements:
+        found = await data(
+            measurement, "{ measurements { edges { node { value session { id frameCount result { value } } } } } }"
+        )
+    nodes = [edge["node"] for edge in found["measurements"]["edges"]]
+    assert {node["session"]["id"] for node in nodes} == ids
+    assert all(node["session"]["frameCount"] == 3 for node in nodes)
+    assert [node["session"]["result"]["value"] for node in nodes] == [node["value"] for node in nodes]
+    assert len([statement for statement in statements if "FROM measurement_sessions" in statement]) <= 2
+    (logged,) = await measurement.fetch("SELECT action, resource_ids FROM health_data_access")
+    assert (logged["action"], set(logged["resource_ids"])) == ("list", ids)
+
+
 async def test_nobody_sees_what_belongs_to_another_person(measurement: Measurement) -> None:
     session_id = await measured(measurement)
     other = user(OTHER)
