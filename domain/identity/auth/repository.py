@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, exists, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import String, any_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.identity.auth.models import (
@@ -32,6 +32,17 @@ class Credential:
 
     user_id: str
     password_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountWithIdentity:
+    """What a profile shows of an account; the provider that was linked first, and nulls without one."""
+
+    id: str
+    email: str | None
+    role: str
+    provider: str | None
+    social_id: str | None
 
 
 class AccountRepository:
@@ -97,15 +108,19 @@ class AccountRepository:
     def add_social_identity(self, identity: SocialIdentity) -> None:
         self._session.add(identity)
 
-    async def many(self, user_ids: Collection[str]) -> Sequence[Account]:
-        return (await self._session.scalars(select(Account).where(Account.id.in_(user_ids)))).all()
+    async def with_first_identity(self, user_ids: Collection[str]) -> Sequence[AccountWithIdentity]:
+        """The accounts among these, each with the provider that was linked first."""
+        rows = await self._session.execute(_WITH_FIRST_IDENTITY, {"user_ids": list(user_ids)})
+        return [AccountWithIdentity(*row) for row in rows]
 
-    async def social_identities_of(self, user_ids: Collection[str]) -> Sequence[SocialIdentity]:
-        """Of each person, in the order of linking."""
-        found = await self._session.scalars(
-            select(SocialIdentity).where(SocialIdentity.user_id.in_(user_ids)).order_by(SocialIdentity.linked_at)
-        )
-        return found.all()
+
+_WITH_FIRST_IDENTITY = (
+    select(Account.id, Account.email, Account.role, SocialIdentity.provider, SocialIdentity.social_id)
+    .outerjoin(SocialIdentity, SocialIdentity.user_id == Account.id)
+    .where(Account.id == any_(bindparam("user_ids", type_=ARRAY(String))))
+    .ext(distinct_on(Account.id))
+    .order_by(Account.id, SocialIdentity.linked_at)
+)
 
 
 class SignInRepository:

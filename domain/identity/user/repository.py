@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import String, any_, bindparam, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
@@ -22,10 +22,7 @@ class ProfileRepository:
 
     async def many_without_health(self, user_ids: Collection[str]) -> Sequence[Profile]:
         """Profiles whose sealed health details are not even fetched; touching them raises."""
-        found = await self._session.scalars(
-            select(Profile).where(Profile.user_id.in_(user_ids)).options(defer(Profile.health, raiseload=True))
-        )
-        return found.all()
+        return (await self._session.scalars(_WITHOUT_HEALTH, {"user_ids": list(user_ids)})).all()
 
     async def add_if_absent(self, profile: Profile) -> None:
         """Also when two come at once."""
@@ -34,3 +31,10 @@ class ProfileRepository:
 
     async def language_of(self, user_id: str) -> str | None:
         return await self._session.scalar(select(Profile.language).where(Profile.user_id == user_id))
+
+
+_WITHOUT_HEALTH = (
+    select(Profile)
+    .where(Profile.user_id == any_(bindparam("user_ids", type_=ARRAY(String))))
+    .options(defer(Profile.health, raiseload=True))
+)

@@ -358,7 +358,7 @@ async def test_people_referred_to_are_loaded_together_and_others_are_null(served
     event.listen(engine, "before_cursor_execute", lambda c, cur, sql, *rest: statements.append(sql))
     everybody = await served.graphql(ENTITIES, admin, people=people)
     assert everybody["data"]["_entities"] == [{"id": second, "displayName": "Second"}, me, None, me]
-    assert len([sql for sql in statements if sql.startswith("SELECT")]) == 3
+    assert len([sql for sql in statements if sql.startswith("SELECT")]) == 2
 
 
 async def test_health_details_of_others_are_refused_field_by_field(served: Served) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from domain.clock import SystemClock
 from domain.errors import InvalidInput
+from domain.identity.auth.directory import AccountDirectory
 from domain.identity.auth.errors import (
     AccountDisabled,
     EmailTaken,
@@ -298,6 +299,13 @@ async def test_two_providers_with_the_same_proven_address_are_one_person(identit
     apple = SocialProof(SocialProvider.APPLE, "apple-1", EMAIL, email_is_proven=True)
     assert (await sign_in(identity, apple)).user_id == first.user_id
     assert await identity.scalar("SELECT count(*) FROM social_identities") == 2
+    async with identity.database.read() as session:
+        (summary,) = (await AccountDirectory().summaries(session, [UserId(first.user_id), UserId("unknown")])).values()
+    assert (summary.email, summary.social_provider, summary.social_id) == (
+        EMAIL,
+        SocialProvider.GOOGLE,
+        GOOGLE.social_id,
+    )
 
 
 async def test_a_disabled_account_does_not_open_by_a_provider(identity: Identity) -> None:
