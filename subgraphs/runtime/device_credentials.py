@@ -8,7 +8,7 @@ from manpasik.internal.v1.device_directory_pb2_grpc import DeviceDirectoryStub
 
 from domain.errors import AppError, ErrorKind, Unauthenticated
 from domain.ids import UserId
-from domain.principal import ROLE_SCOPES, Principal, PrincipalKind, Role
+from domain.principal import Principal, PrincipalKind, Scope
 from subgraphs.runtime.clients import ServiceClient
 
 _REMEMBER_S = 60.0
@@ -16,9 +16,17 @@ _REMEMBER_MOST = 100_000
 
 
 def device_principal(device_id: str, owner: str) -> Principal:
-    """The principal of a reader: it may do what its owner's readers do, for its owner."""
-    scopes = frozenset(scope.value for scope in ROLE_SCOPES[Role.USER])
-    return Principal(kind=PrincipalKind.DEVICE, subject=device_id, owner=UserId(owner), scopes=scopes)
+    """A reader that has proven itself, acting for the user who registered it.
+
+    It may do what readers do, and nothing else that its owner may: whoever takes the credential out of a stolen reader
+    must not get at the owner's profile.
+    """
+    return Principal(
+        kind=PrincipalKind.DEVICE, subject=device_id, owner=UserId(owner), scopes=frozenset(s.value for s in _SCOPES)
+    )
+
+
+_SCOPES = (Scope.DEVICE_READ, Scope.DEVICE_WRITE, Scope.MEASUREMENT_READ, Scope.MEASUREMENT_WRITE)
 
 
 class RemoteDeviceCredentials:
