@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 DEVELOPMENT_JWT_SECRET = "dev-secret-change-in-production"  # noqa: S105 - refused in production below
 DEVELOPMENT_DB_PASSWORD = "manpasik_dev_2026"  # noqa: S105 - the documented default of a development database
+DEVELOPMENT_S3_KEY = "minioadmin"
 
 _ADDRESS = re.compile(r"(unix:\S+|(dns:///)?[^\s/]+:[0-9]{1,5})", re.ASCII)
 
@@ -119,8 +120,8 @@ class ObjectSettings(_Concern):
 
     directory: str = Field("", alias="OBJECTS_DIR")
     endpoint: str = Field("minio:9000", alias="S3_ENDPOINT")
-    access_key: SecretStr = Field(SecretStr("minioadmin"), alias="S3_ACCESS_KEY")
-    secret_key: SecretStr = Field(SecretStr("minioadmin"), alias="S3_SECRET_KEY")
+    access_key: SecretStr = Field(SecretStr(DEVELOPMENT_S3_KEY), alias="S3_ACCESS_KEY")
+    secret_key: SecretStr = Field(SecretStr(DEVELOPMENT_S3_KEY), alias="S3_SECRET_KEY")
     bucket: str = Field("manpasik", alias="S3_BUCKET")
     region: str = Field("us-east-1", alias="S3_REGION")
     use_ssl: bool = Field(False, alias="S3_USE_SSL")
@@ -236,6 +237,9 @@ class Settings(BaseModel):
             unsafe.append("GRPC_AUTH: permissive is for development networks only")
         if self.redis.host == "memory":
             unsafe.append("REDIS_HOST: memory does not limit across processes")
+        keys = (self.objects.access_key.get_secret_value(), self.objects.secret_key.get_secret_value())
+        if not self.objects.directory and DEVELOPMENT_S3_KEY in keys:
+            unsafe.append("S3_SECRET_KEY: the development keys of the object store are public")
         if unsafe:
             raise SettingsError("ENVIRONMENT=production refuses to start: " + "; ".join(unsafe))
 

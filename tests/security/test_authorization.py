@@ -178,7 +178,7 @@ GUARDED = ABOUT_A_PERSON | ABOUT_A_READER | FOR_THE_FACTORY | FOR_SERVICES
 @pytest.fixture
 async def callers(platform: Platform, readers: ReaderSide) -> Callers:
     admin = await technician(platform)
-    victim = await _victim(platform, readers, admin)
+    victim = await victim_of(platform, readers, admin)
     stranger = await sign_up(platform, "stranger")
     other = await readers.devices.RegisterDevice(
         device_pb2.RegisterDeviceRequest(
@@ -205,7 +205,7 @@ def _device(device_id: str, credential: str) -> Metadata:
     return (("authorization", f"Device {device_id}:{credential}"),)
 
 
-async def _victim(platform: Platform, readers: ReaderSide, admin: str) -> Victim:
+async def victim_of(platform: Platform, readers: ReaderSide, admin: str) -> Victim:
     email = f"{unique('victim')}@e2e.example"
     async with platform.channel("auth") as channel:
         registered = await auth_pb2_grpc.AuthServiceStub(channel).Register(

@@ -9,6 +9,8 @@ _PRODUCTION = {
     "ENCRYPTION_MASTER_KEY": "a third one",
     "DB_PASSWORD": "a fourth one",
     "REDIS_HOST": "redis",
+    "S3_ACCESS_KEY": "a fifth one",
+    "S3_SECRET_KEY": "a sixth one",
 }
 
 
@@ -92,6 +94,8 @@ def test_production_starts_with_secrets_of_its_own() -> None:
         ("DB_PASSWORD", "manpasik_dev_2026"),
         ("GRPC_AUTH", "permissive"),
         ("REDIS_HOST", "memory"),
+        ("S3_SECRET_KEY", ""),
+        ("S3_SECRET_KEY", "minioadmin"),
     ],
 )
 def test_production_refuses_what_only_development_may_do(variable: str, value: str) -> None:
