@@ -35,7 +35,7 @@ from domain.principal import Principal
 from domain.tables import CommonBase
 
 _GENESIS = bytes(32)
-_BATCH = 1000
+SEAL_BATCH = 1000
 
 
 class HealthDataAccess(CommonBase):
@@ -112,14 +112,14 @@ class AccessLog:
         )
 
     async def seal(self) -> int:
-        """Link the entries that were committed since; answers how many (at most 1000 at once).
+        """Link the entries that were committed since; answers how many (at most SEAL_BATCH at once).
 
         One process seals at a time; another one answers 0 meanwhile.
         """
         if not await self._session.scalar(select(func.pg_try_advisory_xact_lock(_lock_key()))):
             return 0
         unsealed = HealthDataAccess.position.is_(None)
-        statement = select(HealthDataAccess).where(unsealed).order_by(HealthDataAccess.id).limit(_BATCH)
+        statement = select(HealthDataAccess).where(unsealed).order_by(HealthDataAccess.id).limit(SEAL_BATCH)
         entries = (await self._session.scalars(statement)).all()
         heads = await self._heads({entry.subject_user_id for entry in entries})
         for entry in entries:

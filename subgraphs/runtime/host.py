@@ -12,7 +12,7 @@ import structlog
 from redis.asyncio import Redis
 from starlette.routing import BaseRoute
 
-from domain.audit import AccessLog
+from domain.audit import SEAL_BATCH, AccessLog
 from domain.catalog import Group, Workload, workload
 from domain.clock import SystemClock
 from subgraphs.runtime.auth import Authenticator, DeviceCredentials, KeySource, RemoteKeys, ServiceTokens, issuers_of
@@ -35,7 +35,7 @@ from subgraphs.runtime.telemetry import BACKGROUND_FAILURES
 _log = structlog.get_logger("host")
 
 Builder = Callable[[Group], Callable[[GroupResources], Awaitable[GroupFaces]]]
-_SEAL_EVERY_S = 1.0
+SEAL_EVERY_S = 1.0
 _RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 _SOUND_AFTER_S = 60.0
 _DATABASE_WAIT_S = 30.0
@@ -196,7 +196,7 @@ class Host:
         kafka = self._settings.kafka
         for group, database in self._databases.items():
             self._keep_running(Background(f"relay {group.value}", OutboxRelay(database=database, kafka=kafka).run))
-            self._keep_running(Background(f"access log {group.value}", partial(_seal_access_log, database)))
+            self._keep_running(Background(f"access log {group.value}", partial(seal_access_log, database)))
         for faces in self._faces:
             database = self._databases[faces.group]
             for service in faces.services:
@@ -246,13 +246,13 @@ async def when_database_answers(
         await asyncio.sleep(every_s)
 
 
-async def _seal_access_log(database: Database) -> None:
+async def seal_access_log(database: Database) -> None:
     """Link new entries of the log of health-data reads into their chains, every second."""
     while True:
         async with database.transaction() as session:
             sealed = await AccessLog(session).seal()
-        if not sealed:
-            await asyncio.sleep(_SEAL_EVERY_S)
+        if sealed < SEAL_BATCH:  # or it would run without a pause for as long as somebody reads
+            await asyncio.sleep(SEAL_EVERY_S)
 
 
 async def _restarted(background: Background, *, pauses_s: Sequence[float] = _RESTART_AFTER_S) -> None:

@@ -1,16 +1,18 @@
 """The chain of reads of health data, on a real PostgreSQL: what was done to it behind its back shows."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from domain.audit import AccessLog
 from domain.catalog import Group
 from domain.principal import Principal, PrincipalKind, service_principal
 from subgraphs.runtime.context import OUTSIDE, RequestContext, enter
 from subgraphs.runtime.database import Database
+from subgraphs.runtime.host import SEAL_EVERY_S, seal_access_log
 from tests.support.postgres import DatabaseFor
 
 _DOCTOR = Principal(PrincipalKind.USER, "doctor")
@@ -194,3 +196,22 @@ async def test_an_entry_names_the_request(database: Database) -> None:
     async with database.read() as session:
         found = await session.scalar(text("SELECT request_id FROM health_data_access WHERE subject_user_id = 'u3'"))
     assert found == "r-77"
+
+
+async def test_reads_that_keep_coming_are_sealed_many_at_a_time(database: Database) -> None:
+    rounds: list[str] = []
+    event.listen(
+        database.engine.sync_engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, sql, *_rest: rounds.append(sql) if "pg_try_advisory_xact_lock" in sql else None,
+    )
+    started = time.monotonic()
+    sealing = asyncio.create_task(seal_access_log(database))
+    try:
+        for number in range(30):
+            await _read(database, "u3", f"r{number}")
+            await asyncio.sleep(0.01)  # a round that did not wait would fit in
+    finally:
+        sealing.cancel()
+        await asyncio.gather(sealing, return_exceptions=True)
+    assert 1 <= len(rounds) <= (time.monotonic() - started) / SEAL_EVERY_S + 2
