@@ -72,6 +72,11 @@ def shard_of(key: str) -> int:
     return crc32(key.encode()) % OUTBOX_SHARDS
 
 
+# Into the table, not the entity: nobody needs the rows that were made.
+_APPEND = insert(CommonBase.metadata.tables[OutboxRow.__tablename__]).inline()
+_NOTIFY = text(f"NOTIFY {OUTBOX_CHANNEL}")
+
+
 class Outbox:
     """Appends events to the transaction of a session."""
 
@@ -86,7 +91,7 @@ class Outbox:
             return
         now = datetime.now(UTC)
         await self._session.execute(
-            insert(OutboxRow),
+            _APPEND,
             [
                 {
                     "event_id": new_id(),
@@ -103,4 +108,4 @@ class Outbox:
             ],
         )
         # Delivered at commit, and once however often it is called in one transaction.
-        await self._session.execute(text(f"NOTIFY {OUTBOX_CHANNEL}"))
+        await self._session.execute(_NOTIFY)

@@ -50,6 +50,7 @@ _PRUNE_EVERY_S = 3600.0
 _PRUNE_ROWS = 5000
 _INBOX_KEEPS = 2  # times the outbox's retention: a relay may publish again for as long as its row is kept
 
+_RECEIVE = insert(InboxRow).on_conflict_do_nothing().returning(InboxRow.event_id)
 _PRUNE = text(
     """
     DELETE FROM inbox WHERE ctid = ANY (ARRAY(
@@ -257,13 +258,8 @@ class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the libr
             )
         )
         async with self._database.transaction() as session:
-            inserted = await session.execute(
-                insert(InboxRow)
-                .values(consumer=self._service, event_id=metadata.event_id)
-                .on_conflict_do_nothing()
-                .returning(InboxRow.event_id)
-            )
-            if inserted.first() is None:
+            seen = {"consumer": self._service, "event_id": metadata.event_id}
+            if await session.scalar(_RECEIVE, seen) is None:
                 outcome = "duplicate"
             else:
                 outcome = "handled"
