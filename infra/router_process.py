@@ -15,6 +15,9 @@ SUPERGRAPH = Path(__file__).parents[1] / "schema" / "supergraph.graphql"
 
 _MAX_BODY_BYTES = 12_000_000  # a firmware image of 8 MiB in base64
 
+_MAX_COST = 100_000
+"""Ten times that of a page of 50 readers with 50 sessions each; three levels of similar sessions cost fourteen times it."""
+
 
 def router_settings(settings: Settings, environ: Mapping[str, str]) -> RouterSettings:
     """What the platform's environment means for the router.
@@ -38,7 +41,7 @@ def router_settings(settings: Settings, environ: Mapping[str, str]) -> RouterSet
         redact_errors=production,
         cors=CorsSettings(allow_origins=origins),
         jwt=tuple(issuers),
-        limits=Limits(max_body_bytes=_MAX_BODY_BYTES),
+        limits=Limits(max_body_bytes=_MAX_BODY_BYTES, max_cost=_MAX_COST),
         metrics=False,  # they have a port of their own, which is not the public one
     )
 
