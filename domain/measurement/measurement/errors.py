@@ -122,7 +122,7 @@ class CartridgeMismatch(InvalidInput):
 class CartridgeRefused(WrongState):
     """The cartridge may not be used; `reason` says why, for example `CARTRIDGE_EXPIRED`."""
 
-    def __init__(self, refusal: str, cartridge_uid: str) -> None:
-        super().__init__(f"The cartridge cannot be used: {refusal}.", cartridge_uid=cartridge_uid)
+    def __init__(self, refusal: str, message: str, *, cartridge_uid: str) -> None:
+        super().__init__(message or "The cartridge cannot be used.", cartridge_uid=cartridge_uid)
         # An instance shadows the class: the registry decides which refusals there are.
         self.reason = refusal  # type: ignore[misc]  # ClassVar by declaration of AppError

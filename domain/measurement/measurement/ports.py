@@ -56,10 +56,12 @@ class Permission:
 
     Args:
         refusal: why not (`CARTRIDGE_EXPIRED`); None when they may.
+        message: the same for people, in the caller's language.
         required_channels: of its frames, by its tag or else its type; None = not known.
     """
 
     refusal: str | None = None
+    message: str = ""
     required_channels: int | None = None
 
 

@@ -173,7 +173,7 @@ class SessionStarter:
         if cartridge is not None:
             _check_type(request, cartridge.type)
             if permission.refusal is not None:
-                raise CartridgeRefused(permission.refusal, cartridge.cartridge_uid)
+                raise CartridgeRefused(permission.refusal, permission.message, cartridge_uid=cartridge.cartridge_uid)
         checked = _Checked(device, cartridge, calibration, permission.required_channels)
         if not checked.verified and not self._allow_unverified:
             unknown = "reader is not registered" if device is None else "cartridge has never been read"

@@ -84,6 +84,7 @@ class GrpcHardware:
             return Permission()  # never read: whether that is allowed is not the cartridge's service's to say
         return Permission(
             refusal=None if answer.is_valid else answer.reason or "CARTRIDGE_REFUSED",
+            message=answer.detail.validation_message,
             required_channels=answer.detail.required_channels or None,
         )
 
