@@ -12,13 +12,15 @@ from pydantic import BaseModel, ConfigDict
 class DomainEvent(BaseModel):
     """The payload of an event.
 
-    Subclasses set `topic` (also the CloudEvents type) and `source` (the service that tells it), and implement `key`.
+    Subclasses set `topic` (also the CloudEvents type) and `source` (the service that tells it), and implement `key`;
+    `carries_health_data` when the payload says something of a person's health, so that the outbox keeps it sealed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     topic: ClassVar[str]
     source: ClassVar[str]
+    carries_health_data: ClassVar[bool] = False
 
     @property
     def key(self) -> str:

@@ -8,13 +8,25 @@ nothing. Every group's database has these tables.
 from datetime import UTC, datetime
 from zlib import crc32
 
-from sqlalchemy import BigInteger, DateTime, Identity, Index, Integer, SmallInteger, String, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.events import DomainEvent
 from domain.ids import new_id
+from domain.sealing import Sealer
 from domain.tables import CommonBase
 
 OUTBOX_SHARDS = 16
@@ -25,10 +37,14 @@ OUTBOX_CHANNEL = "outbox"
 
 
 class OutboxRow(CommonBase):
-    """An event that was committed; `published_at` is empty until the broker has acknowledged it."""
+    """An event that was committed; `published_at` is empty until the broker has acknowledged it.
+
+    It has either a plain payload or, with health data in it, a sealed one.
+    """
 
     __tablename__ = "outbox"
     __table_args__ = (
+        CheckConstraint("num_nonnulls(payload, sealed_payload) = 1", name="payload"),
         Index("ix_outbox_pending", "shard", "id", postgresql_where=text("published_at IS NULL")),
         Index("ix_outbox_published", "published_at"),
     )
@@ -40,7 +56,8 @@ class OutboxRow(CommonBase):
     key: Mapped[str] = mapped_column(String)
     source: Mapped[str] = mapped_column(String)
     occurred_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    payload: Mapped[dict[str, object]] = mapped_column(JSONB)
+    payload: Mapped[dict[str, object] | None] = mapped_column(JSONB(none_as_null=True))
+    sealed_payload: Mapped[bytes | None] = mapped_column(LargeBinary)
     correlation_id: Mapped[str] = mapped_column(String, default="")
     traceparent: Mapped[str] = mapped_column(String, default="")
     published_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
@@ -77,35 +94,59 @@ _APPEND = insert(CommonBase.metadata.tables[OutboxRow.__tablename__]).inline()
 _NOTIFY = text(f"NOTIFY {OUTBOX_CHANNEL}")
 
 
-class Outbox:
-    """Appends events to the transaction of a session."""
+def payload_context(event_id: str) -> str:
+    """The context under which an event's payload is sealed in the outbox."""
+    return f"outbox.sealed_payload:{event_id}"
 
-    def __init__(self, session: AsyncSession, *, correlation_id: str = "", traceparent: str = "") -> None:
+
+class Outbox:
+    """Appends events to the transaction of a session.
+
+    Args:
+        sealer: needed for events that carry health data.
+    """
+
+    def __init__(
+        self, session: AsyncSession, *, sealer: Sealer | None = None, correlation_id: str = "", traceparent: str = ""
+    ) -> None:
         self._session = session
+        self._sealer = sealer
         self._correlation_id = correlation_id or session.info.get("correlation_id", "")
         self._traceparent = traceparent or session.info.get("traceparent", "")
 
     async def add(self, *events: DomainEvent) -> None:
-        """Append events; they are published, in this order for one key, once the transaction has committed."""
+        """Append events; they are published, in this order for one key, once the transaction has committed.
+
+        Raises:
+            ValueError: an event carries health data, and there is no sealer.
+        """
         if not events:
             return
         now = datetime.now(UTC)
         await self._session.execute(
             _APPEND,
-            [
-                {
-                    "event_id": new_id(),
-                    "shard": shard_of(event.key),
-                    "topic": event.topic,
-                    "key": event.key,
-                    "source": event.source,
-                    "occurred_at": now,
-                    "payload": event.model_dump(mode="json"),
-                    "correlation_id": self._correlation_id,
-                    "traceparent": self._traceparent,
-                }
-                for event in events
-            ],
+            [self._row(event, now) for event in events],
         )
         # Delivered at commit, and once however often it is called in one transaction.
         await self._session.execute(_NOTIFY)
+
+    def _row(self, event: DomainEvent, now: datetime) -> dict[str, object]:
+        event_id = new_id()
+        payload: dict[str, object] | None = event.model_dump(mode="json")
+        sealed: bytes | None = None
+        if event.carries_health_data:
+            if self._sealer is None:
+                raise ValueError(f"{event.topic} carries health data; give the outbox a sealer")
+            payload, sealed = None, self._sealer.seal_json(payload, context=payload_context(event_id))
+        return {
+            "event_id": event_id,
+            "shard": shard_of(event.key),
+            "topic": event.topic,
+            "key": event.key,
+            "source": event.source,
+            "occurred_at": now,
+            "payload": payload,
+            "sealed_payload": sealed,
+            "correlation_id": self._correlation_id,
+            "traceparent": self._traceparent,
+        }

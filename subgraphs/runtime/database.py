@@ -125,6 +125,7 @@ async def connect(settings: DatabaseSettings, database: str) -> "asyncpg.Connect
         database=database,
         ssl=_ssl_of(settings),
         timeout=10,
+        server_settings={"application_name": "manpasik"},
     )
     return connection
 

@@ -5,7 +5,6 @@ Source: CloudEvents 1.0.2 with its JSON event format and distributed tracing ext
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from cloudevents.core.exceptions import CloudEventValidationError
 from cloudevents.core.formats.json import JSONFormat
@@ -23,27 +22,19 @@ class MalformedEvent(Exception):
     """A record that is no CloudEvent of ours. The message says what is wrong, without the record's content."""
 
 
-class Recorded(Protocol):
-    """An event as the outbox keeps it (`domain.messaging.OutboxRow`, or a row of its columns)."""
+@dataclass(frozen=True, slots=True)
+class CommittedEvent:
+    """An event of the outbox, its payload opened. `id` is that of its row."""
 
-    @property
-    def id(self) -> int: ...
-    @property
-    def event_id(self) -> str: ...
-    @property
-    def topic(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def occurred_at(self) -> datetime: ...
-    @property
-    def payload(self) -> dict[str, object]: ...
-    @property
-    def correlation_id(self) -> str: ...
-    @property
-    def traceparent(self) -> str: ...
+    id: int
+    event_id: str
+    topic: str
+    key: str
+    source: str
+    occurred_at: datetime
+    payload: dict[str, object]
+    correlation_id: str = ""
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +45,8 @@ class ReceivedEvent:
     payload: dict[str, object]
 
 
-def encode(row: Recorded) -> bytes:
-    """The CloudEvent of an outbox row."""
+def encode(row: CommittedEvent) -> bytes:
+    """The CloudEvent of a committed event."""
     attributes: dict[str, object] = {
         "specversion": "1.0",
         "id": row.event_id,

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from domain.audit import SEAL_BATCH, AccessLog
 from domain.catalog import Group, Workload, workload
 from domain.clock import SystemClock
+from domain.sealing import Sealer
 from subgraphs.runtime.auth import Authenticator, DeviceCredentials, KeySource, RemoteKeys, ServiceTokens, issuers_of
 from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.consumers import ConsumerHost
@@ -69,6 +70,7 @@ class Host:
             self._ports.setdefault(self._workloads[0].name, settings.service.grpc_port)
         self._groups = tuple(dict.fromkeys(w.group for w in self._workloads))
         self._databases: dict[Group, Database] = {}
+        self._sealers: dict[Group, Sealer] = {}
         self._faces: list[GroupFaces] = []
         self._grpc: dict[str, GrpcServer] = {}
         self._http: list[HttpServer] = []
@@ -134,10 +136,11 @@ class Host:
         for group in self._groups:
             database = Database(self._settings.database, group)
             self._databases[group] = database
+            self._sealers[group] = await load_sealer(database, self._settings.master_secret)
             resources = GroupResources(
                 settings=self._settings,
                 database=database,
-                sealer=await load_sealer(database, self._settings.master_secret),
+                sealer=self._sealers[group],
                 redis=self._redis,
                 limiter=limiter,
                 objects=objects,
@@ -195,7 +198,11 @@ class Host:
     def _start_tasks(self, hosted: Sequence[ServiceFaces]) -> None:
         kafka = self._settings.kafka
         for group, database in self._databases.items():
-            self._keep_running(Background(f"relay {group.value}", OutboxRelay(database=database, kafka=kafka).run))
+            self._keep_running(
+                Background(
+                    f"relay {group.value}", OutboxRelay(database=database, kafka=kafka, sealer=self._sealers[group]).run
+                )
+            )
             self._keep_running(Background(f"access log {group.value}", partial(seal_access_log, database)))
         for faces in self._faces:
             database = self._databases[faces.group]

@@ -43,13 +43,15 @@ def create_common_tables() -> None:
         sa.Column("key", sa.String, nullable=False),
         sa.Column("source", sa.String, nullable=False),
         sa.Column("occurred_at", moment, nullable=False),
-        sa.Column("payload", JSONB, nullable=False),
+        sa.Column("payload", JSONB),
+        sa.Column("sealed_payload", sa.LargeBinary),
         sa.Column("correlation_id", sa.String, nullable=False),
         sa.Column("traceparent", sa.String, nullable=False),
         sa.Column("published_at", moment),
         sa.Column("partition", sa.Integer),
         sa.Column("broker_offset", sa.BigInteger),
         sa.PrimaryKeyConstraint("id", name="pk_outbox"),
+        sa.CheckConstraint("num_nonnulls(payload, sealed_payload) = 1", name=op.f("ck_outbox_payload")),
     )
     op.create_index("ix_outbox_pending", "outbox", ["shard", "id"], postgresql_where=sa.text("published_at IS NULL"))
     op.create_index("ix_outbox_published", "outbox", ["published_at"])

@@ -30,9 +30,10 @@ from prometheus_client import Counter, Gauge
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.messaging import OUTBOX_CHANNEL, OutboxRow
+from domain.messaging import OUTBOX_CHANNEL, OutboxRow, payload_context
+from domain.sealing import Sealer
 from subgraphs.runtime.database import Database, is_outage
-from subgraphs.runtime.events import CONTENT_TYPE, MalformedEvent, Recorded, decode, encode
+from subgraphs.runtime.events import CONTENT_TYPE, CommittedEvent, MalformedEvent, decode, encode
 from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker_outage, silence_client_log
 from subgraphs.runtime.settings import KafkaSettings
 
@@ -105,6 +106,7 @@ class OutboxRelay:
     """The relay of one group's database in one process.
 
     Args:
+        sealer: opens the payloads that carry health data.
         poll_interval_s: how long a committed event waits at most when its notification is lost.
         check_interval_s: how often the broker is asked whether it still has what it acknowledged.
     """
@@ -114,12 +116,14 @@ class OutboxRelay:
         *,
         database: Database,
         kafka: KafkaSettings,
+        sealer: Sealer,
         poll_interval_s: float = 1.0,
         check_interval_s: float = 5.0,
     ) -> None:
         self._database = database
         self._group = database.group.value
         self._brokers = kafka.brokers
+        self._sealer = sealer
         self._retention_hours = kafka.outbox_retention_hours
         self._poll_interval_s = poll_interval_s
         self._check_interval_s = check_interval_s
@@ -217,8 +221,7 @@ class OutboxRelay:
             raise failure
         return sum(len(batch.ids) for batch in acknowledged)
 
-    @staticmethod
-    async def _claim(session: AsyncSession) -> Sequence[Any]:
+    async def _claim(self, session: AsyncSession) -> Sequence[CommittedEvent]:
         """Pending rows, in order, of shards that nobody else relays at this moment; the session's locks hold them."""
         shards = (await session.scalars(_CLAIM)).all()
         if not shards:
@@ -233,6 +236,7 @@ class OutboxRelay:
                 OutboxRow.source,
                 OutboxRow.occurred_at,
                 OutboxRow.payload,
+                OutboxRow.sealed_payload,
                 OutboxRow.correlation_id,
                 OutboxRow.traceparent,
             )
@@ -240,12 +244,29 @@ class OutboxRelay:
             .order_by(OutboxRow.id)
             .limit(_BATCH_ROWS)
         )
-        return result.all()
+        return [self._opened(row) for row in result]
+
+    def _opened(self, row: Any) -> CommittedEvent:
+        """The event of a row, its payload opened if need be."""
+        payload = row.payload
+        if payload is None:
+            payload = self._sealer.open_json(row.sealed_payload, context=payload_context(row.event_id))
+        return CommittedEvent(
+            id=row.id,
+            event_id=row.event_id,
+            topic=row.topic,
+            key=row.key,
+            source=row.source,
+            occurred_at=row.occurred_at,
+            payload=payload,
+            correlation_id=row.correlation_id,
+            traceparent=row.traceparent,
+        )
 
     async def _send(
-        self, producer: AIOKafkaProducer, rows: Sequence[Recorded]
+        self, producer: AIOKafkaProducer, rows: Sequence[CommittedEvent]
     ) -> tuple[list[_Acknowledged], BaseException | None]:
-        by_place: defaultdict[TopicPartition, list[Recorded]] = defaultdict(list)
+        by_place: defaultdict[TopicPartition, list[CommittedEvent]] = defaultdict(list)
         partitions: dict[str, list[int]] = {}
         if new_topics := {row.topic for row in rows} - self._known_topics:
             await ensure_topics(self._brokers, new_topics)
@@ -268,7 +289,7 @@ class OutboxRelay:
         return acknowledged, failures[0] if failures else None
 
     async def _send_batch(
-        self, producer: AIOKafkaProducer, place: TopicPartition, rows: Sequence[Recorded]
+        self, producer: AIOKafkaProducer, place: TopicPartition, rows: Sequence[CommittedEvent]
     ) -> _Acknowledged:
         batch = producer.create_batch()
         ids: list[int] = []

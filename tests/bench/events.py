@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.catalog import Group
 from domain.events import DomainEvent
 from domain.messaging import Outbox
+from domain.sealing import Sealer
 from subgraphs.runtime.consumers import ConsumerHost
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import Consumer, EventMetadata
@@ -56,7 +57,10 @@ async def events(settings: Settings, seconds: float) -> list[Result]:
 
     consumer = Consumer(service="bench", topic=Happened.topic, event=Happened, handle=handle)
     host = ConsumerHost(database=database, kafka=kafka, consumers=[consumer], principal_service="bench")
-    work = [asyncio.create_task(OutboxRelay(database=database, kafka=kafka).run()), asyncio.create_task(host.run())]
+    work = [
+        asyncio.create_task(OutboxRelay(database=database, kafka=kafka, sealer=Sealer({1: bytes(32)})).run()),
+        asyncio.create_task(host.run()),
+    ]
     process = psutil.Process(os.getpid())
     try:
         tellers = [asyncio.create_task(_tell(database, f"aggregate-{n}", told)) for n in range(_TELLERS)]

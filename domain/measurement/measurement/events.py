@@ -17,6 +17,7 @@ class MeasurementCompleted(DomainEvent):
 
     topic = "measurement.completed"
     source = "measurement"
+    carries_health_data = True
 
     session_id: str
     user_id: str
@@ -48,6 +49,7 @@ class HealthAlertTriggered(DomainEvent):
 
     topic = "health_alert.triggered"
     source = "measurement"
+    carries_health_data = True
 
     alert_id: str
     user_id: str

@@ -391,7 +391,7 @@ class MeasurementService:
         result = ended.result
         if result is None:
             return
-        outbox = Outbox(session)
+        outbox = Outbox(session, sealer=self._sealer)
         await outbox.add(
             MeasurementCompleted(
                 session_id=ended.id,

@@ -81,6 +81,7 @@ class Measurement:
     channel: grpc.aio.Channel
     stub: "MeasurementServiceStub"
     port: int
+    sealer: Sealer
 
     async def start(self, who: str = f"user:{USER}", **fields: Any) -> str:
         request = pb.StartSessionRequest(**{"device_id": DEVICE, "cartridge_id": CARTRIDGE, "user_id": USER} | fields)
@@ -182,6 +183,7 @@ async def running(
             channel=channel,
             stub=MeasurementServiceStub(channel),
             port=port,
+            sealer=sealer,
         )
     finally:
         await channel.close()

@@ -14,6 +14,7 @@ from manpasik.v1 import measurement_pb2 as pb
 
 from domain.audit import AccessLog
 from domain.measurement.measurement.service import MeasurementService
+from domain.messaging import payload_context
 from domain.sealing import Sealer
 from subgraphs.measurement.measurement.adapters.pgvector_index import PgVectorIndex
 from subgraphs.measurement.measurement.background import sweep
@@ -29,8 +30,11 @@ def service_of(measurement: Measurement, sealer: Sealer) -> MeasurementService:
 
 
 async def events(measurement: Measurement) -> list[tuple[str, dict[str, Any]]]:
-    rows = await measurement.fetch("SELECT topic, payload::text FROM outbox ORDER BY id")
-    return [(row["topic"], json.loads(row["payload"])) for row in rows]
+    """What was told: health data, so it lies sealed in the outbox."""
+    rows = await measurement.fetch("SELECT event_id, topic, payload, sealed_payload FROM outbox ORDER BY id")
+    assert all(row["payload"] is None for row in rows)
+    opened = [measurement.sealer.open(row["sealed_payload"], context=payload_context(row["event_id"])) for row in rows]
+    return [(row["topic"], json.loads(payload)) for row, payload in zip(rows, opened, strict=True)]
 
 
 async def measured(measurement: Measurement, *levels: float, **start: Any) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.events import DomainEvent
 from domain.messaging import Outbox
+from domain.sealing import Sealer
 from subgraphs.runtime.consumers import ConsumerHost
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import Consumer, EventMetadata
@@ -95,8 +96,11 @@ async def running(*things: Runs) -> AsyncIterator[None]:
                 await task
 
 
+SEALER = Sealer({1: bytes(range(32))})
+
+
 def relay_of(database: Database, kafka: KafkaSettings) -> OutboxRelay:
-    return OutboxRelay(database=database, kafka=kafka, poll_interval_s=0.2, check_interval_s=0.5)
+    return OutboxRelay(database=database, kafka=kafka, sealer=SEALER, poll_interval_s=0.2, check_interval_s=0.5)
 
 
 def host_of(

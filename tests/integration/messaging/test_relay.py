@@ -10,6 +10,7 @@ from subgraphs.runtime.database import Database
 from subgraphs.runtime.events import decode
 from subgraphs.runtime.settings import KafkaSettings
 from tests.integration.messaging.scene import (
+    SEALER,
     counted,
     effects,
     host_of,
@@ -45,6 +46,30 @@ async def test_an_event_reaches_the_topic_as_a_cloud_event(
     async with database.read() as session:
         place = (await session.execute(text("SELECT partition, broker_offset FROM outbox"))).one()
     assert tuple(place) == (record.partition, record.offset)
+
+
+async def test_health_data_lies_sealed_in_the_outbox_and_is_published_open(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    kind = type("Sealed", (counted(topic),), {"carries_health_data": True})
+    async with database.transaction() as session:
+        await Outbox(session, sealer=SEALER).add(kind(aggregate="person", number=4711))
+    async with database.read() as session:
+        plain, sealed = (await session.execute(text("SELECT payload, sealed_payload FROM outbox"))).one()
+    assert plain is None
+    assert b"4711" not in sealed
+    async with running(relay_of(database, kafka)):
+        await until(lambda: published(database))
+    (record,) = await records_of(kafka.brokers, topic)
+    assert decode(record.value).payload == {"aggregate": "person", "number": 4711}
+
+
+async def test_health_data_without_a_sealer_is_not_told(database: Database, topic: str) -> None:
+    kind = type("Sealed", (counted(topic),), {"carries_health_data": True})
+    async with database.transaction() as session:
+        with pytest.raises(ValueError, match="sealer"):
+            await Outbox(session).add(kind(aggregate="person", number=1))
+    assert await pending(database) == 0
 
 
 async def test_nothing_is_published_before_its_transaction_commits_or_when_it_rolls_back(

@@ -1,29 +1,19 @@
 """Events on the wire."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subgraphs.runtime.events import MalformedEvent, decode, encode
+from subgraphs.runtime.events import CommittedEvent, MalformedEvent, decode, encode
 
-
-@dataclass(frozen=True)
-class Row:
-    """The columns of an outbox row that go on the wire."""
-
-    id: int = 1
-    event_id: str = "0190-1"
-    topic: str = "cartridge.replaced"
-    key: str = "device-1"
-    source: str = "device"
-    occurred_at: datetime = datetime(2026, 11, 22, 9, 30, 0, 123456, tzinfo=UTC)
-    payload: dict[str, object] = field(default_factory=dict)
-    correlation_id: str = ""
-    traceparent: str = ""
+AT = datetime(2026, 11, 22, 9, 30, 0, 123456, tzinfo=UTC)
+EVENT = CommittedEvent(
+    id=1, event_id="0190-1", topic="cartridge.replaced", key="device-1", source="device", occurred_at=AT, payload={}
+)
 
 
 json_values: st.SearchStrategy[object] = st.recursive(
@@ -46,7 +36,9 @@ json_values: st.SearchStrategy[object] = st.recursive(
 def test_what_was_encoded_decodes_to_the_same(
     payload: dict[str, object], key: str, correlation_id: str, occurred_at: datetime
 ) -> None:
-    row = Row(payload=payload, key=key, correlation_id=correlation_id, traceparent="00-a-b-01", occurred_at=occurred_at)
+    row = replace(
+        EVENT, payload=payload, key=key, correlation_id=correlation_id, traceparent="00-a-b-01", occurred_at=occurred_at
+    )
     event = decode(encode(row))
     assert event.payload == payload
     metadata = event.metadata
@@ -61,7 +53,7 @@ def test_what_was_encoded_decodes_to_the_same(
 
 
 def test_an_event_is_a_structured_cloud_event() -> None:
-    assert json.loads(encode(Row(payload={"part": "말단"}, correlation_id="c-1"))) == {
+    assert json.loads(encode(replace(EVENT, payload={"part": "말단"}, correlation_id="c-1"))) == {
         "specversion": "1.0",
         "id": "0190-1",
         "type": "cartridge.replaced",
@@ -76,7 +68,7 @@ def test_an_event_is_a_structured_cloud_event() -> None:
 
 def altered(**changes: object) -> bytes:
     """A good event with some attributes changed, or left out where None."""
-    event = json.loads(encode(Row())) | changes
+    event = json.loads(encode(EVENT)) | changes
     return json.dumps({name: value for name, value in event.items() if value is not None}).encode()
 
 
