@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -23,6 +24,7 @@ import pytest
 
 from domain.catalog import built_groups, services_of
 from infra.local.process import LOOPBACK, free_port
+from infra.serve import expand
 
 pytestmark = [pytest.mark.xdist_group("e2e-up"), pytest.mark.timeout(240)]
 
@@ -33,6 +35,14 @@ FIRST_START_S = 60.0
 WARM_START_S = 40.0
 STOP_S = 12.0
 MEMORY_MB = 700.0
+
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def readme_blocks() -> list[str]:
+    """The commands that the README shows, a block each."""
+    return re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
 
 
 def environment_of(home: Path) -> dict[str, str]:
@@ -205,6 +215,19 @@ def test_the_first_start_offers_a_query_that_answers_from_all_three_subgraphs(fi
     assert oct((home / "secrets.json").stat().st_mode)[-3:] == "600"
 
 
+def test_the_first_query_of_the_readme_answers(first: Up) -> None:
+    first.query(within_s=FIRST_START_S)
+    block = next(block for block in readme_blocks() if "manpasik token" in block)
+    command = block[block.index("curl") :]
+    printed = subprocess.run(
+        [sys.executable, "-m", "infra.cli", "token"], env=first.environment, capture_output=True, text=True, check=True
+    )
+    command = command.replace("$TOKEN", printed.stdout.strip())
+    answer = paste(command.replace("localhost:8090", f"localhost:{first.environment['HTTP_PORT']}"))
+    assert "errors" not in answer, answer
+    assert answer["data"]["me"]["measurements"]["edges"]
+
+
 def test_everything_together_is_small(first: Up) -> None:
     first.query(within_s=FIRST_START_S)
     rss_mb, pss_mb = memory_mb(first.tree())
@@ -277,3 +300,26 @@ def test_a_data_folder_that_cannot_be_made_gives_one_line(tmp_path: Path) -> Non
     assert len(lines) == 1, lines
     assert "MANPASIK_HOME" in lines[0]
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_the_plan_of_a_query_can_be_printed_as_the_readme_says(tmp_path: Path) -> None:
+    block = next(block for block in readme_blocks() if "manpasik token" in block)
+    operation = tmp_path / "query.graphql"
+    operation.write_text(json.loads(block[block.index("-d '") + 4 : block.rindex("'")])["query"])
+    (command,) = re.findall(r"`\.venv/bin/router (plan [^`]*)`", README.read_text())
+    arguments = command.replace("FILE", str(operation)).split()
+    printed = subprocess.run(
+        [sys.executable, "-m", "router.cli", *arguments], cwd=README.parent, capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.startswith("QueryPlan {")
+    for group in built_groups():
+        assert f'Fetch(service: "{group.value}")' in printed.stdout
+
+
+def test_the_readme_names_targets_and_commands_that_there_are() -> None:
+    text = README.read_text()
+    makefile = (README.parent / "Makefile").read_text()
+    for target in set(re.findall(r"\bmake ([a-z]+)\b", "\n".join([*readme_blocks(), *re.findall(r"`[^`\n]+`", text)]))):
+        assert f"\n{target}:" in makefile, target
+    served = re.findall(r"manpasik serve ([a-z]+)", text)
+    assert expand(served)

@@ -197,7 +197,7 @@ async def test_many_people_are_loaded_by_two_statements_and_only_the_visible_one
         event.listen(engine, "before_cursor_execute", lambda c, cur, sql, *rest: statements.append(sql))
         found = await identity.users.people(session, service_principal("coaching"), [*ids, UserId("unknown")])
     assert set(found) == set(ids)
-    assert len(statements) == 3  # profiles, accounts, providers
+    assert len(statements) == 2  # profiles; accounts with their first providers
     assert not any("profiles.health" in sql for sql in statements)
     async with identity.database.read() as session:
         assert set(await identity.users.people(session, user_principal(ids[0]), ids)) == {ids[0]}
