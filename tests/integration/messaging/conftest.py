@@ -1,8 +1,6 @@
 """Databases with the common tables only, topics of a test's own, and servers that a test may stop."""
 
-import gc
-import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
@@ -29,15 +27,6 @@ async def make_tables(settings: DatabaseSettings, name: str) -> None:
             await connection.execute(text(EFFECTS))
     finally:
         await database.close()
-
-
-@pytest.fixture(autouse=True)
-def _forget_half_open_connections() -> Iterator[None]:
-    """aiokafka drops a connection unclosed when it is stopped while it opens it, as happens when the broker is away."""
-    yield
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Unclosed AIOKafkaConnection", ResourceWarning)
-        gc.collect()
 
 
 @pytest.fixture
