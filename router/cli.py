@@ -15,7 +15,8 @@ from graphql.utilities import SchemaChange, find_schema_changes
 from router.errors import ClientError, RouterError
 from router.planning.operation import normalize
 from router.planning.planner import Planner
-from router.serving.app import RouterService, create_app, logger
+from router.serving.app import create_app
+from router.serving.service import RouterService, logger
 from router.serving.settings import RouterSettings, load_settings
 from router.supergraph.read import read_supergraph
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from router.serving.app import RouterService, create_app
+from router.serving.app import create_app
+from router.serving.service import RouterService
 from router.serving.settings import CorsSettings, Limits, RouterSettings
 from tests.federation.serve import Served, serve
 from tests.federation.shop import SHOP

@@ -1,0 +1,191 @@
+"""What stands behind the transports: the engine in use, the connections to the subgraphs, and one operation at a time."""
+
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+from opentelemetry import propagate, trace
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from router.errors import ClientError, PlanningError, RouterError
+from router.execution.errors import SubgraphFailure, of_failure
+from router.serving.documents import TrustedDocuments
+from router.serving.engine import Engine, GraphQLRequest, Prepared
+from router.serving.http import payload
+from router.serving.identity import Authenticator, Identity, NoAuthenticator
+from router.serving.settings import RouterSettings
+from router.serving.transport import HttpTransport, SubgraphMetrics, open_session
+
+logger = logging.getLogger("router")
+access_log = logging.getLogger("router.access")
+_tracer = trace.get_tracer("router")
+
+
+def _authenticator(settings: RouterSettings) -> Authenticator:
+    if not settings.jwt:
+        return NoAuthenticator()
+    from router.serving.tokens import JwtAuthenticator  # noqa: PLC0415  a third of the start is spent on its libraries
+
+    return JwtAuthenticator(settings.jwt)
+
+
+def _is_tracing() -> bool:
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def _span(headers: Mapping[str, str]) -> contextlib.AbstractContextManager[object]:
+    """A span around one request, child of the caller's; nothing while no tracing is set up."""
+    if not _is_tracing():
+        return contextlib.nullcontext()
+    context = propagate.extract(dict(headers)) if "traceparent" in headers else None
+    return _tracer.start_as_current_span("graphql.request", context=context)
+
+
+class RouterService:
+    """The state behind the application: the current engine and what outlives it."""
+
+    def __init__(
+        self, supergraph_sdl: str, settings: RouterSettings, authenticator: Authenticator | None = None
+    ) -> None:
+        self.settings = settings
+        self.engine = Engine(supergraph_sdl, settings)
+        self._documents = TrustedDocuments(settings.trusted_documents, required=settings.require_trusted_documents)
+        self.registry = CollectorRegistry()
+        self.authenticator: Authenticator = authenticator or _authenticator(settings)
+        self._requests = Counter(
+            "router_requests_total", "GraphQL requests by result.", ["result"], registry=self.registry
+        )
+        self._seconds = Histogram("router_request_seconds", "Time to answer.", registry=self.registry)
+        self._reloads = Counter("router_reloads_total", "Supergraphs taken over.", ["result"], registry=self.registry)
+        cached = Gauge("router_cached_entries", "Entries in the operation cache.", registry=self.registry)
+        cached.set_function(lambda: len(self.engine.cache))
+        self._subgraph_metrics = SubgraphMetrics(self.registry)
+        self._session: aiohttp.ClientSession | None = None
+        self._transport: HttpTransport | None = None
+
+    @property
+    def transport(self) -> HttpTransport:
+        if self._transport is None:
+            raise RuntimeError("the router serves only inside its lifespan")
+        return self._transport
+
+    @property
+    def is_ready(self) -> bool:
+        return self._transport is not None
+
+    async def open(self) -> None:
+        self._session = open_session(self.settings)
+        self._connect()
+
+    async def close(self) -> None:
+        self._transport = None
+        if self._session is not None:
+            await self._session.close()
+
+    def reload(self, supergraph_sdl: str) -> None:
+        """Serves another supergraph from the next request on; requests under way end on the old one.
+
+        Raises:
+            RouterError: the new supergraph cannot be served; the old one stays.
+        """
+        try:
+            self.engine = Engine(supergraph_sdl, self.settings)
+        except RouterError:
+            self._reloads.labels("refused").inc()
+            raise
+        self._connect()
+        self._reloads.labels("taken").inc()
+
+    def _connect(self) -> None:
+        if self._session is not None:
+            self._transport = HttpTransport(
+                self._session, self.engine.supergraph, self.settings, self._subgraph_metrics
+            )
+
+    # -- one operation ---------------------------------------------------------------------------------------------
+
+    async def answer(self, request: GraphQLRequest, headers: Mapping[str, str], *, read_only: bool) -> dict[str, Any]:
+        """The GraphQL response of one operation.
+
+        Raises:
+            ClientError: the request is at fault.
+        """
+        started = time.perf_counter()
+        result = "error"
+        engine = self.engine
+        with _span(headers):
+            try:
+                identity = await self.authenticator.authenticate(headers)
+                prepared = self.prepare(engine, request, identity)
+                if prepared.kind.value == "subscription":
+                    message = "Subscriptions need a WebSocket (graphql-transport-ws) or `Accept: text/event-stream`."
+                    raise ClientError(message, code="BAD_REQUEST")
+                if read_only and prepared.kind.value == "mutation":
+                    raise ClientError("Mutations need POST.", code="METHOD_NOT_ALLOWED", status=405)
+                response = await engine.run(prepared, self.transport, self.subgraph_headers(headers, identity))
+                result = "partial" if response.errors else "ok"
+                return payload(response.data, response.errors, redact=self.settings.redact_errors)
+            except PlanningError as error:
+                logger.error("planning failed: %s", error)
+                message = "The operation cannot be planned." if self.settings.redact_errors else str(error)
+                return {"data": None, "errors": [{"message": message, "extensions": {"code": "QUERY_PLANNING_FAILED"}}]}
+            finally:
+                elapsed = time.perf_counter() - started
+                self._requests.labels(result).inc()
+                self._seconds.observe(elapsed)
+                if access_log.isEnabledFor(logging.INFO):
+                    fields = {"operation": request.operation_name, "result": result, "ms": round(elapsed * 1000, 2)}
+                    access_log.info("request", extra={"graphql": fields})
+
+    async def answers(
+        self, request: GraphQLRequest, headers: Mapping[str, str]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Every response of an operation: one of a query or mutation, one for each event of a subscription.
+
+        Raises:
+            ClientError: the request is at fault.
+        """
+        engine, transport = self.engine, self.transport
+        identity = await self.authenticator.authenticate(headers)
+        prepared = self.prepare(engine, request, identity)
+        primary = prepared.compiled.subscription
+        if primary is None:
+            yield await self.answer(request, headers, read_only=False)
+            return
+        sent = self.subgraph_headers(headers, identity)
+        redact = self.settings.redact_errors
+        upstream: dict[str, Any] = {"query": primary.operation}
+        if used := {name: prepared.variables[name] for name in primary.variables if name in prepared.variables}:
+            upstream["variables"] = used
+        self._requests.labels("subscription").inc()
+        try:
+            async with contextlib.aclosing(transport.subscribe(primary.subgraph, upstream, sent)) as events:
+                async for event in events:
+                    run = engine.start(prepared, transport, sent)
+                    prepared.compiled.merge_root(run, primary, event)
+                    response = await prepared.compiled.run(run)
+                    yield payload(response.data, response.errors, redact=redact)
+        except SubgraphFailure as failure:
+            yield payload(None, [of_failure(failure, primary.subgraph, None)], redact=redact)
+
+    def prepare(self, engine: Engine, request: GraphQLRequest, identity: Identity) -> Prepared:
+        """Raises:
+        ClientError: the request is at fault.
+        """
+        if request.document_id is not None or self.settings.require_trusted_documents:
+            text = self._documents.text(request.query or None, request.document_id)
+            if text != request.query:
+                request = replace(request, query=text or "")
+        return engine.prepare(request, identity)
+
+    def subgraph_headers(self, headers: Mapping[str, str], identity: Identity) -> Mapping[str, str]:
+        sent = {name: headers[name] for name in self.settings.forward_headers if name in headers}
+        if _is_tracing():
+            propagate.inject(sent)  # else the client's own traceparent goes through as it came
+        if identity.forward:
+            sent.update(identity.forward)
+        return sent
