@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from router.errors import PlanningError
+from router.planning.choices import Assignment
 from router.planning.fetch_graph import (
     FetchField,
     FetchGraph,
@@ -20,7 +21,7 @@ from router.planning.fetch_graph import (
     Representation,
 )
 from router.planning.query_graph import QueryGraph
-from router.planning.walk import Assignment, Walker
+from router.planning.walk import Walker
 from router.supergraph.model import Key, Kind, SubgraphField, SubgraphName
 from router.supergraph.selection import Field, Fragment, Selection
 
@@ -291,7 +292,9 @@ class FetchGraphBuilder:
         """The cursor in another subgraph for the object of this site, reached by its route."""
         if (known := site.hops.get(subgraph)) is not None:
             return known
-        route = self._walker.routes(site.type_name, site.home.subgraph if site.home else None, site.provided)[subgraph]
+        route = self._walker.routes.of(site.type_name, site.home.subgraph if site.home else None, site.provided)[
+            subgraph
+        ]
         if route.key is None:
             cursor = self._root_cursor(site, subgraph)
         else:
@@ -330,7 +333,7 @@ class FetchGraphBuilder:
             key_needs, key_fields = self._gather_key(site, ((item, subgraph) for item in key.selection.items))
         else:
             home = site.home.subgraph
-            route = self._walker.routes(site.type_name, home, site.provided)[subgraph]
+            route = self._walker.routes.of(site.type_name, home, site.provided)[subgraph]
             assert route.key is not None  # noqa: S101  only entities have requirements
             key_needs, key_fields = self._gather_key(site, route.sources)
         return self._entity_cursor(site, subgraph, needs | key_needs, key_fields, [*key_fields, *required.items])

@@ -84,7 +84,7 @@ class _Narrowing:
         if self._graph.supergraph.kinds.get(type_name) is Kind.OBJECT and not self._graph.is_root(type_name):
             for place in sorted(places):
                 if self._graph.view(type_name, place) is not None:
-                    reached.update(self._walker.routes(type_name, place))
+                    reached.update(self._walker.routes.of(type_name, place))
         return reached
 
     def _output(self, name: str, type_name: str) -> str | None:
