@@ -19,6 +19,7 @@ from router.serving.http import payload
 from router.serving.identity import Authenticator, Identity, NoAuthenticator
 from router.serving.settings import RouterSettings
 from router.serving.transport import HttpTransport, SubgraphMetrics, open_session
+from router.serving.upstream import open_stream_session
 
 logger = logging.getLogger("router")
 access_log = logging.getLogger("router.access")
@@ -65,6 +66,7 @@ class RouterService:
         cached.set_function(lambda: len(self.engine.cache))
         self._subgraph_metrics = SubgraphMetrics(self.registry)
         self._session: aiohttp.ClientSession | None = None
+        self._streams: aiohttp.ClientSession | None = None
         self._transport: HttpTransport | None = None
 
     @property
@@ -79,12 +81,14 @@ class RouterService:
 
     async def open(self) -> None:
         self._session = open_session(self.settings)
+        self._streams = open_stream_session()
         self._connect()
 
     async def close(self) -> None:
         self._transport = None
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._streams):
+            if session is not None:
+                await session.close()
 
     def reload(self, supergraph_sdl: str) -> None:
         """Serves another supergraph from the next request on; requests under way end on the old one.
@@ -101,9 +105,9 @@ class RouterService:
         self._reloads.labels("taken").inc()
 
     def _connect(self) -> None:
-        if self._session is not None:
+        if self._session is not None and self._streams is not None:
             self._transport = HttpTransport(
-                self._session, self.engine.supergraph, self.settings, self._subgraph_metrics
+                self._session, self._streams, self.engine.supergraph, self.settings, self._subgraph_metrics
             )
 
     # -- one operation ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Everything about a router that is not in its supergraph. Read once at the entry point and passed in."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,60 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class EventProtocol(StrEnum):
+    """How a subgraph sends the events of a subscription.
+
+    websocket: graphql-transport-ws, the protocol of the graphql-ws library. graphql-ws: the older protocol, of
+    subscriptions-transport-ws, by the name of its subprotocol. sse: server-sent events, one connection a subscription.
+    multipart: parts of one HTTP response, as Apollo defines them.
+    """
+
+    WEBSOCKET = "websocket"
+    LEGACY_WEBSOCKET = "graphql-ws"
+    SSE = "sse"
+    MULTIPART = "multipart"
+
+
+class SubgraphSubscriptions(_Settings):
+    """How one subgraph's events are had.
+
+    url: where, if not where everything else is asked; path: the same with only the path replaced.
+    idle_timeout_s: give up after so long without any message, heartbeats included; None: never. Over a WebSocket, a ping
+    every 30 seconds finds a dead peer in any case.
+    """
+
+    protocol: EventProtocol = EventProtocol.WEBSOCKET
+    url: str | None = None
+    path: str | None = Field(default=None, pattern="^/")
+    idle_timeout_s: float | None = Field(default=None, gt=0)
+
+
 class SubgraphSettings(_Settings):
     """url: replaces the one in the supergraph; timeout_s: replaces the default for this subgraph."""
 
     url: str | None = None
     timeout_s: float | None = Field(default=None, gt=0)
+    subscriptions: SubgraphSubscriptions = SubgraphSubscriptions()
+
+
+class SubscriptionSettings(_Settings):
+    """What clients may do with connections that last.
+
+    max_connections: WebSockets at once; one more is closed with 1013 (try again later).
+    max_streams: subscriptions at once over all transports; one more is refused (`TOO_MANY_SUBSCRIPTIONS`, 503).
+    max_operations_per_connection: on one WebSocket at once; one more is refused with an `error` message.
+    init_timeout_s: for `connection_init`; after it the WebSocket is closed with 4408.
+    heartbeat_s: how often a silent server-sent or multipart stream says that it lives.
+    send_timeout_s: a client that takes nothing for so long is let go. Until then its subscription waits for it, and the
+    subgraph for the router: nothing piles up.
+    """
+
+    max_connections: int = Field(default=10_000, gt=0)
+    max_streams: int = Field(default=20_000, gt=0)
+    max_operations_per_connection: int = Field(default=100, gt=0)
+    init_timeout_s: float = Field(default=10.0, gt=0)
+    heartbeat_s: float = Field(default=10.0, gt=0)
+    send_timeout_s: float = Field(default=30.0, gt=0)
 
 
 class Limits(_Settings):
@@ -65,6 +115,7 @@ class RouterSettings(_Settings):
     timeout_s: float = Field(default=30.0, gt=0)
     connections_per_subgraph: int = Field(default=100, gt=0)
     limits: Limits = Limits()
+    subscriptions: SubscriptionSettings = SubscriptionSettings()
     introspection: bool = True
     explorer: bool = True
     redact_errors: bool = False

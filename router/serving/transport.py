@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from router.execution.errors import SubgraphFailure
-from router.serving.settings import RouterSettings
-from router.serving.upstream import subscribe
+from router.serving.settings import RouterSettings, SubgraphSubscriptions
+from router.serving.upstream import EventSource, subscribe
 from router.supergraph.model import SubgraphName, Supergraph
 
 HTTP_OK_BELOW = 300
@@ -31,19 +32,34 @@ class HttpTransport:
     """Asks subgraphs over HTTP. The session is shared between supergraph generations, so a reload keeps connections."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, supergraph: Supergraph, settings: RouterSettings, metrics: SubgraphMetrics
+        self,
+        session: aiohttp.ClientSession,
+        streams: aiohttp.ClientSession,
+        supergraph: Supergraph,
+        settings: RouterSettings,
+        metrics: SubgraphMetrics,
     ) -> None:
         self._session = session
+        self._streams = streams
         self._max_bytes = settings.limits.max_subgraph_response_bytes
         self._metrics = metrics
         self._urls: dict[SubgraphName, str] = {}
         self._timeouts: dict[SubgraphName, aiohttp.ClientTimeout] = {}
+        self._sources: dict[SubgraphName, EventSource] = {}
         self._seconds = {name: metrics.seconds.labels(name) for name in supergraph.subgraphs}
         for name, subgraph in supergraph.subgraphs.items():
             override = settings.subgraphs.get(name)
             self._urls[name] = (override.url if override and override.url else None) or subgraph.url
             timeout_s = (override.timeout_s if override else None) or settings.timeout_s
             self._timeouts[name] = aiohttp.ClientTimeout(total=timeout_s)
+            events = override.subscriptions if override else SubgraphSubscriptions()
+            self._sources[name] = EventSource(
+                _event_url(self._urls[name], events),
+                events.protocol,
+                timeout_s,
+                events.idle_timeout_s,
+                settings.limits.max_subgraph_response_bytes,
+            )
 
     def url(self, subgraph: SubgraphName) -> str:
         return self._urls[subgraph]
@@ -72,8 +88,7 @@ class HttpTransport:
         Raises:
             SubgraphFailure: the stream cannot be opened, or breaks.
         """
-        timeout_s = self._timeouts[subgraph].total or 30.0
-        return subscribe(self._session, self._urls[subgraph], request, headers, timeout_s=timeout_s)
+        return subscribe(self._streams, self._sources[subgraph], request, headers)
 
     async def _post(self, subgraph: SubgraphName, body: bytes, headers: Mapping[str, str]) -> bytes:
         async with self._session.post(
@@ -97,6 +112,12 @@ class HttpTransport:
                 raise SubgraphFailure("its answer is too large.", code="SUBGRAPH_MALFORMED_RESPONSE")
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+def _event_url(url: str, events: SubgraphSubscriptions) -> str:
+    if events.url is not None:
+        return events.url
+    return url if events.path is None else urlunsplit((*urlsplit(url)[:2], events.path, "", ""))
 
 
 def open_session(settings: RouterSettings) -> aiohttp.ClientSession:
