@@ -58,7 +58,8 @@ def of_subgraph(error: object, subgraph: SubgraphName, path: ClientPath | None) 
     entry: Mapping[str, Any] = error if isinstance(error, dict) else {"message": str(error)}
     extensions = entry.get("extensions")
     extensions = dict(extensions) if isinstance(extensions, dict) else {}
-    extensions.setdefault("code", "DOWNSTREAM_SERVICE_ERROR")
+    if not isinstance(extensions.get("code"), str):
+        extensions["code"] = "DOWNSTREAM_SERVICE_ERROR"
     return AnswerError(str(entry.get("message") or "The subgraph reported an error."), path, subgraph, extensions)
 
 

@@ -1,25 +1,23 @@
 """Compiles a plan into coroutines and runs it for a request.
 
 Each fetch node becomes one function that finds its objects in the answer so far, sends one request, and merges what
-comes back. Nothing of the schema is looked up while a request runs.
+comes back (`entities.py` for fetches by key). Nothing of the schema is looked up while a request runs.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, assert_never
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
 
-import orjson
-
+from router.execution.client_paths import ClientPaths
+from router.execution.entities import EntityFetch
 from router.execution.errors import AnswerError, SubgraphFailure, of_failure, of_subgraph, path_of
 from router.execution.projection import Projection, Renamed
-from router.execution.representations import RepresentationBuilder
-from router.execution.values import ClientPath, Object, merge, objects_at, places_of
-from router.planning.fetch_graph import Path
+from router.execution.request import Answer, Run, Step, Transport, read_answer, sender
+from router.execution.values import ClientPath, Object, merge, objects_at
 from router.planning.operation import Operation
 from router.planning.plan import (
     BatchFetchNode,
-    BatchPart,
     FetchNode,
     FlattenNode,
     ParallelNode,
@@ -28,33 +26,9 @@ from router.planning.plan import (
     SequenceNode,
     SubscriptionNode,
 )
-from router.supergraph.model import SubgraphName, Supergraph
+from router.supergraph.model import Supergraph
 
-
-class Transport(Protocol):
-    """How a subgraph is asked."""
-
-    async def post(self, subgraph: SubgraphName, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """The body of the answer.
-
-        Raises:
-            SubgraphFailure: there is none, or none that could be GraphQL.
-        """
-
-
-@dataclass(slots=True)
-class Run:
-    """One request on its way through the plan. fetches: how many subgraph requests were sent."""
-
-    transport: Transport
-    variables: Mapping[str, Any]
-    headers: Mapping[str, str]
-    answer: Object = field(default_factory=dict)
-    errors: list[AnswerError] = field(default_factory=list)
-    fetches: int = 0
-
-
-Step = Callable[[Run], Awaitable[None]]
+__all__ = ["CompiledPlan", "Response", "Run", "Transport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +45,8 @@ class CompiledPlan:
     def __init__(self, supergraph: Supergraph, operation: Operation, plan: QueryPlan, renamed: Renamed) -> None:
         self.plan = plan
         self.operation = operation
-        self._renamed_back = {new: old for (_, _, old), new in renamed.items()}
         self._supergraph = supergraph
+        self._client_paths = ClientPaths(operation.selection, renamed)
         self._projection = Projection(supergraph, operation.selection, operation.root_type, renamed)
         node = plan.node
         self.subscription = node.primary if isinstance(node, SubscriptionNode) else None
@@ -86,19 +60,23 @@ class CompiledPlan:
         return self.project(run)
 
     def project(self, run: Run) -> Response:
+        """The client's answer from what the run has gathered so far."""
         data, incomplete = self._projection.project(run.answer)
         if incomplete:
             self._explain(run)
-        return Response(data, tuple(run.errors))
+        return Response(data, _distinct(run.errors) if run.errors else ())
 
-    def merge_root(self, run: Run, node: FetchNode, answer: Any) -> None:
-        """Takes a root fetch's answer (or a subscription's event) into the run."""
-        data = _data_of(answer)
-        if data is not None:
-            merge(run.answer, data)
-        for error in _errors_of(answer, data):
+    def merge_root(self, run: Run, node: FetchNode, content: Any) -> None:
+        """Takes a subscription's event into the run, as a root fetch's answer would be."""
+        self._merge_root(run, node, read_answer(content))
+
+    def _merge_root(self, run: Run, node: FetchNode, answer: Answer) -> None:
+        if answer.data is not None:
+            merge(run.answer, answer.data)
+        for error in answer.errors:
             path = path_of(error)
-            run.errors.append(of_subgraph(error, node.subgraph, None if path is None else self._client_path(path)))
+            where = None if path is None else self._client_paths.of(path)
+            run.errors.append(of_subgraph(error, node.subgraph, where))
 
     def _explain(self, run: Run) -> None:
         """Adds an error for each non-null position that nothing reported so far accounts for."""
@@ -114,9 +92,6 @@ class CompiledPlan:
                 AnswerError(violation.message, violation.path, None, {"code": "RESPONSE_VALIDATION_FAILED"})
             )
 
-    def _client_path(self, path: Sequence[str | int]) -> ClientPath:
-        return tuple(self._renamed_back.get(step, step) if isinstance(step, str) else step for step in path)
-
     # -- compiling -------------------------------------------------------------------------------------------------
 
     def _compile(self, node: PlanNode) -> Step:
@@ -126,11 +101,9 @@ class CompiledPlan:
             case FlattenNode():
                 if not node.node.requires:
                     return self._nested_root_fetch(node)
-                fetch = node.node
-                part = BatchPart("_entities", "representations", (node.path,), fetch.requires, fetch.selection)
-                return self._entity_fetch((part,), fetch)
+                return EntityFetch(self._supergraph, node, self._client_paths).run
             case BatchFetchNode():
-                return self._entity_fetch(node.parts, node)
+                return EntityFetch(self._supergraph, node, self._client_paths).run
             case SequenceNode():
                 return _in_sequence([self._compile(inner) for inner in node.nodes])
             case ParallelNode():
@@ -141,7 +114,7 @@ class CompiledPlan:
                 assert_never(node)
 
     def _root_fetch(self, node: FetchNode) -> Step:
-        send = _sender(node)
+        send = sender(node)
 
         async def fetch(run: Run) -> None:
             try:
@@ -149,14 +122,15 @@ class CompiledPlan:
             except SubgraphFailure as failure:
                 run.errors.append(of_failure(failure, node.subgraph, None))
                 return
-            self.merge_root(run, node, answer)
+            self._merge_root(run, node, answer)
 
         return fetch
 
     def _nested_root_fetch(self, flatten: FlattenNode) -> Step:
         """Root fields asked at a place inside the answer, where a field's type is the root type itself."""
         node, path = flatten.node, flatten.path
-        send = _sender(node)
+        send = sender(node)
+        where = self._client_paths.before_list(path)
 
         async def fetch(run: Run) -> None:
             targets = objects_at(run.answer, path)
@@ -165,133 +139,18 @@ class CompiledPlan:
             try:
                 answer = await send(run, None)
             except SubgraphFailure as failure:
-                run.errors.append(of_failure(failure, node.subgraph, self._client_path(_before_list(path))))
+                run.errors.append(of_failure(failure, node.subgraph, where))
                 return
-            data = _data_of(answer)
-            for error in _errors_of(answer, data):
-                run.errors.append(of_subgraph(error, node.subgraph, self._client_path(_before_list(path))))
-            if data is not None:
+            for error in answer.errors:
+                run.errors.append(of_subgraph(error, node.subgraph, where))
+            if answer.data is not None:
                 for target in targets:
-                    merge(target, data)
+                    merge(target, answer.data)
 
         return fetch
 
-    def _entity_fetch(self, parts: tuple[BatchPart, ...], node: FetchNode | BatchFetchNode) -> Step:
-        send = _sender(node)
-        compiled = [_CompiledPart(part, RepresentationBuilder(self._supergraph, part.requires)) for part in parts]
 
-        async def fetch(run: Run) -> None:
-            asked = [part.ask(run.answer) for part in compiled]
-            representations = {
-                part.part.variable: each.representations for part, each in zip(compiled, asked, strict=True)
-            }
-            if not any(representations.values()):
-                return
-            try:
-                answer = await send(run, representations)
-            except SubgraphFailure as failure:
-                for part, each in zip(compiled, asked, strict=True):
-                    for path in part.part.paths if each.representations else ():
-                        run.errors.append(of_failure(failure, node.subgraph, self._client_path(_before_list(path))))
-                return
-            data = _data_of(answer)
-            errors = _errors_of(answer, data)
-            for part, each in zip(compiled, asked, strict=True):
-                if not self._take_entities(part, each, data) and not errors:
-                    message = "the answer does not hold one entity for each representation."
-                    malformed = SubgraphFailure(message, code="SUBGRAPH_MALFORMED_RESPONSE")
-                    place = self._client_path(_before_list(part.part.paths[0]))
-                    run.errors.append(of_failure(malformed, node.subgraph, place))
-            if errors:
-                self._entity_errors(run, node.subgraph, errors, compiled, asked)
-
-        return fetch
-
-    def _take_entities(self, part: "_CompiledPart", asked: "_Asked", data: Object | None) -> bool:
-        """Merges one part's entities into the objects that asked for them; False when the answer has another shape."""
-        entities = data.get(part.part.alias) if data is not None else None
-        if not isinstance(entities, list) or len(entities) != len(asked.representations):
-            return False
-        targets = asked.targets
-        for entity, where in zip(entities, asked.positions, strict=True):
-            if type(entity) is dict:
-                for position in where:
-                    merge(targets[position], entity)
-        return True
-
-    def _entity_errors(
-        self,
-        run: Run,
-        subgraph: SubgraphName,
-        errors: list[Any],
-        compiled: "list[_CompiledPart]",
-        asked: "list[_Asked]",
-    ) -> None:
-        """Maps `["_entities", i, ...]` to every place of the client's answer that representation i stands for."""
-        for error in errors:
-            path = path_of(error)
-            found = False
-            for part, each in zip(compiled, asked, strict=True):
-                if not path or path[0] != part.part.alias:
-                    continue
-                index = path[1] if len(path) > 1 else None
-                if isinstance(index, int) and index < len(each.positions):
-                    places = places_of(run.answer, part.part.paths)
-                    for position in each.positions[index]:
-                        for place in places.get(id(each.targets[position]), ()):
-                            where = self._client_path((*place, *path[2:]))
-                            run.errors.append(of_subgraph(error, subgraph, where))
-                            found = True
-            if not found:
-                where = self._client_path(_before_list(compiled[0].part.paths[0]))
-                run.errors.append(of_subgraph(error, subgraph, where))
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The objects of one part, and what is sent for them; positions[i]: the targets of representation i."""
-
-    targets: list[Object]
-    representations: list[Object]
-    positions: list[list[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class _CompiledPart:
-    part: BatchPart
-    builder: RepresentationBuilder
-
-    def ask(self, answer: Object) -> _Asked:
-        paths = self.part.paths
-        targets = objects_at(answer, paths[0])
-        for path in paths[1:]:
-            targets += objects_at(answer, path)
-        representations, positions = self.builder.build(targets)
-        return _Asked(targets, representations, positions)
-
-
-def _sender(node: FetchNode | BatchFetchNode) -> Callable[[Run, Mapping[str, list[Object]] | None], Awaitable[Any]]:
-    """One request of this node; the operation's text is encoded once."""
-    head = b'{"query":' + orjson.dumps(node.operation)
-    names = node.variables
-    subgraph = node.subgraph
-
-    async def send(run: Run, representations: Mapping[str, list[Object]] | None) -> Any:
-        variables: dict[str, Any] = {name: run.variables[name] for name in names if name in run.variables}
-        if representations is not None:
-            variables.update(representations)
-        body = head + (b',"variables":' + orjson.dumps(variables) + b"}" if variables else b"}")
-        run.fetches += 1
-        raw = await run.transport.post(subgraph, body, run.headers)
-        try:
-            return orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise SubgraphFailure("the answer is not JSON.", code="SUBGRAPH_MALFORMED_RESPONSE") from error
-
-    return send
-
-
-def _in_sequence(steps: list[Step]) -> Step:
+def _in_sequence(steps: Sequence[Step]) -> Step:
     async def run_all(run: Run) -> None:
         for step in steps:
             await step(run)
@@ -299,38 +158,22 @@ def _in_sequence(steps: list[Step]) -> Step:
     return run_all
 
 
-def _in_parallel(steps: list[Step]) -> Step:
+def _in_parallel(steps: Sequence[Step]) -> Step:
     async def run_all(run: Run) -> None:
         # A task group, so that a client that goes away cancels every request under way.
         async with asyncio.TaskGroup() as group:
             for step in steps:
-                group.create_task(step(run))  # type: ignore[arg-type]  # steps are coroutine functions
+                group.create_task(step(run))
 
     return run_all
 
 
-def _data_of(answer: Any) -> Object | None:
-    data = answer.get("data") if isinstance(answer, dict) else None
-    return data if isinstance(data, dict) else None
-
-
-def _errors_of(answer: Any, data: Object | None) -> list[Any]:
-    errors = answer.get("errors") if isinstance(answer, dict) else None
-    if isinstance(errors, list) and errors:
-        return errors
-    if data is None:
-        message = (
-            "The subgraph answered without data."
-            if isinstance(answer, dict)
-            else "The subgraph's answer is no GraphQL response."
-        )
-        return [{"message": message, "extensions": {"code": "SUBGRAPH_MALFORMED_RESPONSE"}}]
-    return []
-
-
-def _before_list(path: Path) -> ClientPath:
-    """The part of a plan's path that is the same for all its objects."""
-    return path[: path.index("@")] if "@" in path else path
+def _distinct(errors: Iterable[AnswerError]) -> tuple[AnswerError, ...]:
+    """What two requests report alike is told once."""
+    told: dict[object, AnswerError] = {}
+    for error in errors:
+        told.setdefault((error.path, error.message, error.subgraph, str(error.extensions.get("code"))), error)
+    return tuple(told.values())
 
 
 def _related(one: ClientPath, other: ClientPath) -> bool:

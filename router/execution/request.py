@@ -1,0 +1,89 @@
+"""One request to a subgraph: by whom it is sent, what it carries, and what an answer must look like."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from router.execution.errors import AnswerError, SubgraphFailure
+from router.execution.values import Json, Object
+from router.planning.plan import BatchFetchNode, FetchNode
+from router.supergraph.model import SubgraphName
+
+MALFORMED = "SUBGRAPH_MALFORMED_RESPONSE"
+
+
+class Transport(Protocol):
+    """How a subgraph is asked."""
+
+    async def post(self, subgraph: SubgraphName, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """The body of the answer.
+
+        Raises:
+            SubgraphFailure: there is none, or none that could be GraphQL.
+        """
+
+
+@dataclass(slots=True)
+class Run:
+    """One request on its way through the plan. fetches: how many subgraph requests were sent."""
+
+    transport: Transport
+    variables: Mapping[str, Any]
+    headers: Mapping[str, str]
+    answer: Object = field(default_factory=dict)
+    errors: list[AnswerError] = field(default_factory=list)
+    fetches: int = 0
+
+
+Step = Callable[[Run], Coroutine[Any, Any, None]]
+"""A part of a compiled plan."""
+
+Send = Callable[[Run, Mapping[str, list[Object]] | None], Awaitable["Answer"]]
+"""Sends one node's request, with the representations by variable name; raises SubgraphFailure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A subgraph's answer. errors: its entries as they came; one is made up when there is neither data nor an error."""
+
+    data: Object | None
+    errors: list[Json]
+
+
+def sender(node: FetchNode | BatchFetchNode) -> Send:
+    """The request of this node; the operation's text is encoded once."""
+    head = b'{"query":' + orjson.dumps(node.operation)
+    names = node.variables
+    subgraph = node.subgraph
+
+    async def send(run: Run, representations: Mapping[str, list[Object]] | None) -> Answer:
+        variables: dict[str, Any] = {name: run.variables[name] for name in names if name in run.variables}
+        if representations is not None:
+            variables.update(representations)
+        body = head + (b',"variables":' + orjson.dumps(variables) + b"}" if variables else b"}")
+        run.fetches += 1
+        raw = await run.transport.post(subgraph, body, run.headers)
+        try:
+            return read_answer(orjson.loads(raw))
+        except orjson.JSONDecodeError as error:
+            raise SubgraphFailure("the answer is not JSON.", code=MALFORMED) from error
+
+    return send
+
+
+def read_answer(content: Json) -> Answer:
+    """The answer in a decoded body (or in the event of a subscription), of whatever shape that is."""
+    if not isinstance(content, dict):
+        return Answer(None, [_malformed("The subgraph's answer is no GraphQL response.")])
+    data = content.get("data")
+    data = data if isinstance(data, dict) else None
+    errors = content.get("errors")
+    if isinstance(errors, list) and errors:
+        return Answer(data, errors)
+    return Answer(data, [] if data is not None else [_malformed("The subgraph answered without data.")])
+
+
+def _malformed(message: str) -> Json:
+    return {"message": message, "extensions": {"code": MALFORMED}}
