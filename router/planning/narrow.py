@@ -61,7 +61,7 @@ class _Narrowing:
             below = self._without_strangers(below, resolving)
         if output is not None:
             below = self.selection(below, output, frozenset(resolving) or places)
-        return Field(item.key, item.name, item.arguments, item.arguments_text, below)
+        return Field(item.key, item.name, item.arguments, item.arguments_text, below, item.defers)
 
     def _without_strangers(self, selection: Selection, resolving: dict[SubgraphName, str]) -> Selection:
         common: set[str] | None = None

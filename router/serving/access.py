@@ -66,7 +66,7 @@ def without(
                 continue
             inner = strip(item.selection, output, where)
             kept = inner if inner.items else Selection((Field("__typename", "__typename"),))
-            items.append(Field(item.key, item.name, item.arguments, item.arguments_text, kept))
+            items.append(Field(item.key, item.name, item.arguments, item.arguments_text, kept, item.defers))
         return Selection(tuple(items))
 
     return strip(operation.selection, operation.root_type, ()), tuple(refusals)

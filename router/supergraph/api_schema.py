@@ -24,6 +24,7 @@ from graphql import (
     TypeDefinitionNode,
     UnionTypeDefinitionNode,
     build_ast_schema,
+    parse,
 )
 
 from router.errors import InvalidSupergraph
@@ -41,6 +42,10 @@ _EXECUTABLE = frozenset(
         "VARIABLE_DEFINITION",
     }
 )
+_DEFER = parse("directive @defer(label: String, if: Boolean! = true) on FRAGMENT_SPREAD | INLINE_FRAGMENT").definitions[
+    0
+]
+"""The router's own: no subgraph needs to know of it."""
 _N = TypeVar("_N")
 
 
@@ -88,6 +93,8 @@ class _ApiSchemaBuilder:
 
     def build(self) -> GraphQLSchema:
         definitions = [d for d in map(self._definition, self._document.definitions) if d is not None]
+        if not any(isinstance(d, DirectiveDefinitionNode) and d.name.value == "defer" for d in definitions):
+            definitions.append(_DEFER)
         try:
             return build_ast_schema(DocumentNode(definitions=tuple(definitions)), assume_valid=True)
         except Exception as error:

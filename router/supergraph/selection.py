@@ -13,6 +13,7 @@ from graphql.language import OperationDefinitionNode
 from router.errors import InvalidSupergraph
 
 Argument = tuple[str, ValueNode]
+NOT_DEFERRED = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +23,7 @@ class Field:
     key: the name under which the value is stored and answered.
     arguments_text: the arguments as printed, sorted by name, or "" without any.
     selection: None for a leaf.
+    defers: the deferred fragments that ask for it, NOT_DEFERRED for what stands outside of them; None: as if that alone.
     """
 
     key: str
@@ -29,6 +31,7 @@ class Field:
     arguments: tuple[Argument, ...] = ()
     arguments_text: str = ""
     selection: "Selection | None" = None
+    defers: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
