@@ -19,7 +19,7 @@ from router.serving.http import JSON
 from router.serving.identity import Authenticator
 from router.serving.service import RouterService
 from router.serving.settings import RouterSettings
-from router.serving.websocket import Connection
+from router.serving.websocket import Connection, ConnectionLimit
 
 
 def create_app(
@@ -50,8 +50,10 @@ def create_app(
                     await watcher
             await service.close()
 
+    connections = ConnectionLimit(settings.subscriptions.max_connections)
+
     async def socket(connection: WebSocket) -> None:
-        await Connection(connection, service.answers, max_bytes=settings.limits.max_body_bytes).serve()
+        await Connection(connection, service, settings).serve(connections)
 
     routes: list[BaseRoute] = [
         Route("/graphql", GraphQLEndpoint(service)),

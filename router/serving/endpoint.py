@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from router.errors import ClientError
@@ -30,6 +30,7 @@ from router.serving.http import (
     request_from_url,
 )
 from router.serving.service import RouterService
+from router.serving.streaming import StreamForm, StreamResponse, stream_form
 
 logger = logging.getLogger("router")
 
@@ -71,10 +72,14 @@ class GraphQLEndpoint:
             operation = decode_body(headers.get("content-type", ""), body)
         else:
             raise ClientError("Use GET or POST.", code="METHOD_NOT_ALLOWED", status=405)
-        if "text/event-stream" in headers.get("accept", ""):
-            return await self._events(request_from_any(operation), headers)
+        read_only = request.method == "GET"
+        form = stream_form(headers.get("accept", ""))
+        if form is not None and not isinstance(operation, list):
+            stream = await self._stream(request_from_any(operation), headers, form, read_only=read_only)
+            if stream is not None:
+                return stream
         async with _cancelled_on_disconnect(request, receive):
-            return await self._answer(operation, headers, media_type, read_only=request.method == "GET")
+            return await self._answer(operation, headers, media_type, read_only=read_only)
 
     async def _answer(
         self, operation: Any, headers: Mapping[str, str], media_type: str, *, read_only: bool
@@ -99,20 +104,16 @@ class GraphQLEndpoint:
         answers = await asyncio.gather(*(one(request) for request in requests))
         return Response(orjson.dumps(answers), 200, None, media_type)
 
-    async def _events(self, request: GraphQLRequest, headers: Mapping[str, str]) -> Response:
-        """Server-sent events, one connection for one operation; a request error is still a plain HTTP answer."""
-        answers = self._service.answers(request, headers)
-        first = await anext(answers, None)
-
-        async def events() -> AsyncIterator[bytes]:
-            async with contextlib.aclosing(answers):
-                answer = first
-                while answer is not None:
-                    yield b"event: next\ndata: " + orjson.dumps(answer) + b"\n\n"
-                    answer = await anext(answers, None)
-            yield b"event: complete\ndata: \n\n"
-
-        return StreamingResponse(events(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+    async def _stream(
+        self, request: GraphQLRequest, headers: Mapping[str, str], form: StreamForm, *, read_only: bool
+    ) -> Response | None:
+        """The answers one by one; a request error is still a plain HTTP answer. None: this form is for other operations."""
+        service = self._service
+        identity = await service.authenticate(headers)
+        if form.only_subscriptions and not service.is_subscription(request, identity):
+            return None
+        answers = await service.stream(request, headers, identity, read_only=read_only)
+        return StreamResponse(answers, form, service.settings.subscriptions)
 
     def _explorer(self) -> Response:
         if not self._service.settings.explorer:

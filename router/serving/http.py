@@ -30,7 +30,7 @@ def negotiate(accept: str | None) -> str:
     ranges = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     if GRAPHQL_RESPONSE in ranges:
         return GRAPHQL_RESPONSE
-    if ranges & {JSON, "*/*", "application/*", "text/html", "text/event-stream"}:
+    if ranges & {JSON, "*/*", "application/*", "text/html", "text/event-stream", "multipart/mixed"}:
         return JSON
     raise ClientError(f"Accept {GRAPHQL_RESPONSE} or {JSON}.", code="NOT_ACCEPTABLE", status=406)
 

@@ -7,12 +7,17 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """forward: headers for the subgraphs, beside those that are forwarded for everyone."""
+    """forward: headers for the subgraphs, beside those that are forwarded for everyone.
+
+    subject: who it is, as far as the credentials say. expires_at: until when they hold, in seconds of the epoch.
+    """
 
     authenticated: bool = False
     scopes: frozenset[str] = frozenset()
     policies: frozenset[str] = frozenset()
     forward: Mapping[str, str] = field(default_factory=dict)
+    subject: str | None = None
+    expires_at: float | None = None
 
 
 ANONYMOUS = Identity()

@@ -12,12 +12,12 @@ from opentelemetry import propagate, trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from router.errors import ClientError, PlanningError, RouterError
-from router.execution.errors import SubgraphFailure, of_failure
 from router.serving.documents import TrustedDocuments
 from router.serving.engine import Engine, GraphQLRequest, Prepared
-from router.serving.http import payload
+from router.serving.http import error_entries, payload
 from router.serving.identity import Authenticator, Identity, NoAuthenticator
 from router.serving.settings import RouterSettings
+from router.serving.subscriptions import StreamFailed, Subscription
 from router.serving.transport import HttpTransport, SubgraphMetrics, open_session
 from router.serving.upstream import open_stream_session
 
@@ -64,6 +64,9 @@ class RouterService:
         self._reloads = Counter("router_reloads_total", "Supergraphs taken over.", ["result"], registry=self.registry)
         cached = Gauge("router_cached_entries", "Entries in the operation cache.", registry=self.registry)
         cached.set_function(lambda: len(self.engine.cache))
+        self._open_streams = 0
+        streams = Gauge("router_open_subscriptions", "Subscriptions that are running.", registry=self.registry)
+        streams.set_function(lambda: self._open_streams)
         self._subgraph_metrics = SubgraphMetrics(self.registry)
         self._session: aiohttp.ClientSession | None = None
         self._streams: aiohttp.ClientSession | None = None
@@ -126,7 +129,7 @@ class RouterService:
                 identity = await self.authenticator.authenticate(headers)
                 prepared = self.prepare(engine, request, identity)
                 if prepared.kind.value == "subscription":
-                    message = "Subscriptions need a WebSocket (graphql-transport-ws) or `Accept: text/event-stream`."
+                    message = "Subscriptions need a WebSocket (graphql-transport-ws), or an `Accept` of text/event-stream or multipart/mixed;subscriptionSpec=1.0."
                     raise ClientError(message, code="BAD_REQUEST")
                 if read_only and prepared.kind.value == "mutation":
                     raise ClientError("Mutations need POST.", code="METHOD_NOT_ALLOWED", status=405)
@@ -145,36 +148,60 @@ class RouterService:
                     fields = {"operation": request.operation_name, "result": result, "ms": round(elapsed * 1000, 2)}
                     access_log.info("request", extra={"graphql": fields})
 
-    async def answers(
-        self, request: GraphQLRequest, headers: Mapping[str, str]
+    async def authenticate(self, headers: Mapping[str, str]) -> Identity:
+        """Raises:
+        ClientError: the credentials are not valid.
+        """
+        return await self.authenticator.authenticate(headers)
+
+    def is_subscription(self, request: GraphQLRequest, identity: Identity) -> bool:
+        """Raises:
+        ClientError: the request is at fault.
+        """
+        try:
+            return self.prepare(self.engine, request, identity).kind.value == "subscription"
+        except PlanningError:
+            return False  # which is told where the operation is answered
+
+    async def stream(
+        self, request: GraphQLRequest, headers: Mapping[str, str], identity: Identity, *, read_only: bool = False
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Every response of an operation: one of a query or mutation, one for each event of a subscription.
+
+        The generator raises `StreamFailed` when it has to end before the operation does.
 
         Raises:
             ClientError: the request is at fault.
         """
         engine, transport = self.engine, self.transport
-        identity = await self.authenticator.authenticate(headers)
+        if not self.is_subscription(request, identity):
+            return self._single(request, headers, read_only=read_only)
         prepared = self.prepare(engine, request, identity)
-        primary = prepared.compiled.subscription
-        if primary is None:
-            yield await self.answer(request, headers, read_only=False)
-            return
+        if prepared.compiled.subscription is None:
+            raise ClientError("The subscription selects nothing.")
+        if self._open_streams >= self.settings.subscriptions.max_streams:
+            message = "Too many subscriptions are open; try again later."
+            raise ClientError(message, code="TOO_MANY_SUBSCRIPTIONS", status=503)
         sent = self.subgraph_headers(headers, identity)
-        redact = self.settings.redact_errors
-        upstream: dict[str, Any] = {"query": primary.operation}
-        if used := {name: prepared.variables[name] for name in primary.variables if name in prepared.variables}:
-            upstream["variables"] = used
         self._requests.labels("subscription").inc()
+        return self._counted(Subscription(engine, transport, prepared, sent, identity.expires_at))
+
+    async def _single(
+        self, request: GraphQLRequest, headers: Mapping[str, str], *, read_only: bool
+    ) -> AsyncGenerator[dict[str, Any], None]:
         try:
-            async with contextlib.aclosing(transport.subscribe(primary.subgraph, upstream, sent)) as events:
-                async for event in events:
-                    run = engine.start(prepared, transport, sent)
-                    prepared.compiled.merge_root(run, primary, event)
-                    response = await prepared.compiled.run(run)
-                    yield payload(response.data, response.errors, redact=redact)
-        except SubgraphFailure as failure:
-            yield payload(None, [of_failure(failure, primary.subgraph, None)], redact=redact)
+            yield await self.answer(request, headers, read_only=read_only)
+        except ClientError as error:
+            raise StreamFailed(error_entries(error)) from error
+
+    async def _counted(self, subscription: Subscription) -> AsyncGenerator[dict[str, Any], None]:
+        self._open_streams += 1
+        try:
+            async with contextlib.aclosing(subscription.answers()) as answers:
+                async for answer in answers:
+                    yield answer
+        finally:
+            self._open_streams -= 1
 
     def prepare(self, engine: Engine, request: GraphQLRequest, identity: Identity) -> Prepared:
         """Raises:

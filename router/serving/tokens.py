@@ -45,7 +45,13 @@ class JwtAuthenticator:
         if scheme.lower() != "bearer" or not token.strip():
             raise _refused("The authorization header does not hold a bearer token.")
         claims = await self._verify(token.strip())
-        return Identity(authenticated=True, scopes=_scopes(claims))
+        subject = claims.get("sub")
+        return Identity(
+            authenticated=True,
+            scopes=_scopes(claims),
+            subject=subject if isinstance(subject, str) else None,
+            expires_at=float(claims["exp"]) + self.LEEWAY_S,
+        )
 
     async def _verify(self, token: str) -> Mapping[str, Any]:
         issuer = self._issuers.get(_unverified_issuer(token))
