@@ -9,16 +9,18 @@ from typing import Any
 
 import aiohttp
 from opentelemetry import propagate, trace
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from router.errors import ClientError, PlanningError, RouterError
+from router.serving.client import OutgoingHeaders
 from router.serving.documents import TrustedDocuments
 from router.serving.engine import Engine, GraphQLRequest, Prepared
 from router.serving.http import error_entries, payload
 from router.serving.identity import Authenticator, Identity, NoAuthenticator
+from router.serving.metrics import Metrics
 from router.serving.settings import RouterSettings
 from router.serving.subscriptions import StreamFailed, Subscription
-from router.serving.transport import HttpTransport, SubgraphMetrics, open_session
+from router.serving.transport import HttpTransport
 from router.serving.upstream import open_stream_session
 
 logger = logging.getLogger("router")
@@ -57,18 +59,10 @@ class RouterService:
         self._documents = TrustedDocuments(settings.trusted_documents, required=settings.require_trusted_documents)
         self.registry = CollectorRegistry()
         self.authenticator: Authenticator = authenticator or _authenticator(settings)
-        self._requests = Counter(
-            "router_requests_total", "GraphQL requests by result.", ["result"], registry=self.registry
-        )
-        self._seconds = Histogram("router_request_seconds", "Time to answer.", registry=self.registry)
-        self._reloads = Counter("router_reloads_total", "Supergraphs taken over.", ["result"], registry=self.registry)
-        cached = Gauge("router_cached_entries", "Entries in the operation cache.", registry=self.registry)
-        cached.set_function(lambda: len(self.engine.cache))
+        self._metrics = Metrics(self.registry)
+        self._metrics.gauge("router_cached_entries", "Entries in the operation cache.", lambda: len(self.engine.cache))
         self._open_streams = 0
-        streams = Gauge("router_open_subscriptions", "Subscriptions that are running.", registry=self.registry)
-        streams.set_function(lambda: self._open_streams)
-        self._subgraph_metrics = SubgraphMetrics(self.registry)
-        self._session: aiohttp.ClientSession | None = None
+        self._metrics.gauge("router_open_subscriptions", "Subscriptions that are running.", lambda: self._open_streams)
         self._streams: aiohttp.ClientSession | None = None
         self._transport: HttpTransport | None = None
 
@@ -83,15 +77,15 @@ class RouterService:
         return self._transport is not None
 
     async def open(self) -> None:
-        self._session = open_session(self.settings)
         self._streams = open_stream_session()
         self._connect()
 
     async def close(self) -> None:
-        self._transport = None
-        for session in (self._session, self._streams):
-            if session is not None:
-                await session.close()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close()
+        if self._streams is not None:
+            await self._streams.close()
 
     def reload(self, supergraph_sdl: str) -> None:
         """Serves another supergraph from the next request on; requests under way end on the old one.
@@ -102,15 +96,15 @@ class RouterService:
         try:
             self.engine = Engine(supergraph_sdl, self.settings)
         except RouterError:
-            self._reloads.labels("refused").inc()
+            self._metrics.reloads["refused"] += 1
             raise
         self._connect()
-        self._reloads.labels("taken").inc()
+        self._metrics.reloads["taken"] += 1
 
     def _connect(self) -> None:
-        if self._session is not None and self._streams is not None:
+        if self._streams is not None:
             self._transport = HttpTransport(
-                self._session, self._streams, self.engine.supergraph, self.settings, self._subgraph_metrics
+                self.engine.supergraph, self.settings, self._streams, self._metrics, self._transport
             )
 
     # -- one operation ---------------------------------------------------------------------------------------------
@@ -142,8 +136,8 @@ class RouterService:
                 return {"data": None, "errors": [{"message": message, "extensions": {"code": "QUERY_PLANNING_FAILED"}}]}
             finally:
                 elapsed = time.perf_counter() - started
-                self._requests.labels(result).inc()
-                self._seconds.observe(elapsed)
+                self._metrics.requests[result] += 1
+                self._metrics.seconds.add(elapsed)
                 if access_log.isEnabledFor(logging.INFO):
                     fields = {"operation": request.operation_name, "result": result, "ms": round(elapsed * 1000, 2)}
                     access_log.info("request", extra={"graphql": fields})
@@ -183,7 +177,7 @@ class RouterService:
             message = "Too many subscriptions are open; try again later."
             raise ClientError(message, code="TOO_MANY_SUBSCRIPTIONS", status=503)
         sent = self.subgraph_headers(headers, identity)
-        self._requests.labels("subscription").inc()
+        self._metrics.requests["subscription"] += 1
         return self._counted(Subscription(engine, transport, prepared, sent, identity.expires_at))
 
     async def _single(
@@ -214,7 +208,7 @@ class RouterService:
         return engine.prepare(request, identity)
 
     def subgraph_headers(self, headers: Mapping[str, str], identity: Identity) -> Mapping[str, str]:
-        sent = {name: headers[name] for name in self.settings.forward_headers if name in headers}
+        sent = OutgoingHeaders({name: headers[name] for name in self.settings.forward_headers if name in headers})
         if _is_tracing():
             propagate.inject(sent)  # else the client's own traceparent goes through as it came
         if identity.forward:
