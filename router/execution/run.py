@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from router.execution.client_paths import ClientPaths
 from router.execution.entities import EntityFetch
 from router.execution.errors import AnswerError, SubgraphFailure, of_failure, of_subgraph, path_of
-from router.execution.projection import Projection, Renamed
+from router.execution.projection import Projection, Renamed, Violation
 from router.execution.request import Answer, Run, Step, Transport, read_answer, sender
 from router.execution.values import ClientPath, Object, merge, objects_at
 from router.planning.operation import Operation
@@ -61,9 +61,9 @@ class CompiledPlan:
 
     def project(self, run: Run) -> Response:
         """The client's answer from what the run has gathered so far."""
-        data, incomplete = self._projection.project(run.answer)
-        if incomplete:
-            self._explain(run)
+        data, violations = self._projection.project(run.answer)
+        if violations:
+            self._explain(run, violations)
         return Response(data, _distinct(run.errors) if run.errors else ())
 
     def merge_root(self, run: Run, node: FetchNode, content: Any) -> None:
@@ -78,12 +78,12 @@ class CompiledPlan:
             where = None if path is None else self._client_paths.of(path)
             run.errors.append(of_subgraph(error, node.subgraph, where))
 
-    def _explain(self, run: Run) -> None:
-        """Adds an error for each non-null position that nothing reported so far accounts for."""
+    def _explain(self, run: Run, violations: Iterable[Violation]) -> None:
+        """Adds an error for each violation that nothing reported so far accounts for."""
         known = [error.path for error in run.errors if error.path is not None]
         if len(known) < len(run.errors):  # an error without a path may account for anything
             return
-        for violation in self._projection.violations(run.answer):
+        for violation in violations:
             fields = tuple(step for step in violation.path if isinstance(step, str))
             # A refused field is known by its response keys alone, wherever in a list it occurs.
             if any(_related(path, violation.path) or _related(path, fields) for path in known):
