@@ -252,7 +252,7 @@ def _decoded(body: bytes, coding: bytes, max_bytes: int) -> bytes:
     try:
         decoded = inflate.decompress(body, max_bytes)
     except zlib.error as error:
-        raise MalformedAnswer("its answer cannot be decompressed.") from error
+        raise MalformedAnswer("its answer is not compressed as it says.") from error
     if inflate.unconsumed_tail:
         raise MalformedAnswer("its answer is too large.")
     if not inflate.eof:
