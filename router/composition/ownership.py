@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from router.composition.field_sets import FieldSet, Visit, lenient_field_set, visit_fields
 from router.composition.model import Applied, FieldId, SubgraphSchema, TypeDef, TypeKind
 from router.composition.type_refs import named
+from router.composition.validate.from_context import FromContext, parse_from_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Ownership:
     provided: frozenset[FieldId]
     """Fields that some `@provides` mentions: external ones among them are resolved on certain paths."""
     used: frozenset[FieldId]
-    """Fields that keys, requirements and provisions mention."""
+    """Fields that keys, requirements, provisions and contexts mention."""
     shareable: frozenset[FieldId]
 
     @classmethod
@@ -56,7 +57,7 @@ class Ownership:
             key_fields=key_fields,
             external=frozenset(_external(schema, keys)),
             provided=frozenset(provided),
-            used=frozenset(key_fields | provided | required),
+            used=frozenset(key_fields | provided | required | _contextual(schema)),
             shareable=shareable,
         )
 
@@ -72,6 +73,30 @@ def with_implementations(schema: SubgraphSchema, visit: Visit) -> Iterator[Field
         for name in schema.possible_types(visit.parent.name):
             if visit.field.name in schema.types[name].fields:
                 yield FieldId(name, visit.field.name)
+
+
+def _contextual(schema: SubgraphSchema) -> set[FieldId]:
+    """The fields that arguments with `@fromContext` take their values from."""
+    setters: dict[str, list[str]] = {}
+    for found in schema.types.values():
+        for applied in found.all_applied("context"):
+            setters.setdefault(applied.string("name") or "", []).append(found.name)
+    used: set[FieldId] = set()
+    for reads in _reads_of_contexts(schema) if setters else ():
+        for setter in setters.get(reads.context, ()):
+            for visit in visit_fields(schema.types, setter, lenient_field_set(reads.selection)):
+                used.update(with_implementations(schema, visit))
+    return used
+
+
+def _reads_of_contexts(schema: SubgraphSchema) -> Iterator[FromContext]:
+    for found in schema.types.values():
+        arguments = (argument for field in found.fields.values() for argument in field.args.values())
+        for applied in (applied for argument in arguments for applied in argument.directives):
+            if applied.name == "fromContext":
+                reads = parse_from_context(applied.string("field") or "")
+                if reads is not None:
+                    yield reads
 
 
 def _keys(found: TypeDef) -> Iterator[Key]:

@@ -1,6 +1,7 @@
 """Entity fetches: the objects at some paths of the answer so far are asked for by key, and completed with what comes back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 from router.execution.client_paths import ClientPaths
@@ -15,19 +16,35 @@ from router.supergraph.model import Supergraph
 class EntityFetch:
     """One request for the entities at a node's paths."""
 
-    def __init__(self, supergraph: Supergraph, node: FlattenNode | BatchFetchNode, client_paths: ClientPaths) -> None:
+    def __init__(
+        self,
+        supergraph: Supergraph,
+        node: FlattenNode | BatchFetchNode,
+        client_paths: ClientPaths,
+        *,
+        apart: bool = False,
+    ) -> None:
+        """apart: objects that asked for one entity get a copy each, because their places make a difference later."""
         request = node.node if isinstance(node, FlattenNode) else node
-        self._parts = [_Part(part, RepresentationBuilder(supergraph, part.requires)) for part in _parts(node)]
+        self._parts = [_Part(part, RepresentationBuilder(supergraph, part.requires), apart) for part in _parts(node)]
         self._subgraph = request.subgraph
         self._send = sender(request)
         self._client_paths = client_paths
 
     async def run(self, run: Run) -> None:
-        asked = [part.ask(run.answer) for part in self._parts]
+        await self._complete(run, [part.ask(part.targets(run.answer)) for part in self._parts], {})
+
+    async def run_for(self, run: Run, targets: Sequence[list[Object]], values: Mapping[str, Json]) -> None:
+        """Asks for given objects, a list for each part, with further variables."""
+        asked = [part.ask(objects) for part, objects in zip(self._parts, targets, strict=True)]
+        await self._complete(run, asked, values)
+
+    async def _complete(self, run: Run, asked: "Sequence[_Asked]", values: Mapping[str, Json]) -> None:
         if not any(each.representations for each in asked):
             return
+        representations = {each.part.variable: each.representations for each in asked}
         try:
-            answer = await self._send(run, {each.part.variable: each.representations for each in asked})
+            answer = await self._send(run, {**representations, **values})
         except SubgraphFailure as failure:
             for each in asked:
                 for path in each.part.paths if each.representations else ():
@@ -78,6 +95,7 @@ class _Asked:
     targets: list[Object]
     representations: list[Object]
     positions: list[list[int]]
+    apart: bool
 
     def take(self, data: Object | None) -> bool:
         """Merges the entities into the objects that asked for them; False when the answer has another shape."""
@@ -87,7 +105,9 @@ class _Asked:
         targets = self.targets
         for entity, where in zip(entities, self.positions, strict=True):
             if type(entity) is dict:
-                for position in where:
+                for position in where[1:] if self.apart else ():
+                    merge(targets[position], deepcopy(entity))
+                for position in where[:1] if self.apart else where:
                     merge(targets[position], entity)
         return True
 
@@ -105,10 +125,14 @@ class _Asked:
 class _Part:
     part: BatchPart
     builder: RepresentationBuilder
+    apart: bool
 
-    def ask(self, answer: Object) -> _Asked:
+    def targets(self, answer: Object) -> list[Object]:
         paths = self.part.paths
         targets = objects_at(answer, paths[0])
         for path in paths[1:]:
             targets += objects_at(answer, path)
-        return _Asked(self.part, targets, *self.builder.build(targets))
+        return targets
+
+    def ask(self, targets: list[Object]) -> _Asked:
+        return _Asked(self.part, targets, *self.builder.build(targets), self.apart)

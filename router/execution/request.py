@@ -40,8 +40,8 @@ class Run:
 Step = Callable[[Run], Coroutine[Any, Any, None]]
 """A part of a compiled plan."""
 
-Send = Callable[[Run, Mapping[str, list[Object]] | None], Awaitable["Answer"]]
-"""Sends one node's request, with the representations by variable name; raises SubgraphFailure."""
+Send = Callable[[Run, Mapping[str, Json] | None], Awaitable["Answer"]]
+"""Sends one node's request, with its own variables (representations) by name; raises SubgraphFailure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def sender(node: FetchNode | BatchFetchNode) -> Send:
     names = node.variables
     subgraph = node.subgraph
 
-    async def send(run: Run, representations: Mapping[str, list[Object]] | None) -> Answer:
+    async def send(run: Run, representations: Mapping[str, Json] | None) -> Answer:
         variables: dict[str, Any] = {name: run.variables[name] for name in names if name in run.variables}
         if representations is not None:
             variables.update(representations)

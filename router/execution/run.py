@@ -6,10 +6,12 @@ comes back (`entities.py` for fetches by key). Nothing of the schema is looked u
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from router.execution.client_paths import ClientPaths
+from router.execution.contexts import ContextualFetch
 from router.execution.entities import EntityFetch
 from router.execution.errors import AnswerError, SubgraphFailure, of_failure, of_subgraph, path_of
 from router.execution.projection import Projection, Renamed, Violation
@@ -25,6 +27,7 @@ from router.planning.plan import (
     QueryPlan,
     SequenceNode,
     SubscriptionNode,
+    fetches,
 )
 from router.supergraph.model import Supergraph
 
@@ -51,6 +54,8 @@ class CompiledPlan:
         node = plan.node
         self.subscription = node.primary if isinstance(node, SubscriptionNode) else None
         after = node.rest if isinstance(node, SubscriptionNode) else node
+        # Below a contextual argument, one entity in two places may have two values.
+        self._apart = any(isinstance(f, FetchNode) and f.contextual is not None for f in fetches(after))
         self._step = None if after is None else self._compile(after)
 
     async def run(self, run: Run) -> Response:
@@ -101,9 +106,11 @@ class CompiledPlan:
             case FlattenNode():
                 if not node.node.requires:
                     return self._nested_root_fetch(node)
-                return EntityFetch(self._supergraph, node, self._client_paths).run
+                if (contextual := node.node.contextual) is not None:
+                    return ContextualFetch(self._supergraph, node, contextual, self._client_paths).run
+                return EntityFetch(self._supergraph, node, self._client_paths, apart=self._apart).run
             case BatchFetchNode():
-                return EntityFetch(self._supergraph, node, self._client_paths).run
+                return EntityFetch(self._supergraph, node, self._client_paths, apart=self._apart).run
             case SequenceNode():
                 return _in_sequence([self._compile(inner) for inner in node.nodes])
             case ParallelNode():
@@ -145,7 +152,7 @@ class CompiledPlan:
                 run.errors.append(of_subgraph(error, node.subgraph, where))
             if answer.data is not None:
                 for target in targets:
-                    merge(target, answer.data)
+                    merge(target, deepcopy(answer.data) if self._apart else answer.data)
 
         return fetch
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from router.errors import PlanningError
 from router.planning.choices import Assignment
+from router.planning.contexts import Contexts, with_arguments
 from router.planning.fetch_graph import (
+    ContextRead,
     FetchField,
     FetchGraph,
     FetchGroup,
@@ -23,7 +25,7 @@ from router.planning.fetch_graph import (
 from router.planning.names import Names
 from router.planning.query_graph import QueryGraph
 from router.planning.walk import Walker
-from router.supergraph.model import Key, Kind, SubgraphField, SubgraphName
+from router.supergraph.model import ContextArgument, Key, Kind, SubgraphField, SubgraphName
 from router.supergraph.selection import Field, Fragment, Selection
 
 Groups = set[int]
@@ -44,13 +46,17 @@ class Cursor:
 
 @dataclass(slots=True)
 class Site:
-    """An object type at a response path, at home in one subgraph, and the groups by which it was left so far."""
+    """An object type at a response path, at home in one subgraph, and the groups by which it was left so far.
+
+    outer: the object around it; of an abstract type, where a field is asked of it at once.
+    """
 
     type_name: str
     path: Path
     home: Cursor | None
     provided: Selection | None
     stage: int
+    outer: "Site | None" = None
     hops: dict[SubgraphName, Cursor] = field(default_factory=dict)
 
 
@@ -64,7 +70,8 @@ class FetchGraphBuilder:
         self._selection = selection
         self._root_type = root_type
         self._names = Names(selection)
-        self._sites: dict[tuple[int, int, str], Site] = {}
+        self._contexts = Contexts(selection)
+        self._sites: dict[tuple[int, int, str, int], Site] = {}
 
     @property
     def renamed(self) -> dict[tuple[Path, str, str], str]:
@@ -115,31 +122,32 @@ class FetchGraphBuilder:
     # -- placing ---------------------------------------------------------------------------------------------------
 
     def _select(
-        self, cursor: Cursor, type_name: str, selection: Selection, provided: Selection | None, stage: int
+        self, cursor: Cursor, type_name: str, selection: Selection, provided: Selection | None, around: Site
     ) -> Groups:
-        """Places a selection on a type at a cursor; answers the groups that take part."""
+        """Places a selection on a type at a cursor, inside the object `around`; answers the groups that take part."""
         view = self._graph.view(type_name, cursor.subgraph)
         if view is None:
             return set()
         if not self._graph.is_abstract(view):
-            return self._select_object(cursor, type_name, selection, provided, stage)
+            return self._select_object(cursor, type_name, selection, provided, around)
         groups = {cursor.group.number}
         cursor.selection.typename = True
         split = self._walker.split(type_name, cursor.subgraph, selection, provided)
-        for item in split.direct:
-            groups |= self._field(
-                cursor, type_name, view.fields[item.name], item, view.fields[item.name].provides, stage
-            )
+        if split.direct:
+            site = self._site(cursor, type_name, provided, around)
+            for item in split.direct:
+                definition = view.fields[item.name]
+                groups |= self._field(cursor, type_name, definition, item, definition.provides, site)
         if split.rest is None:
             return groups
         for member in view.possible:
             if self._graph.flatten(split.rest, member).items:
                 inside = Cursor(cursor.group, cursor.selection.fragment(member), cursor.path)
-                groups |= self._select_object(inside, member, split.rest, provided, stage)
+                groups |= self._select_object(inside, member, split.rest, provided, around)
         return groups
 
     def _select_object(
-        self, cursor: Cursor, type_name: str, selection: Selection, provided: Selection | None, stage: int
+        self, cursor: Cursor, type_name: str, selection: Selection, provided: Selection | None, around: Site
     ) -> Groups:
         flat = self._graph.flatten(selection, type_name)
         view = self._graph.view(type_name, cursor.subgraph)
@@ -147,12 +155,19 @@ class FetchGraphBuilder:
         if asks_typename and view is not None and not view.interface_object:
             cursor.selection.typename = True
         choice = self._walker.choose(type_name, cursor.subgraph, selection, provided)
-        memo = (id(cursor.selection), id(provided), type_name)
-        site = self._sites.setdefault(memo, Site(type_name, cursor.path, cursor, provided, stage))
+        site = self._site(cursor, type_name, provided, around)
         groups = {cursor.group.number}
         for assignment in choice.assignments:
             groups |= self._place(site, assignment)
         return groups
+
+    def _site(self, cursor: Cursor, type_name: str, provided: Selection | None, around: Site) -> Site:
+        memo = (id(cursor.selection), id(provided), type_name, id(around))
+        known = self._sites.get(memo)
+        if known is None:
+            known = Site(type_name, cursor.path, cursor, provided, around.stage, around)
+            self._sites[memo] = known
+        return known
 
     def _place(self, site: Site, assignment: Assignment) -> Groups:
         """Places one item of a site with the subgraph that answers it."""
@@ -160,8 +175,9 @@ class FetchGraphBuilder:
         view = self._graph.view(site.type_name, subgraph)
         assert view is not None  # noqa: S101  the walk only assigns subgraphs that know the type
         if self._graph.is_abstract(view):
+            assert site.outer is not None  # noqa: S101  a root type is no interface
             cursor = self._hop(site, subgraph)
-            return self._select(cursor, site.type_name, Selection((item,)), None, site.stage) | {cursor.group.number}
+            return self._select(cursor, site.type_name, Selection((item,)), None, site.outer) | {cursor.group.number}
         if isinstance(item, Fragment):
             return set()
         at_home = site.home is not None and site.home.subgraph == subgraph
@@ -172,13 +188,13 @@ class FetchGraphBuilder:
         local = self._graph.local_field(view, item.name, site.type_name, site.provided if at_home else None)
         if local is None:
             return set()
-        if local.definition.requires is not None:
-            cursor = self._require(site, subgraph, local.definition)
+        if local.definition.needs_more:
+            cursor, item = self._require(site, subgraph, local.definition, item)
         elif at_home and site.home is not None:
             cursor = site.home
         else:
             cursor = self._hop(site, subgraph)
-        return self._field(cursor, view.name, local.definition, item, local.provided, site.stage)
+        return self._field(cursor, view.name, local.definition, item, local.provided, site)
 
     def _field(
         self,
@@ -187,7 +203,7 @@ class FetchGraphBuilder:
         definition: SubgraphField,
         item: Field,
         provided: Selection | None,
-        stage: int,
+        around: Site,
     ) -> Groups:
         key = self._storage_key(cursor, type_name, definition, item)
         placed = cursor.selection.fields.get(key)
@@ -199,7 +215,9 @@ class FetchGraphBuilder:
             return {cursor.group.number}
         path = (*cursor.path, key, *("@" for _ in range(definition.type_text.count("["))))
         inside = Cursor(cursor.group, placed.selection, path)
-        return {cursor.group.number} | self._select(inside, definition.type_name, item.selection, provided, stage)
+        return {cursor.group.number} | self._select(
+            inside, definition.type_name, item.selection, provided, around
+        )
 
     def _storage_key(self, cursor: Cursor, type_name: str, definition: SubgraphField, item: Field) -> str:
         """The response key in the fetch; another one where the subgraph could not answer both under one key."""
@@ -260,12 +278,17 @@ class FetchGraphBuilder:
             fields.append(named)
         return needs, fields
 
-    def _require(self, site: Site, subgraph: SubgraphName, definition: SubgraphField) -> Cursor:
-        """The cursor for a field that wants other subgraphs' fields first."""
+    def _require(
+        self, site: Site, subgraph: SubgraphName, definition: SubgraphField, item: Field
+    ) -> tuple[Cursor, Field]:
+        """The cursor for a field that wants other fields' values first, and the field with its contextual arguments."""
         assert site.home is not None  # noqa: S101  root fields require nothing
-        assert definition.requires is not None  # noqa: S101  the caller asked
-        required = self._names.internal(site.path, definition.requires)
-        needs = self._select_object(site.home, site.type_name, required, site.provided, site.stage)
+        needs: Groups = set()
+        required = Selection(())
+        if definition.requires is not None:
+            required = self._names.internal(site.path, definition.requires)
+            needs = self._select_object(site.home, site.type_name, required, site.provided, site.outer or site)
+        reads = {argument.name: self._read_context(site, argument, needs) for argument in definition.context_arguments}
         if subgraph == site.home.subgraph:
             key = self._home_key(site)
             key_needs, key_fields = self._gather_key(site, ((item, subgraph) for item in key.selection.items))
@@ -274,7 +297,45 @@ class FetchGraphBuilder:
             route = self._walker.routes.of(site.type_name, home, site.provided)[subgraph]
             assert route.key is not None  # noqa: S101  only entities have requirements
             key_needs, key_fields = self._gather_key(site, route.sources)
-        return self._entity_cursor(site, subgraph, needs | key_needs, key_fields, [*key_fields, *required.items])
+        fields = [*key_fields, *required.items]
+        cursor = self._entity_cursor(site, subgraph, needs | key_needs, key_fields, fields)
+        if not reads:
+            return cursor, item
+        cursor.group.contexts.update((read.name, read) for read in reads.values())
+        return cursor, with_arguments(item, {name: read.name for name, read in reads.items()})
+
+    def _read_context(self, site: Site, argument: ContextArgument, needs: Groups) -> ContextRead:
+        """Places what the nearest objects around a site that set the context are asked for; adds to `needs`.
+
+        Raises:
+            PlanningError: no object around the site can set it.
+        """
+        possible = self._graph.supergraph.possible
+        setting = {t for name in self._graph.supergraph.contexts[argument.context] for t in possible.get(name, ())}
+        read = self._contexts.read(site.path, argument)
+        outer, found = site.outer, False
+        while outer is not None:
+            here = set(possible.get(outer.type_name, ()))
+            for type_name in sorted(here & setting):
+                found = True
+                selection = self._names.internal(outer.path, self._graph.flatten(argument.selection, type_name))
+                needs |= self._gather(outer, Selection((Fragment(type_name, selection),)))
+                read.add(outer.path, type_name, tuple(self._stored(outer.path, type_name, selection.items)))
+            if here <= setting:
+                break
+            outer = outer.outer
+        if not found:
+            raise PlanningError(f"Nothing around {site.type_name} sets the context {argument.context}.")
+        return read
+
+    def _gather(self, site: Site, selection: Selection) -> Groups:
+        """Places further fields of an object that has a site already."""
+        if site.home is not None:
+            return self._select(site.home, site.type_name, selection, site.provided, site.outer or site)
+        groups: Groups = set()
+        for assignment in self._walker.choose(site.type_name, None, selection).assignments:
+            groups |= self._place(site, assignment)
+        return groups
 
     def _home_key(self, site: Site) -> Key:
         assert site.home is not None  # noqa: S101  see above

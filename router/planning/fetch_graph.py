@@ -14,6 +14,8 @@ from router.supergraph.selection import Argument, Field, Fragment, Selection
 Path = tuple[str, ...]
 """Response keys from the root; "@" steps into each element of a list."""
 
+Items = tuple[Field | Fragment, ...]
+
 
 class GroupKind(Enum):
     ROOT = "root"
@@ -83,10 +85,26 @@ def _leaves(items: Iterable[Field | Fragment]) -> Iterator[Field]:
 
 
 @dataclass(slots=True)
+class ContextRead:
+    """Where the value of a contextual argument is read: what of which object type, at paths around the entities.
+
+    Places with several kinds of surroundings share one, and add to it.
+    """
+
+    name: str
+    type_text: str
+    levels: dict[Path, dict[str, Items]] = field(default_factory=dict)
+
+    def add(self, path: Path, type_name: str, items: Items) -> None:
+        self.levels.setdefault(path, {})[type_name] = items
+
+
+@dataclass(slots=True)
 class FetchGroup:
     """One request to one subgraph.
 
     stage: of a mutation, the position of the root fields that it belongs to.
+    contexts: the variables that carry values of objects around its entities, by name.
     parts: with several, the groups (this one first) whose entities one request fetches for several paths.
     """
 
@@ -100,6 +118,7 @@ class FetchGroup:
     representations: dict[str, Representation] = field(default_factory=dict)
     shapes: dict[tuple[Path, str], list[tuple[str, str, str, str]]] = field(default_factory=dict)
     parts: "list[FetchGroup]" = field(default_factory=list)
+    contexts: dict[str, ContextRead] = field(default_factory=dict)
 
 
 class FetchGraph:

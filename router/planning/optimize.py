@@ -55,7 +55,7 @@ def batch_paths(graph: FetchGraph) -> None:
     by_wave: dict[tuple[object, ...], list[FetchGroup]] = {}
     for number in sorted(graph.groups):
         group = graph.groups[number]
-        if group.kind is GroupKind.ENTITIES:
+        if group.kind is GroupKind.ENTITIES and not group.contexts:  # its entities are grouped by value already
             wave = (group.subgraph, group.stage, graph.depth(number, depths))
             by_wave.setdefault(wave, []).append(group)
     for groups in by_wave.values():
@@ -89,6 +89,7 @@ def _may_merge(kept: FetchGroup, other: FetchGroup) -> bool:
 def _merge(graph: FetchGraph, kept: FetchGroup, other: FetchGroup) -> None:
     _merge_selection(kept.selection, other.selection)
     kept.needs |= other.needs
+    kept.contexts.update(other.contexts)
     for place, entries in other.shapes.items():
         kept.shapes.setdefault(place, entries)
     for name, representation in other.representations.items():

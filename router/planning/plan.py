@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
+from router.planning.contexts import Contextual, ContextVariable
 from router.planning.fetch_graph import Path
 from router.supergraph.model import SubgraphName
 from router.supergraph.selection import Field, Fragment
@@ -78,6 +79,7 @@ class FetchNode:
 
     operation: the text as sent; variables: the client's variables that it uses.
     requires: empty for a fetch of root fields; else the entities' representations.
+    contextual: what is read of objects around the entities, if any; `operation` is the one for equal values.
     """
 
     subgraph: SubgraphName
@@ -86,6 +88,7 @@ class FetchNode:
     variables: tuple[str, ...]
     selection: PrintedSelection
     requires: tuple[RequiredObject, ...] = ()
+    contextual: Contextual | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,8 @@ def _lines(node: PlanNode, indent: str) -> Iterator[str]:
     match node:
         case FetchNode():
             yield f'{indent}Fetch(service: "{node.subgraph}") {{'
+            if node.contextual is not None:
+                yield from _context_lines(node.contextual.variables, indent + "  ")
             if node.requires:
                 yield from _requires_lines(node.requires, indent + "  ")
             yield from node.selection.lines(indent + "  ")
@@ -218,6 +223,19 @@ def _block(name: str, nodes: tuple[PlanNode, ...], indent: str) -> Iterator[str]
     for node in nodes:
         yield from _lines(node, indent + "  ")
     yield f"{indent}}},"
+
+
+def _context_lines(variables: tuple[ContextVariable, ...], indent: str) -> Iterator[str]:
+    for variable in variables:
+        yield f"{indent}Context(${variable.name}: {variable.type_text}) {{"
+        for level in variable.levels:
+            yield f'{indent}  "{".".join(level.path)}" {{'
+            for type_name, items in level.reads:
+                yield f"{indent}    ... on {type_name} {{"
+                yield from _required_lines(items, f"{indent}      ")
+                yield f"{indent}    }}"
+            yield f"{indent}  }}"
+        yield f"{indent}}},"
 
 
 def _requires_lines(requires: tuple[RequiredObject, ...], indent: str) -> Iterator[str]:

@@ -7,6 +7,8 @@ from graphql import OperationType, ValueNode, VariableNode
 from graphql.language import ListValueNode, ObjectValueNode
 
 from router.planning.build import FetchGraphBuilder
+from router.planning.contexts import Contextual
+from router.planning.contexts import freeze as freeze_context
 from router.planning.fetch_graph import FetchGraph, FetchGroup, FetchSelection, GroupKind, Path, Representation
 from router.planning.narrow import narrow
 from router.planning.operation import Operation
@@ -175,6 +177,10 @@ class _Layout:
         header = f"({','.join(definitions)})" if definitions else ""
         title = f" {self._operation.name}" if self._operation.name else ""
         operation = f"{kind}{title}{header}{body}" if header or title or kind != "query" else body
+        contextual = None
+        if variables := tuple(freeze_context(read) for name, read in sorted(group.contexts.items()) if name in used):
+            contextual = Contextual(variables, title, tuple(self._operation.variables[name] for name in names))
+            operation = contextual.operation(selection.compact(), 1)
         return FetchNode(
             subgraph=group.subgraph,
             operation=operation,
@@ -182,6 +188,7 @@ class _Layout:
             variables=names,
             selection=selection,
             requires=_required(group),
+            contextual=contextual,
         )
 
 

@@ -48,8 +48,6 @@ class QueryGraph:
         definition = view.fields.get(name)
         if definition is None or not self._is_active(definition):
             return None
-        if definition.context_arguments:  # refused rather than asked without its argument, until contexts are planned
-            return None
         below: Selection | None = None
         if provided is not None:
             found, below = self._provided(provided, name, type_name)
@@ -66,13 +64,13 @@ class QueryGraph:
         definition = view.fields.get(name)
         if definition is None or definition.external or not self._is_active(definition):
             return False
-        if definition.context_arguments:
-            return False
         types = self.supergraph.subgraphs[subgraph].types
         for type_name in view.possible:
             member = types.get(type_name)
             field = member.fields.get(name) if member else None
-            if field is None or field.external or field.requires or field.provides or not self._is_active(field):
+            if field is None or field.external or field.provides or not self._is_active(field):
+                return False
+            if field.needs_more:
                 return False
         return True
 

@@ -140,4 +140,4 @@ class Routes:
         if isinstance(item, Fragment) or self.graph.is_abstract(view):
             return False
         local = self.graph.local_field(view, item.name, type_name, provided)
-        return local is not None and local.definition.requires is not None
+        return local is not None and local.definition.needs_more

@@ -149,7 +149,7 @@ class Walker:
         if local is None:
             return None
         cost = Cost(0, 0, 1)
-        if local.definition.requires is not None:
+        if local.definition.needs_more:
             required = self._required_cost(type_name, subgraph, local.definition.requires, home, home_provided)
             if required is None:
                 return None

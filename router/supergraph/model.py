@@ -53,6 +53,11 @@ class SubgraphField:
     unless_label: str | None = None
     context_arguments: tuple[ContextArgument, ...] = ()
 
+    @property
+    def needs_more(self) -> bool:
+        """Whether values of other fields have to be fetched before this one can be asked for."""
+        return self.requires is not None or bool(self.context_arguments)
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

@@ -29,7 +29,7 @@ from router.execution.errors import SubgraphFailure
 from router.serving.engine import Engine, GraphQLRequest
 from router.serving.identity import ANONYMOUS, Identity
 from router.serving.settings import RouterSettings
-from router.supergraph.model import Kind, SubgraphName, SubgraphType, Supergraph
+from router.supergraph.model import Kind, SubgraphField, SubgraphName, SubgraphType, Supergraph
 from router.supergraph.selection import Field, Selection
 
 Object = dict[str, Any]
@@ -40,6 +40,18 @@ class Computed:
     """A field computed from others of its object: by the monolith from the object, by a subgraph from what was sent."""
 
     function: Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True)
+class Contextual:
+    """A field with `@fromContext` arguments, a function of (object, arguments).
+
+    reads: for each argument, by the type of the object around that sets it, the name of the field with its value. Only
+    the monolith looks around: a subgraph uses what the router sent.
+    """
+
+    function: Callable[[Mapping[str, Any], Mapping[str, Any]], Any]
+    reads: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,7 @@ class Federation:
         result = execute_sync(
             self.engine.supergraph.api_schema,
             parse(query),
-            root_value=self.universe.roots,
+            root_value=_Within({"__typename": "Query", **self.universe.roots}, None),
             variable_values=dict(variables or {}),
             field_resolver=_resolve_in_monolith,
             type_resolver=_resolve_type,
@@ -136,17 +148,47 @@ class _Entity:
     typename: str
 
 
+@dataclass(frozen=True)
+class _Within:
+    """An object of the monolith, and the one around it."""
+
+    value: Mapping[str, Any]
+    outer: "_Within | None"
+
+    def read(self, names: Mapping[str, str]) -> Any:
+        """The field of the nearest object around this one that is of a type among `names`."""
+        around = self.outer
+        while around is not None:
+            if (name := names.get(around.value["__typename"])) is not None:
+                value = around.value.get(name)
+                return value.function(around.value) if isinstance(value, Computed) else value
+            around = around.outer
+        return None
+
+    def around(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self.around(item) for item in value]
+        return _Within(value, self) if isinstance(value, dict) else value
+
+
 def _resolve_type(value: Any, _info: GraphQLResolveInfo[Any], _abstract: Any) -> str | None:
+    if isinstance(value, _Within):
+        value = value.value
     if isinstance(value, _Entity):
         return value.typename
     return str(value["__typename"])
 
 
-def _resolve_in_monolith(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+def _resolve_in_monolith(within: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
+    assert isinstance(within, _Within)
+    source = within.value
     value = source.get(info.field_name)
+    if isinstance(value, Contextual):
+        read = {argument: within.read(names) for argument, names in value.reads.items()}
+        return within.around(value.function(source, {**arguments, **read}))
     if isinstance(value, Computed):
         return value.function(source)
-    return value(source, arguments) if callable(value) else value
+    return within.around(value(source, arguments) if callable(value) else value)
 
 
 def _resolve_in_subgraph(source: Any, info: GraphQLResolveInfo[Any], **arguments: Any) -> Any:
@@ -160,6 +202,8 @@ def _resolve_in_subgraph(source: Any, info: GraphQLResolveInfo[Any], **arguments
         sent, source = source.representation, source.value
     assert (info.parent_type.name, info.field_name) not in info.context, "an external field was asked for"
     value = source.get(info.field_name)
+    if isinstance(value, Contextual):
+        return value.function(source, arguments)
     if isinstance(value, Computed):
         return value.function(sent)
     return value(source, arguments) if callable(value) else value
@@ -247,7 +291,7 @@ def _print_type(node: TypeDefinitionNode, view: SubgraphType, supergraph: Superg
         implements = f" implements {' & '.join(implemented)}" if implemented else ""
         arguments = {f.name.value: f.arguments or () for f in node.fields or ()}
         fields = "\n".join(
-            f"  {f.name}{_print_arguments(arguments[f.name])}: {f.type_text}" for f in view.fields.values()
+            f"  {f.name}{_print_arguments(arguments[f.name], f)}: {f.type_text}" for f in view.fields.values()
         )
         return f"{word} {view.name}{implements} {{\n{fields}\n}}"
     if view.kind is Kind.UNION:
@@ -255,8 +299,9 @@ def _print_type(node: TypeDefinitionNode, view: SubgraphType, supergraph: Superg
     return "\n".join(_without_join_directives(print_ast(node)))
 
 
-def _print_arguments(arguments: Sequence[InputValueDefinitionNode]) -> str:
-    text = ", ".join(print_ast(argument) for argument in arguments)
+def _print_arguments(arguments: Sequence[InputValueDefinitionNode], definition: SubgraphField) -> str:
+    contextual = [f"{argument.name}: {argument.type_text}" for argument in definition.context_arguments]
+    text = ", ".join([*(print_ast(argument) for argument in arguments), *contextual])
     return f"({text})" if text else ""
 
 
