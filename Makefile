@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format bench proto schema lock clean
+.PHONY: help up test lint format bench bench-router proto schema lock clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	@echo "creating $(VENV)"
@@ -44,6 +44,9 @@ format: $(VENV)/.installed-dev ## Rewrite the sources in the house style
 
 bench: $(VENV)/.installed-dev ## Measure throughput and latency, per core
 	@$(BIN)/python -m tests.bench
+
+bench-router: $(VENV)/.installed-dev ## Measure the router beside others (with Node: Apollo Gateway, Hive Gateway)
+	@$(BIN)/python -m tests.bench.router
 
 proto: $(VENV)/.installed-dev ## Generate the Python code of proto/
 	@$(BIN)/python -m infra.codegen.proto
