@@ -4,7 +4,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from graphql import FieldNode, GraphQLSyntaxError, InlineFragmentNode, OperationDefinitionNode, SelectionSetNode, parse
+from graphql import (
+    FieldNode,
+    GraphQLSyntaxError,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    parse,
+    print_ast,
+)
 
 from router.composition.model import Field, FieldId, TypeDef
 from router.composition.type_refs import named
@@ -21,7 +29,8 @@ class Selection:
     field: str | None
     on: str | None = None
     children: tuple["Selection", ...] = ()
-    has_arguments: bool = False
+    arguments: tuple[tuple[str, str], ...] = ()
+    """Name and value, as SDL."""
     has_alias: bool = False
     has_directives: bool = False
 
@@ -66,7 +75,9 @@ def _selections(node: SelectionSetNode | None) -> FieldSet:
                 Selection(
                     field=selection.name.value,
                     children=_selections(selection.selection_set),
-                    has_arguments=bool(selection.arguments),
+                    arguments=tuple(
+                        (argument.name.value, print_ast(argument.value)) for argument in selection.arguments or ()
+                    ),
                     has_alias=selection.alias is not None,
                     has_directives=bool(selection.directives),
                 )

@@ -41,10 +41,28 @@ def read_links(applied: Sequence[DirectiveNode], subgraph: str) -> tuple[str, tu
                 _error("INVALID_LINK_DIRECTIVE_USAGE", f"duplicate @link to {feature.identity}", node, subgraph)
             )
             continue
+        clash = _clash(feature, features)
+        if clash:
+            errors.append(_error("INVALID_LINK_DIRECTIVE_USAGE", clash, node, subgraph))
+            continue
         features.append(feature)
     if errors:
         raise CompositionFailed(errors)
     return link_name, tuple(features)
+
+
+def _clash(feature: Feature, others: Sequence[Feature]) -> str | None:
+    """Why the feature's names cannot stand beside those of the others, None where they can."""
+    same = next((other for other in others if other.namespace == feature.namespace), None)
+    if same is not None:
+        return f'cannot link {feature.identity} as "{feature.namespace}", which already names {same.identity}: rename it by "as"'
+    taken = {alias: (other.identity, name) for other in others for name, alias in other.imports.items()}
+    for name, alias in feature.imports.items():
+        if alias in taken:
+            identity, element = taken[alias]
+            return f'cannot import "{name}" of {feature.identity} as "{alias}", which already names "{element}" of {identity}'
+        taken[alias] = (feature.identity, name)
+    return None
 
 
 def _own_name(applied: Sequence[DirectiveNode]) -> str:
@@ -61,15 +79,23 @@ def _own_name(applied: Sequence[DirectiveNode]) -> str:
 def _feature(node: DirectiveNode, subgraph: str) -> Feature | None:
     args = {arg.name.value: value_from_ast_untyped(arg.value) for arg in node.arguments or ()}
     url = args.get("url")
-    if not isinstance(url, str):
-        raise _failed("INVALID_LINK_DIRECTIVE_USAGE", "a @link needs the url of a specification", node, subgraph)
-    match = _URL.match(url)
-    if match is None:
+    match = _URL.match(url) if isinstance(url, str) else None
+    if match is None or not isinstance(url, str):
+        if isinstance(url, str) and url.startswith((f"{specs.FEDERATION}/v", f"{specs.LINK}/v")):
+            version_text = url.rpartition("/")[2]
+            raise _failed(
+                "INVALID_LINK_IDENTIFIER",
+                f"expected a version string (of the form v1.2), got {version_text}",
+                node,
+                subgraph,
+            )
         # A link to something that is not a specification says nothing to composition.
         return None
     version = (int(match["major"]), int(match["minor"]))
     alias = args.get("as")
     namespace = alias if isinstance(alias, str) else match["name"]
+    if alias is None and not _NAME.match(namespace):
+        return None  # no name of its elements could be written
     if not _NAME.match(namespace) or "__" in namespace:
         raise _failed(
             "INVALID_LINK_DIRECTIVE_USAGE", f'"{namespace}" cannot be the namespace of a @link', node, subgraph
@@ -81,6 +107,8 @@ def _feature(node: DirectiveNode, subgraph: str) -> Feature | None:
     elif identity == specs.LINK and version != (1, 0):
         raise _failed("UNKNOWN_LINK_VERSION", f'"{url}" is not a known version of @link', node, subgraph)
     purpose = args.get("for")
+    if purpose is not None and purpose not in specs.LINK_PURPOSES:
+        raise _failed("INVALID_GRAPHQL", f'invalid value for "@link(for:)": {purpose}', node, subgraph)
     return Feature(
         identity=identity,
         name=match["name"],

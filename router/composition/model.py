@@ -51,8 +51,8 @@ class Applied:
     name: str
     args: tuple[tuple[str, str], ...] = ()
     at: SourceLocation | None = field(default=None, compare=False)
-    is_on_extension: bool = field(default=False, compare=False)
-    """Whether it stands on an `extend` of the type rather than on its definition."""
+    extension: int = field(default=0, compare=False)
+    """Which `extend` of the type it stands on, counted from 1; 0 stands for the definition."""
 
     def text(self, name: str) -> str | None:
         """The argument as SDL text, or None where it was not given."""
@@ -132,6 +132,8 @@ class TypeDef:
     interfaces: tuple[str, ...] = ()
     is_extension: bool = False
     """True where the subgraph only extends the type: `extend type` without a base, or `@extends`."""
+    has_base: bool = True
+    """False where the SDL has only `extend`s of the type."""
     at: SourceLocation | None = field(default=None, compare=False)
 
     def has(self, directive: str) -> bool:

@@ -133,7 +133,7 @@ def _read(
                 (schema.name,),
             )
         )
-        return None
+        return Override(origin, schema.name, None, is_effective=False)
     return _against_source(schema, coordinate, applied, source, label, findings)
 
 

@@ -1,7 +1,7 @@
 """Composition from end to end: read, upgrade, validate each subgraph, merge, validate the merge, satisfiability, print."""
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +18,7 @@ from router.composition.overrides import read_overrides
 from router.composition.ownership import Ownership
 from router.composition.printer import print_supergraph
 from router.composition.read import read_subgraph
-from router.composition.satisfiability import check_runtime_types, check_satisfiability
+from router.composition.satisfiability import check_satisfiability
 from router.composition.upgrade import upgrade
 from router.composition.validate.inaccessible import check_inaccessible
 from router.composition.validate.subgraph import check_subgraph
@@ -81,23 +81,47 @@ def _compose(subgraphs: Sequence[Subgraph], include: frozenset[str], exclude: fr
     _check_names(subgraphs)
     ordered = sorted(subgraphs, key=lambda subgraph: subgraph.name)
     enums = graph_names([subgraph.name for subgraph in ordered])
-    schemas = _each(ordered, lambda one: read_subgraph(one.name, one.url, one.sdl, enums[one.name]))
-    schemas = upgrade(schemas)
-    prepared = [Prepared(schema, Ownership.of(schema)) for schema in schemas]
-    wrong = [error for one in prepared for error in check_subgraph(one.schema, one.ownership)]
-    if wrong:
-        raise CompositionFailed(wrong)
+    prepared = _upgraded(_each(ordered, lambda one: _prepare(one, enums[one.name])))
+    schemas = [one.schema for one in prepared]
     overrides, errors, hints = read_overrides(schemas)
     supergraph = merge_schemas(prepared, overrides, found=errors)
     _check_api(supergraph)
-    runtime_types = check_runtime_types(supergraph, prepared, overrides)
-    unsatisfied = (*runtime_types.errors, *check_satisfiability(supergraph, prepared, overrides))
-    if unsatisfied:
-        raise CompositionFailed(unsatisfied)
+    satisfiability = check_satisfiability(supergraph, prepared, overrides)
+    _raise_any(satisfiability.errors)
     if include or exclude:
         supergraph = with_contract(supergraph, include, exclude)
         _check_api(supergraph)
-    return Composition(print_supergraph(supergraph), (*hints, *supergraph.hints, *runtime_types.hints), supergraph)
+    return Composition(print_supergraph(supergraph), (*hints, *supergraph.hints, *satisfiability.hints), supergraph)
+
+
+def _prepare(subgraph: Subgraph, graph: str) -> Prepared:
+    schema = read_subgraph(subgraph.name, subgraph.url, subgraph.sdl, graph)
+    prepared = Prepared(schema, Ownership.of(schema))
+    if schema.is_federation_2:
+        _raise_any(check_subgraph(schema, prepared.ownership))
+    return prepared
+
+
+def _upgraded(subgraphs: Sequence[Prepared]) -> list[Prepared]:
+    """The subgraphs, with those of Federation 1 rewritten and checked as what they then are."""
+    schemas = upgrade([one.schema for one in subgraphs])
+    prepared = [
+        one if schema is one.schema else Prepared(schema, Ownership.of(schema))
+        for one, schema in zip(subgraphs, schemas, strict=True)
+    ]
+    _raise_any(
+        error
+        for one in prepared
+        if not one.schema.is_federation_2
+        for error in check_subgraph(one.schema, one.ownership)
+    )
+    return prepared
+
+
+def _raise_any(errors: Iterable[CompositionError]) -> None:
+    found = tuple(errors)
+    if found:
+        raise CompositionFailed(found)
 
 
 def _check_api(supergraph: Supergraph) -> None:

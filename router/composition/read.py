@@ -44,6 +44,7 @@ from graphql import (
 from graphql.language.print_string import print_string
 
 from router.composition import specs
+from router.composition.definitions import check_definitions
 from router.composition.errors import CompositionError, CompositionFailed, SourceLocation
 from router.composition.links import location, read_links
 from router.composition.model import (
@@ -93,6 +94,7 @@ def read_subgraph(name: str, url: str, sdl: str, graph: str) -> SubgraphSchema:
     ]
     link_name, features = read_links(directives, name)
     vocabulary = Vocabulary.of(link_name, features)
+    check_definitions(name, document, vocabulary.checked_directives(), vocabulary.known_types())
     check_graphql(name, document, vocabulary.definitions(document))
     return _Reader(name, vocabulary).schema(document, url=url, graph=graph)
 
@@ -128,7 +130,7 @@ class Vocabulary:
             canonical.update(
                 {name: name for name, known in specs.FEDERATION_DIRECTIVES.items() if known.in_federation_1}
             )
-            scalars = {name: f"federation__{name}" for name in specs.FEDERATION_SCALARS}
+            scalars = {"FieldSet": "_FieldSet"}
         else:
             for name, known in specs.FEDERATION_DIRECTIVES.items():
                 if known.since <= linked.version:
@@ -137,7 +139,7 @@ class Vocabulary:
                 scalars[name] = linked.imports.get(name, f"{linked.namespace}__{name}")
         for feature in features:
             spec = specs.SPEC_BY_IDENTITY.get(feature.identity)
-            known_here = spec.directives if spec else ()
+            known_here = spec.directives if spec and feature.version <= spec.version else ()
             if feature.identity == specs.CONNECT:
                 known_here = tuple(specs.CONNECT_DIRECTIVES)
                 scalars["JSON"] = f"{feature.namespace}__JSON"
@@ -145,20 +147,44 @@ class Vocabulary:
                 canonical[feature.local(directive)] = directive
         return cls(link_name, features, linked.version if linked else (1, 0), canonical, scalars)
 
+    def known_directives(self) -> Mapping[str, str]:
+        """Directive name in the SDL to its definition by the specifications, in SDL."""
+        known = {self.link_name: specs.LINK_SDL.format(link=self.link_name)} if self.features else {}
+        for local, name in self.canonical.items():
+            if name in specs.FEDERATION_DIRECTIVES:
+                text = specs.FEDERATION_DIRECTIVES[name].definition_in(self.federation)
+            elif name in specs.CONNECT_DIRECTIVES:
+                text = specs.CONNECT_DIRECTIVES[name]
+            else:
+                continue
+            known[local] = f"directive @{local}{text.format(**self.scalars)}"
+        return known
+
+    def checked_directives(self) -> Mapping[str, str]:
+        """The same, and in Federation 1 the directives that the subgraph has after its upgrade."""
+        upgraded = {
+            name: f"directive @{name}{known.definition.format_map(defaultdict(str, self.scalars))}"
+            for name, known in specs.FEDERATION_DIRECTIVES.items()
+            if self.federation < (2, 0) and known.since <= specs.UPGRADED_TO
+        }
+        return {**upgraded, **self.known_directives()}
+
+    def known_types(self) -> Mapping[str, tuple[str, ...] | None]:
+        """Types of the specifications by their names in the SDL: the values of enums, None for scalars."""
+        return {
+            **dict.fromkeys((*self.scalars.values(), "link__Import"), None),
+            "link__Purpose": specs.LINK_PURPOSES,
+        }
+
     def definitions(self, document: DocumentNode) -> str:
         """SDL for the directives and scalars that the document may use and does not define itself."""
         directives = {node.name.value for node in document.definitions if isinstance(node, DirectiveDefinitionNode)}
         types = {node.name.value for node in document.definitions if isinstance(node, TypeDefinitionNode)}
-        lines = []
-        for local, name in self.canonical.items():
-            if local not in directives and name in specs.FEDERATION_DIRECTIVES:
-                lines.append(f"directive @{local}{specs.FEDERATION_DIRECTIVES[name].definition.format(**self.scalars)}")
-            elif local not in directives and name in specs.CONNECT_DIRECTIVES:
-                lines.append(f"directive @{local}{specs.CONNECT_DIRECTIVES[name].format(**self.scalars)}")
-        if self.link_name not in directives:
+        lines = [text for local, text in self.known_directives().items() if local not in directives]
+        if not self.features and self.link_name not in directives:
             lines.append(specs.LINK_SDL.format(link=self.link_name))
-        needed = (*self.scalars.values(), "link__Import", "link__Purpose")
-        lines.extend(f"scalar {scalar}" for scalar in needed if scalar not in types)
+        # The values of `link__Purpose` are not looked at: a scalar does.
+        lines.extend(f"scalar {name}" for name in self.known_types() if name not in types)
         return "\n".join(lines)
 
     @property
@@ -178,12 +204,13 @@ class _Reader:
         nodes: defaultdict[str, list[TypeDefinitionNode | TypeExtensionNode]] = defaultdict(list)
         schema_nodes: list[SchemaDefinitionNode | SchemaExtensionNode] = []
         directives: dict[str, DirectiveDef] = {}
+        own = self._vocabulary.canonical.keys() | specs.GRAPHQL_DIRECTIVES
         for node in document.definitions:
             if isinstance(node, TypeDefinitionNode | TypeExtensionNode):
                 nodes[node.name.value].append(node)
             elif isinstance(node, SchemaDefinitionNode | SchemaExtensionNode):
                 schema_nodes.append(node)
-            elif isinstance(node, DirectiveDefinitionNode) and node.name.value not in self._vocabulary.canonical:
+            elif isinstance(node, DirectiveDefinitionNode) and node.name.value not in own:
                 directives[node.name.value] = self._directive(node)
         self._roots = self._root_names(schema_nodes, nodes)
         types = {}
@@ -248,6 +275,7 @@ class _Reader:
             kind=_KINDS[type(first)],
             description=_description(first),
             is_extension=isinstance(first, TypeExtensionNode),
+            has_base=not isinstance(first, TypeExtensionNode),
             at=location(first, self._name),
         )
         directives: list[Applied] = []
@@ -256,10 +284,12 @@ class _Reader:
         values: dict[str, EnumValue] = {}
         members: dict[str, None] = {}
         interfaces: dict[str, None] = {}
+        extensions = 0
         for node in ordered:
             applied = self._applied(node.directives or ())
             if isinstance(node, TypeExtensionNode):
-                applied = tuple(replace(one, is_on_extension=True) for one in applied)
+                extensions += 1
+                applied = tuple(replace(one, extension=extensions) for one in applied)
             directives.extend(applied)
             if isinstance(
                 node,

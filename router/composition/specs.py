@@ -11,11 +11,13 @@ LINK = f"{SPECS}/link"
 CORE = f"{SPECS}/core"
 FEDERATION = f"{SPECS}/federation"
 CONNECT = f"{SPECS}/connect"
-CONNECT_URL = f"{CONNECT}/v0.3"
 CACHE_TAG_URL = f"{SPECS}/cacheTag/v0.1"
 LATEST_FEDERATION = (2, 14)
+UPGRADED_TO = (2, 4)
+"""The version whose directives a Federation 1 subgraph has once it is upgraded."""
 LINK_URL = f"{LINK}/v1.0"
 
+LINK_PURPOSES = ("EXECUTION", "SECURITY")
 LINK_SDL = """
 directive @{link}(url: String, as: String, for: link__Purpose, import: [link__Import]) repeatable on SCHEMA
 """
@@ -41,6 +43,12 @@ class FederationDirective:
     since: tuple[int, int]
     definition: str
     in_federation_1: bool = False
+    older: tuple[tuple[tuple[int, int], str], ...] = ()
+    """What was said before certain versions, oldest first."""
+
+    def definition_in(self, version: tuple[int, int]) -> str:
+        """What follows the name in this version of the specification."""
+        return next((text for before, text in self.older if version < before), self.definition)
 
 
 _AUTH_LOCATIONS = "FIELD_DEFINITION | OBJECT | INTERFACE | SCALAR | ENUM"
@@ -63,10 +71,26 @@ FEDERATION_DIRECTIVES = {
         FederationDirective("provides", (2, 0), "(fields: {FieldSet}!) on FIELD_DEFINITION", True),
         FederationDirective("external", (2, 0), "(reason: String) on OBJECT | FIELD_DEFINITION", True),
         FederationDirective("extends", (2, 0), " on OBJECT | INTERFACE", True),
-        FederationDirective("tag", (2, 0), f"(name: String!) repeatable on {_TAG_LOCATIONS} | SCHEMA", True),
+        FederationDirective(
+            "tag",
+            (2, 0),
+            f"(name: String!) repeatable on {_TAG_LOCATIONS} | SCHEMA",
+            True,
+            (((2, 3), f"(name: String!) repeatable on {_TAG_LOCATIONS}"),),
+        ),
         FederationDirective("inaccessible", (2, 0), f" on {_TAG_LOCATIONS}"),
-        FederationDirective("shareable", (2, 0), " repeatable on OBJECT | FIELD_DEFINITION"),
-        FederationDirective("override", (2, 0), "(from: String!, label: String) on FIELD_DEFINITION"),
+        FederationDirective(
+            "shareable",
+            (2, 0),
+            " repeatable on OBJECT | FIELD_DEFINITION",
+            older=(((2, 2), " on OBJECT | FIELD_DEFINITION"),),
+        ),
+        FederationDirective(
+            "override",
+            (2, 0),
+            "(from: String!, label: String) on FIELD_DEFINITION",
+            older=(((2, 7), "(from: String!) on FIELD_DEFINITION"),),
+        ),
         FederationDirective("composeDirective", (2, 1), "(name: String) repeatable on SCHEMA"),
         FederationDirective("interfaceObject", (2, 3), " on OBJECT"),
         FederationDirective("authenticated", (2, 5), f" on {_AUTH_LOCATIONS}"),
@@ -76,13 +100,13 @@ FEDERATION_DIRECTIVES = {
         FederationDirective("fromContext", (2, 8), "(field: {ContextFieldValue}) on ARGUMENT_DEFINITION"),
         FederationDirective("cost", (2, 9), f"(weight: Int!) on {_COST_LOCATIONS}"),
         FederationDirective("listSize", (2, 9), f"({_LIST_SIZE_ARGS}) on FIELD_DEFINITION"),
-        FederationDirective(
-            "cacheTag", (2, 12), "(format: String!) repeatable on INTERFACE | OBJECT | FIELD_DEFINITION"
-        ),
+        FederationDirective("cacheTag", (2, 12), "(format: String!) repeatable on OBJECT | FIELD_DEFINITION"),
     )
 }
+GRAPHQL_DIRECTIVES = frozenset({"skip", "include", "deprecated", "specifiedBy", "oneOf", "defer", "stream"})
+"""GraphQL's own, which a subgraph may define again without saying anything by it."""
 FEDERATION_SCALARS = ("FieldSet", "Scope", "Policy", "ContextFieldValue")
-FEDERATION_MACHINERY_TYPES = frozenset({"_Any", "_Service", "_Entity", "_FieldSet"})
+FEDERATION_MACHINERY_TYPES = frozenset({"_Any", "_Service", "_Entity"})
 FEDERATION_MACHINERY_FIELDS = frozenset({"_service", "_entities"})
 
 
@@ -132,6 +156,19 @@ SUPERGRAPH_SCALARS = {
     "policy": "policy__Policy",
     "context": "context__ContextFieldValue",
 }
+
+
+_NEEDS_FEDERATION: dict[str, dict[tuple[int, int], tuple[int, int]]] = {
+    f"{SPECS}/authenticated": {(0, 1): (2, 5)},
+    f"{SPECS}/cost": {(0, 1): (2, 9)},
+    f"{SPECS}/cacheTag": {(0, 1): (2, 12)},
+    CONNECT: {(0, 1): (2, 10), (0, 2): (2, 11), (0, 3): (2, 12), (0, 4): (2, 13)},
+}
+
+
+def federation_needed(identity: str, version: tuple[int, int]) -> tuple[int, int]:
+    """The federation version that first knew the specification, in this version; (0, 0) where none has to."""
+    return _NEEDS_FEDERATION.get(identity, {}).get(version, (0, 0))
 
 
 def join_version(federation: tuple[int, int]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from router.composition import specs
 from router.composition.errors import CompositionError, Hint, quoted
-from router.composition.model import Applied, DirectiveDef, Feature, InputValue, SubgraphSchema, TypeDef
+from router.composition.model import Applied, DirectiveDef, Feature, SubgraphSchema, TypeDef
 from router.composition.sdl_text import sdl_text
 
 
@@ -114,7 +114,7 @@ def _supergraph_name(directive: str, subgraphs: Sequence[SubgraphSchema], errors
         if directive not in set(_applied_names(schema)):
             continue
         local = schema.local_names.get(directive, directive)
-        by_name.setdefault(local.removeprefix("federation__"), []).append(schema.name)
+        by_name.setdefault(local, []).append(schema.name)
     if len(by_name) > 1:
         told = " but ".join(f'"@{name}" in {quoted(where)}' for name, where in by_name.items())
         errors.append(
@@ -187,7 +187,7 @@ def _custom(
                 )
             )
             continue
-        newest = max(group, key=lambda use: use.feature.version)
+        newest = max(reversed(group), key=lambda use: use.feature.version)
         definition = newest.schema.directives[newest.local]
         yield _Custom(newest.local, definition, _custom_link(newest))
 
@@ -284,47 +284,3 @@ def _joined(links: Sequence[Applied]) -> tuple[Applied, ...]:
 
 def _compose_error(message: str, subgraphs: Sequence[str]) -> CompositionError:
     return CompositionError("DIRECTIVE_COMPOSITION_ERROR", message, tuple(subgraphs))
-
-
-def executable_directives(subgraphs: Sequence[SubgraphSchema]) -> Iterator[DirectiveDef]:
-    """Directives for operations that every subgraph defines, where all of them allow them."""
-    from_first = subgraphs[0].directives.values() if subgraphs else ()
-    for definition in from_first:
-        definitions = [
-            schema.directives[definition.name] for schema in subgraphs if definition.name in schema.directives
-        ]
-        if len(definitions) != len(subgraphs):
-            continue
-        places = tuple(
-            place
-            for place in definition.locations
-            if place in _EXECUTABLE and all(place in other.locations for other in definitions)
-        )
-        if not places:
-            continue
-        args: dict[str, InputValue] = {
-            name: argument
-            for name, argument in definition.args.items()
-            if all(name in other.args and other.args[name].type == argument.type for other in definitions)
-        }
-        yield DirectiveDef(
-            definition.name,
-            args,
-            places,
-            all(other.is_repeatable for other in definitions),
-            definition.description,
-        )
-
-
-_EXECUTABLE = frozenset(
-    {
-        "QUERY",
-        "MUTATION",
-        "SUBSCRIPTION",
-        "FIELD",
-        "FRAGMENT_DEFINITION",
-        "FRAGMENT_SPREAD",
-        "INLINE_FRAGMENT",
-        "VARIABLE_DEFINITION",
-    }
-)

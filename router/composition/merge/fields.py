@@ -49,19 +49,18 @@ class _FieldMerge:
                 self._sources,
             )
             return None
-        resolvers = [source for source in owners if not self._is_gone(source)] or owners
-        self._check_sharing(resolvers)
+        self._check_sharing([source for source in owners if not self._is_gone(source)] or owners)
         coordinate = f'"{self._id}"'
         merged = Field(
             name=self._id.field,
             type=merge_ref(
                 self._context,
                 f"field {coordinate}",
-                resolvers,
+                owners,
                 is_input=False,
                 mismatch_code="FIELD_TYPE_MISMATCH",
             ),
-            args=merge_arguments(self._context, str(self._id), resolvers),
+            args=merge_arguments(self._context, str(self._id), owners),
             description=merge_description(self._context, coordinate, self._sources),
         )
         self._check_externals(merged)
@@ -77,10 +76,22 @@ class _FieldMerge:
     def _is_external(self, source: Source[Field]) -> bool:
         return self._id in self._context.ownership(source.schema.name).external
 
+    def _is_all_external(self, source: Source[TypeDef]) -> bool:
+        """Whether the subgraph only names fields of the type that others resolve."""
+        external = self._context.ownership(source.schema.name).external
+        return all(FieldId(source.value.name, name) in external for name in source.value.fields)
+
     def _is_gone(self, source: Source[Field]) -> bool:
         return self._context.overrides.is_gone(self._id, source.schema.name)
 
     def _check_sharing(self, resolvers: Sequence[Source[Field]]) -> None:
+        if self._id.type == "Subscription" and any(source.value.has("shareable") for source in resolvers):
+            self._context.error(
+                "INVALID_FIELD_SHARING",
+                f'Field "{self._id}" cannot be @shareable: the root fields of subscriptions are resolved by one subgraph.',
+                resolvers,
+            )
+            return
         if self._kind is TypeKind.INTERFACE and not any(
             source.schema.types[self._id.type].is_interface_object for source in resolvers
         ):
@@ -161,7 +172,11 @@ class _FieldMerge:
             )
 
     def _hint_partial(self) -> None:
-        lacking = [source for source in self._parents if self._id.field not in source.value.fields]
+        lacking = [
+            source
+            for source in self._parents
+            if self._id.field not in source.value.fields and not self._is_all_external(source)
+        ]
         if not lacking or self._id.type in ROOT_TYPES or any(source.value.has("key") for source in self._parents):
             return
         if self._kind is TypeKind.INTERFACE:

@@ -184,10 +184,3 @@ def _merge_default(
         )
         return None
     return next(iter(given))
-
-
-def merge_directive_arguments(
-    context: MergeContext, name: str, definitions: Sequence[Source[Field]]
-) -> dict[str, InputValue]:
-    """The arguments of a directive definition, by the rules of field arguments."""
-    return merge_arguments(context, f"@{name}", definitions)

@@ -10,7 +10,7 @@ from router.composition.model import TypeDef, TypeKind
 def check_interfaces(
     context: MergeContext, types: Mapping[str, TypeDef], by_type: Mapping[str, Sequence[Source[TypeDef]]]
 ) -> None:
-    """Report entity interfaces whose subgraph cannot answer for all implementations, and missing fields."""
+    """Report entity interfaces whose subgraph cannot answer for all implementations."""
     for interface in types.values():
         if interface.kind is not TypeKind.INTERFACE:
             continue
@@ -25,7 +25,20 @@ def check_interfaces(
                 _check_object(context, source, implementations)
             elif source.value.has("key"):
                 _check_keys(context, source, implementations)
-        _check_fields(context, interface, [types[name] for name in implementations], sources)
+
+
+def check_implementations(
+    context: MergeContext, types: Mapping[str, TypeDef], by_type: Mapping[str, Sequence[Source[TypeDef]]]
+) -> None:
+    """Report interface fields that an implementation has in no subgraph."""
+    for interface in types.values():
+        if interface.kind is TypeKind.INTERFACE:
+            implementations = [
+                found
+                for found in types.values()
+                if found.kind is TypeKind.OBJECT and interface.name in found.interfaces
+            ]
+            _check_fields(context, interface, implementations, by_type[interface.name])
 
 
 def _check_object(context: MergeContext, source: Source[TypeDef], implementations: Sequence[str]) -> None:

@@ -48,8 +48,12 @@ def schema_join_directives(schemas: Sequence[SubgraphSchema]) -> tuple[Applied, 
 def joined_links(schemas: Sequence[SubgraphSchema]) -> tuple[Applied, ...]:
     """The `@link`s that tell a router which of the joined directives to expect."""
     links = []
-    if any(feature.identity == specs.CONNECT for schema in schemas for feature in schema.features):
-        links.append(specs.CONNECT_URL)
+    connect = [
+        feature.version for schema in schemas for feature in schema.features if feature.identity == specs.CONNECT
+    ]
+    if connect:
+        major, minor = max(*connect, (0, 3))
+        links.append(f"{specs.CONNECT}/v{major}.{minor}")
     if any(applied.name == "cacheTag" for schema in schemas for applied in _all_applied(schema)):
         links.append(specs.CACHE_TAG_URL)
     return tuple(Applied("link", (("url", sdl_text(url)), ("for", "EXECUTION"))) for url in links)

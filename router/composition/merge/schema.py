@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from router.composition import specs
 from router.composition.errors import CompositionError, CompositionFailed, Hint, quoted
 from router.composition.merge.authorization import check_transitive, spread_to_interfaces
-from router.composition.merge.composed import ComposedDirectives, composed_directives, executable_directives
+from router.composition.merge.composed import ComposedDirectives, composed_directives
 from router.composition.merge.context import MergeContext, Prepared, Source
 from router.composition.merge.directives import merge_applied, merge_description
 from router.composition.merge.enums import merge_enum_values
+from router.composition.merge.executable import merge_executable_directives
 from router.composition.merge.fields import add_interface_object_fields, merge_fields
 from router.composition.merge.inputs import merge_input_fields
-from router.composition.merge.interfaces import check_interfaces
+from router.composition.merge.interfaces import check_implementations, check_interfaces
 from router.composition.merge.joined import joined_links, schema_join_directives
 from router.composition.model import (
     ROOT_TYPES,
@@ -79,7 +80,7 @@ def merge_schemas(
         composed_directives=composed.names,
         repeatable=composed.repeatable,
         subtypes=_subtypes(schemas),
-        input_types=frozenset(_input_types(schemas)),
+        input_types=frozenset(_input_types(schemas, composed)),
         output_types=frozenset(_output_types(schemas)),
         errors=[*found, *composed.errors],
         hints=list(composed.hints),
@@ -93,8 +94,11 @@ def merge_schemas(
         merged = _merge_type(context, name, sources)
         if merged is not None:
             types[name] = merged
+    executable = tuple(merge_executable_directives(context, schemas))
     _check_queries(context, types)
     check_interfaces(context, types, by_type)
+    if not context.errors:
+        check_implementations(context, types, by_type)
     types = spread_to_interfaces(context, types)
     check_transitive(context, types, by_type)
     if not context.errors:
@@ -102,13 +106,13 @@ def merge_schemas(
         types = _with_scoped_memberships(types)
     if context.errors:
         raise CompositionFailed(context.errors)
-    newest = max((prepared.schema.federation for prepared in subgraphs), default=(2, 0))
+    newest = _newest_federation(context, schemas)
     return Supergraph(
         graphs=tuple(Graph(schema.graph, schema.name, schema.url) for schema in schemas),
         join_version=specs.join_version(newest),
         types=types,
         composed=composed,
-        executable_directives=tuple(executable_directives(schemas)),
+        executable_directives=executable,
         schema_directives=(
             *joined_links(schemas),
             *schema_join_directives(schemas),
@@ -116,6 +120,23 @@ def merge_schemas(
         ),
         hints=tuple(context.hints),
     )
+
+
+def _newest_federation(context: MergeContext, schemas: Sequence[SubgraphSchema]) -> tuple[int, int]:
+    """The newest version that a subgraph links to, or that it needs for another specification that it links to."""
+    newest = max((schema.federation for schema in schemas), default=(2, 0))
+    for schema in schemas:
+        needed = max((specs.federation_needed(one.identity, one.version) for one in schema.features), default=(0, 0))
+        if needed > schema.federation:
+            context.hint(
+                "IMPLICITLY_UPGRADED_FEDERATION_VERSION",
+                f'Subgraph "{schema.name}" has been implicitly upgraded from federation '
+                f"v{schema.federation[0]}.{schema.federation[1]} to v{needed[0]}.{needed[1]}, which the specifications "
+                "it links to need.",
+                [Source(schema, schema)],
+            )
+            newest = max(newest, needed)
+    return newest
 
 
 def _merge_type(context: MergeContext, name: str, sources: Sequence[Source[TypeDef]]) -> TypeDef | None:
@@ -137,7 +158,7 @@ def _merge_type(context: MergeContext, name: str, sources: Sequence[Source[TypeD
             sources,
         )
         return None
-    if name not in ROOT_TYPES and all(source.value.is_extension for source in sources):
+    if name not in ROOT_TYPES and not any(_is_base(source) for source in sources):
         _report_no_base(context, name, sources)
         return None
     coordinate = f'"{name}"'
@@ -166,6 +187,11 @@ def _merge_type(context: MergeContext, name: str, sources: Sequence[Source[TypeD
 
 def _kind(found: TypeDef) -> TypeKind:
     return TypeKind.INTERFACE if found.is_interface_object else found.kind
+
+
+def _is_base(source: Source[TypeDef]) -> bool:
+    """Whether the subgraph defines the type. `@extends` means that it does not only in Federation 1."""
+    return source.value.has_base and (source.schema.is_federation_2 or not source.value.is_extension)
 
 
 def _report_no_base(context: MergeContext, name: str, sources: Sequence[Source[TypeDef]]) -> None:
@@ -231,9 +257,11 @@ def _type_joins(source: Source[TypeDef]) -> list[Applied]:
 def _joins_as_extension(source: Source[TypeDef]) -> bool:
     """In Federation 1 `extend type` marked any use of another subgraph's entity, so there it means nothing."""
     found = source.value
+    if found.name in ROOT_TYPES:
+        return False
     if found.has("extends"):
         return True
-    return source.schema.is_federation_2 and any(key.is_on_extension for key in found.all_applied("key"))
+    return source.schema.is_federation_2 and any(key.extension for key in found.all_applied("key"))
 
 
 def _merge_members(context: MergeContext, name: str, sources: Sequence[Source[TypeDef]]) -> tuple[str, ...]:
@@ -279,7 +307,7 @@ def _subtypes(schemas: Sequence[SubgraphSchema]) -> dict[str, frozenset[str]]:
     return {name: frozenset(names) for name, names in found.items()}
 
 
-def _input_types(schemas: Sequence[SubgraphSchema]) -> set[str]:
+def _input_types(schemas: Sequence[SubgraphSchema], composed: ComposedDirectives) -> set[str]:
     found: set[str] = set()
     for schema in schemas:
         for type_def in schema.types.values():
@@ -287,7 +315,8 @@ def _input_types(schemas: Sequence[SubgraphSchema]) -> set[str]:
             for field in type_def.fields.values():
                 found.update(named(argument.type) for argument in field.args.values())
         for definition in schema.directives.values():
-            found.update(named(argument.type) for argument in definition.args.values())
+            if definition.name in composed.names:
+                found.update(named(argument.type) for argument in definition.args.values())
     return found
 
 

@@ -8,11 +8,12 @@ contains one already found good is good too, since more places can only make mor
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from router.composition.errors import CompositionError
+from router.composition.errors import CompositionError, Hint
 from router.composition.merge import Prepared, Supergraph
 from router.composition.model import FieldId, TypeKind
 from router.composition.overrides import Overrides
 from router.composition.satisfiability.graph import Node, Nodes, SubgraphGraph
+from router.composition.satisfiability.runtime_types import RuntimeTypes
 from router.composition.type_refs import named
 
 _MAX_ERRORS = 20
@@ -26,23 +27,30 @@ class _Step:
     text: str
 
 
-def check_satisfiability(
-    supergraph: Supergraph, subgraphs: Sequence[Prepared], overrides: Overrides
-) -> tuple[CompositionError, ...]:
-    """An error for each API field that some path cannot get; with progressive overrides, for labels on and off."""
+@dataclass(frozen=True, slots=True)
+class Satisfiability:
+    errors: tuple[CompositionError, ...]
+    hints: tuple[Hint, ...]
+
+
+def check_satisfiability(supergraph: Supergraph, subgraphs: Sequence[Prepared], overrides: Overrides) -> Satisfiability:
+    """An error for each API field that some path cannot get, or that subgraphs cannot share, as runtime types go; with
+    progressive overrides, for labels on and off."""
+    runtime_types = RuntimeTypes(subgraphs)
     settings = [frozenset[str]()]
     if overrides.labels:
         settings.append(overrides.labels)
     errors: dict[str, CompositionError] = {}
     for active in settings:
-        walk = _Walk(SubgraphGraph(supergraph, subgraphs, overrides, active), supergraph)
+        walk = _Walk(SubgraphGraph(supergraph, subgraphs, overrides, active), supergraph, runtime_types)
         for error in walk.run():
             errors.setdefault(error.message, error)
-    return tuple(errors.values())
+    return Satisfiability((*runtime_types.errors, *errors.values()), tuple(runtime_types.hints))
 
 
 class _Walk:
-    def __init__(self, graph: SubgraphGraph, supergraph: Supergraph) -> None:
+    def __init__(self, graph: SubgraphGraph, supergraph: Supergraph, runtime_types: RuntimeTypes) -> None:
+        self._runtime_types = runtime_types
         self._graph = graph
         self._supergraph = supergraph
         self._hidden = supergraph.composed.names.get("inaccessible", "inaccessible")
@@ -103,6 +111,8 @@ class _Walk:
                     why = list(self._reasons(coordinate, reached))
                     yield _error(root, (*path, step), why, has_subfields=is_composite)
             elif is_composite:
+                if target is not None and target.kind is not TypeKind.OBJECT:
+                    self._runtime_types.look_at(FieldId(type_name, field.name), field.type, children)
                 following.append((named(field.type), children, (*path, step)))
 
     def _abstract(

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from router.composition.field_sets import FieldSet, MalformedFieldSet, parse_field_set
+from router.composition.field_sets import FieldSet, MalformedFieldSet, Selection, parse_field_set
 from router.composition.model import Applied, Field, FieldId, SubgraphSchema, TypeDef, TypeKind
 from router.composition.ownership import Ownership
 from router.composition.type_refs import named
 from router.composition.validate.report import Report
+from router.composition.validate.values import argument_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class _Check:
                     "another subgraph, you need to add it to this subgraph with @external).",
                 )
                 continue
-            self._field(parent, field, selection.children, under_external=under_external)
+            self._field(parent, field, selection, under_external=under_external)
 
     def _fragment(self, on: str | None, children: FieldSet, parent: TypeDef, *, under_external: bool) -> None:
         target = self._schema.types.get(on) if on else parent
@@ -135,7 +136,8 @@ class _Check:
             return
         self._selections(children, target, under_external=under_external)
 
-    def _field(self, parent: TypeDef, field: Field, children: FieldSet, *, under_external: bool) -> None:
+    def _field(self, parent: TypeDef, field: Field, selection: Selection, *, under_external: bool) -> None:
+        children = selection.children
         coordinate = FieldId(parent.name, field.name)
         target = self._schema.types.get(named(field.type))
         is_composite = target is not None and target.is_composite
@@ -146,6 +148,10 @@ class _Check:
             return
         if children and not is_composite:
             self._error("INVALID_FIELDS", f'Field "{coordinate}" of type "{field.type}" has no subfields to select.')
+            return
+        wrong = argument_error(self._schema.types, coordinate, field, selection.arguments)
+        if wrong:
+            self._error("INVALID_FIELDS", wrong)
             return
         if field.args and self._use.directive != "requires":
             self._error("FIELDS_HAS_ARGS", f"field {coordinate} cannot be included because it has arguments.")

@@ -21,10 +21,29 @@ def check_placement(report: Report, ownership: Ownership) -> None:
                 "@key in this subgraph.",
                 found.at,
             )
+        _check_shareable_once(report, found)
         for field in found.fields.values():
             if field.has("external") and found.kind is TypeKind.OBJECT:
                 _check_external(report, found, field)
         _check_unused_external(report, ownership, found)
+
+
+def _check_shareable_once(report: Report, found: TypeDef) -> None:
+    """`@shareable` may be repeated only so that a type's definition and its extensions can each carry it."""
+    shareable = found.all_applied("shareable")
+    if len({applied.extension for applied in shareable}) < len(shareable):
+        report.error(
+            "INVALID_SHAREABLE_USAGE",
+            f'Invalid duplicate application of @shareable on the same type declaration of "{found.name}"',
+            shareable[-1].at,
+        )
+    for field in found.fields.values():
+        if sum(applied.name == "shareable" for applied in field.directives) > 1:
+            report.error(
+                "INVALID_SHAREABLE_USAGE",
+                f'Invalid duplicate application of @shareable on field "{FieldId(found.name, field.name)}"',
+                field.at,
+            )
 
 
 def _check_interface(report: Report, found: TypeDef) -> None:
@@ -85,7 +104,7 @@ def _check_unused_external(report: Report, ownership: Ownership, found: TypeDef)
         return
     for field in found.fields.values():
         coordinate = FieldId(found.name, field.name)
-        if not field.has("external") or coordinate in ownership.used:
+        if coordinate not in ownership.external or coordinate in ownership.used:
             continue
         if any(
             field.name in report.schema.types[interface].fields
