@@ -27,10 +27,11 @@ from domain.events import DomainEvent
 from domain.messaging import InboxRow
 from domain.principal import service_principal
 from subgraphs.runtime.context import RequestContext, enter
-from subgraphs.runtime.database import Database, is_outage
+from subgraphs.runtime.database import Database
 from subgraphs.runtime.events import MalformedEvent, ReceivedEvent, decode
 from subgraphs.runtime.faces import Consumer
 from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker_outage, silence_client_log
+from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.settings import KafkaSettings
 
 EVENTS_CONSUMED = Counter("events_consumed_total", "Records, by what became of them", ["service", "topic", "outcome"])

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 import asyncpg
 from sqlalchemy import URL, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from domain.catalog import Group
@@ -94,7 +94,16 @@ class Database:
         """An asyncpg connection from the pool, outside of any transaction; it returns to the pool at the end."""
         async with self.engine.connect() as connection:
             pooled = await connection.get_raw_connection()
-            yield cast("asyncpg.Connection[Any]", pooled.driver_connection)
+            driver = cast("asyncpg.Connection[Any]", pooled.driver_connection)
+            try:
+                yield driver
+            except asyncpg.PostgresError:
+                raise  # the server has said no, and both sides know where they stand
+            except BaseException:
+                # It may be in the middle of anything, such as a COPY that was cancelled. SQLAlchemy's rollback does not
+                # know of that, and the next user would inherit it; a closed connection is replaced at its checkout.
+                driver.terminate()
+                raise
 
     async def listen_connection(self) -> "asyncpg.Connection[Any]":
         """A connection of its own, for LISTEN; the caller closes it."""
@@ -142,21 +151,3 @@ async def ensure_database(settings: DatabaseSettings, name: str) -> None:
             raise
     finally:
         await connection.close()
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether an error says that the database cannot be reached or is going away, rather than that the work is wrong."""
-    if isinstance(
-        error, (OSError, TimeoutError, InterfaceError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
-    ):
-        return True
-    if isinstance(error, (asyncpg.OperatorInterventionError, asyncpg.TooManyConnectionsError)):
-        return True
-    if isinstance(error, DBAPIError):
-        cause = getattr(error.orig, "__cause__", None)
-        return (
-            error.connection_invalidated
-            or isinstance(error, OperationalError)
-            or (isinstance(cause, BaseException) and is_outage(cause))
-        )
-    return False

@@ -3,7 +3,6 @@
 Source: gRPC rich errors (`google.rpc.Status` with `ErrorInfo`), RFC 9457 (`application/problem+json`).
 """
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,10 +15,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.errors import (
     AlreadyExists,
@@ -35,6 +30,7 @@ from domain.errors import (
     Unavailable,
     WrongState,
 )
+from subgraphs.runtime.outages import driver_error_of, outage_of
 
 ERROR_DOMAIN = "manpasik"
 BUG_MESSAGE = "Something went wrong on our side. It has been logged; please try again later."
@@ -44,16 +40,6 @@ _MOST_MESSAGE_BYTES = 800  # at worst three times that, once percent-encoded
 _MOST_DETAIL_BYTES = 240
 _MOST_DETAILS = 8
 _LONGEST_RETRY_S = 365 * 86_400.0
-OUTAGES = (
-    ConnectionError,
-    socket.gaierror,
-    RedisConnectionError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.ConnectionDoesNotExistError,
-)
-"""What drivers raise when something that we depend on is away, not when our work is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +171,15 @@ def as_app_error(error: BaseException) -> AppError | None:
     """
     if isinstance(error, AppError):
         return error
-    if isinstance(error, (TimeoutError, PoolTimeoutError, RedisTimeoutError)):
-        return TimedOut("Something that this needs is too slow at the moment; try again soon.")
-    if isinstance(error, OUTAGES):
-        return Unavailable("Something that this needs does not answer at the moment; try again soon.")
-    if isinstance(error, DBAPIError):
-        if str(getattr(error.orig, "sqlstate", "") or "").startswith("40"):
-            return Conflict("Somebody else changed this at the same time; try again.")
-        driver_error = error.orig.__cause__ if error.orig is not None else None
-        if _cannot_be_stored(driver_error):
-            return InvalidInput("A text holds a character, or a number is of a size, that cannot be stored.")
-        if error.connection_invalidated or (driver_error is not None and isinstance(driver_error, OUTAGES)):
-            return Unavailable("Something that this needs does not answer at the moment; try again soon.")
-    return None
+    driver_error = driver_error_of(error)
+    if isinstance(driver_error, asyncpg.TransactionRollbackError):
+        return Conflict("Somebody else changed this at the same time; try again.")
+    if _cannot_be_stored(driver_error):
+        return InvalidInput("A text holds a character, or a number is of a size, that cannot be stored.")
+    return outage_of(error)
 
 
-def _cannot_be_stored(driver_error: BaseException | None) -> bool:
+def _cannot_be_stored(driver_error: BaseException) -> bool:
     """Whether PostgreSQL, or the driver that encodes for it, has refused a value for what it is and not for its type."""
     if isinstance(driver_error, (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError)):
         return True

@@ -19,7 +19,7 @@ from domain.sealing import Sealer
 from subgraphs.runtime.auth import Authenticator, DeviceCredentials, KeySource, RemoteKeys, ServiceTokens, issuers_of
 from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.consumers import ConsumerHost
-from subgraphs.runtime.database import Database, is_outage
+from subgraphs.runtime.database import Database
 from subgraphs.runtime.device_credentials import RemoteDeviceCredentials
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, ServiceFaces
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
@@ -28,6 +28,7 @@ from subgraphs.runtime.keys import load_sealer
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.migrations import migrate_all
 from subgraphs.runtime.objects import object_store
+from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.outbox import OutboxRelay
 from subgraphs.runtime.serving import HttpServer, PortInUse
 from subgraphs.runtime.settings import RedisSettings, Settings
@@ -272,7 +273,10 @@ async def _restarted(background: Background, *, pauses_s: Sequence[float] = _RES
             return
         except Exception as error:  # noqa: BLE001 - the boundary of background work
             BACKGROUND_FAILURES.labels(background.name).inc()
-            _log.error("background work failed", task=background.name, exc_info=error)
+            if is_outage(error):
+                _log.warning("background work waits for what it needs", task=background.name, error=repr(error))
+            else:
+                _log.error("background work failed", task=background.name, exc_info=error)
         if asyncio.get_running_loop().time() - started > _SOUND_AFTER_S:
             failures = 0
         await asyncio.sleep(pauses_s[min(failures, len(pauses_s) - 1)])

@@ -22,8 +22,9 @@ from strawberry.asgi import GraphQL
 from domain.errors import AppError, ErrorKind
 from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.context import RequestContext, current, enter, locale_of, request_id_of
-from subgraphs.runtime.errors import BUG_MESSAGE, OUTAGES, as_app_error, to_graphql, to_problem
+from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_graphql, to_problem
 from subgraphs.runtime.faces import GroupFaces
+from subgraphs.runtime.outages import ERRORS_BENEATH
 from subgraphs.runtime.telemetry import GRAPHQL_REQUESTS, ServerSpan
 
 _log = structlog.get_logger("http")
@@ -132,8 +133,6 @@ async def _on_error(_: Request, error: Exception) -> Response:
     """A route's error as a client should see it. Starlette raises a bug again, once it is answered, so that it is logged."""
     known = as_app_error(error)
     if known is not None:
-        if known is not error and known.kind is not ErrorKind.INVALID_INPUT:
-            _log.warning("request failed beneath us", reason=known.reason, error=repr(error))
         return problem_response(known)
     problem = {
         "type": "urn:manpasik:problem:INTERNAL",
@@ -144,12 +143,22 @@ async def _on_error(_: Request, error: Exception) -> Response:
     return JSONResponse(problem, status_code=500, media_type="application/problem+json")
 
 
+async def _on_error_beneath(request: Request, error: Exception) -> Response:
+    """An error of what we depend on: an outage is answered here, so that it is not logged as a bug; anything else is one."""
+    known = as_app_error(error)
+    if known is None:
+        raise error
+    if known.kind is not ErrorKind.INVALID_INPUT:
+        _log.warning("request failed beneath us", path=request.url.path, reason=known.reason, error=repr(error))
+    return problem_response(known)
+
+
 def error_handlers() -> dict[Any, ExceptionHandler]:
     """How a Starlette application of ours answers errors: all of them as problem details."""
     return {
         AppError: _on_error,
         HTTPException: _on_http_error,
-        **dict.fromkeys(OUTAGES, _on_error),
+        **dict.fromkeys(ERRORS_BENEATH, _on_error_beneath),
         Exception: _on_error,
     }
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
@@ -32,9 +31,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.messaging import OUTBOX_CHANNEL, OutboxRow, payload_context
 from domain.sealing import Sealer
-from subgraphs.runtime.database import Database, is_outage
+from subgraphs.runtime.database import Database
 from subgraphs.runtime.events import CONTENT_TYPE, CommittedEvent, MalformedEvent, decode, encode
 from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker_outage, silence_client_log
+from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.settings import KafkaSettings
 
 OUTBOX_PUBLISHED = Counter("outbox_published_total", "Events that the broker has acknowledged", ["group", "topic"])
@@ -403,7 +403,9 @@ class OutboxRelay:
         while True:
             try:
                 connection = await self._database.listen_connection()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except Exception as error:
+                if not is_outage(error):
+                    raise
                 await asyncio.sleep(self._poll_interval_s)
                 continue
             closed = asyncio.Event()
@@ -412,7 +414,9 @@ class OutboxRelay:
                 await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._wake.set())
                 self._wake.set()
                 await closed.wait()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except Exception as error:
+                if not is_outage(error):
+                    raise
                 await asyncio.sleep(self._poll_interval_s)
             finally:
                 connection.terminate()

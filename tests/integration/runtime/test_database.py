@@ -7,9 +7,10 @@ from sqlalchemy.exc import DBAPIError
 from domain.catalog import Group
 from domain.sealing import SealBroken
 from subgraphs.runtime.context import OUTSIDE, RequestContext, enter
-from subgraphs.runtime.database import Database, ensure_database, is_outage
+from subgraphs.runtime.database import Database, ensure_database
 from subgraphs.runtime.errors import as_app_error
 from subgraphs.runtime.keys import load_sealer
+from subgraphs.runtime.outages import is_outage
 from tests.support.postgres import DatabaseFor, PostgresServer
 
 _WRITE = text("INSERT INTO inbox (consumer, event_id) VALUES ('c', :id)")

@@ -17,7 +17,8 @@ import asyncpg
 from domain.measurement.measurement.errors import FramesNotStored
 from domain.measurement.measurement.models import SessionStatus
 from domain.measurement.measurement.ports import BatchRejected, FrameRecord, Refusal, SealedFrame
-from subgraphs.runtime.database import Database, is_outage
+from subgraphs.runtime.database import Database
+from subgraphs.runtime.outages import is_outage
 
 WRITE_TIMEOUT_S = 10.0
 
