@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import grpc
 import structlog
 
-from devices.client.errors import CallRejected, ClientError, PlatformUnreachable
+from devices.client.errors import CallRejected, ClientError, PlatformFailing, PlatformUnreachable
 from devices.client.outbox import OutboxState, OutboxStore, StoredSession
 from devices.client.reader import ReaderClient, SessionPlan
 from devices.client.retry import Backoff
@@ -15,8 +15,8 @@ from devices.frame import RawFrame
 
 _log = structlog.get_logger(__name__)
 
-# Statuses that are about the session itself. Others (UNAUTHENTICATED, RESOURCE_EXHAUSTED, INTERNAL, ...) are about the
-# reader or the platform, and would turn away every session after this one too.
+# Statuses that are about the session itself. Others (UNAUTHENTICATED, RESOURCE_EXHAUSTED, ...) are about the reader
+# or the platform, and would turn away every session after this one too.
 _ABOUT_THE_SESSION = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -33,13 +33,16 @@ _STORE_PROGRESS_EVERY = 32
 async def deliver_ready(client: ReaderClient, store: OutboxStore) -> int:
     """Deliver all ready sessions, oldest first; gives the number delivered. Run by one task at a time.
 
-    A session that the platform refuses for good is kept as rejected, and the next one follows.
+    A session that the platform refuses for good is kept as rejected, and the next one follows. One at which the platform
+    fails stays ready, and the next one follows too: a bug that one session meets must not hold up all others.
 
     Raises:
+        PlatformFailing: the platform failed at some sessions; those stay ready.
         PlatformUnreachable: the platform went away; what is left stays ready.
         CallRejected: the platform refuses this reader as a whole.
     """
     delivered = 0
+    failing: PlatformFailing | None = None
     for session in await store.sessions(OutboxState.READY):
         try:
             await _deliver(client, store, session)
@@ -48,8 +51,13 @@ async def deliver_ready(client: ReaderClient, store: OutboxStore) -> int:
                 raise
             _log.warning("stored_session_rejected", key=session.key, cause=str(refusal))
             await store.rejected(session, str(refusal))
+        except PlatformFailing as failure:
+            _log.warning("stored_session_failed", key=session.key, cause=str(failure))
+            failing = failure
         else:
             delivered += 1
+    if failing is not None:
+        raise failing
     return delivered
 
 

@@ -20,6 +20,14 @@ class PlatformUnreachable(ClientError):
         self.last = last
 
 
+class PlatformFailing(PlatformUnreachable):
+    """The platform answered, and said each time that something was wrong on its side.
+
+    That is never about the frames: they are kept, and sent again later. It may be about this one session, so a store
+    with several tries the others before it waits.
+    """
+
+
 class CallRejected(ClientError):
     """The platform answered with a final status. Repeating the same call will not help.
 

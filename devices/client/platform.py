@@ -9,10 +9,11 @@ from manpasik.v1 import calibration_pb2_grpc, cartridge_pb2_grpc, device_pb2_grp
 
 from devices.client.errors import ServiceNotConfigured
 
-# A reader should find a restarted platform within seconds; gRPC's own default waits up to two minutes.
+# A reader should find a restarted platform within seconds; gRPC's own default waits up to two minutes. What gRPC calls the
+# shortest wait is in truth the time that one attempt may take: name, TCP, TLS and HTTP/2, over whatever line there is.
 _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 3000),
 )
 

@@ -9,17 +9,33 @@ from typing import TypeVar
 import grpc
 
 from devices.client.credentials import Metadata
-from devices.client.errors import CallRejected, PlatformUnreachable
+from devices.client.errors import CallRejected, PlatformFailing, PlatformUnreachable
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
 
+# The platform, or something in front of it, has failed at what it should be able to do. A reader in the field cannot be
+# mended by hand, and a platform can: giving up for ever would throw measurements away for a bug that is gone tomorrow.
+_FAILING = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 # ABORTED means a lost race that changed nothing. A CANCELLED of the platform arrives as an exception: `cancelled_by_peer`.
-_RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED})
+_RETRYABLE = _FAILING | {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED}
 
 
 class LostConnection(Exception):
-    """A call broke off in a way that another try may mend."""
+    """A call broke off in a way that another try may mend.
+
+    Args:
+        failing: whether the platform said that something is wrong on its side.
+    """
+
+    def __init__(self, cause: str, *, failing: bool = False) -> None:
+        super().__init__(cause)
+        self.failing = failing
+
+    def given_up(self, call: str, *, tried_for_s: float) -> PlatformUnreachable:
+        """The error of a call that was tried for so long, this being its last failure."""
+        kind = PlatformFailing if self.failing else PlatformUnreachable
+        return kind(call, tried_for_s=tried_for_s, last=str(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +82,9 @@ def _hides_the_status(error: grpc.aio.AioRpcError) -> bool:
 
 def classify(call: str, error: grpc.aio.AioRpcError) -> Exception:
     """`LostConnection` when another try makes sense, else `CallRejected`."""
-    if is_retryable(error.code()) or _hides_the_status(error):
-        return LostConnection(f"{error.code().name}: {error.details()}")
+    if is_retryable(error.code()):
+        failing = error.code() in _FAILING and not _hides_the_status(error)
+        return LostConnection(f"{error.code().name}: {error.details()}", failing=failing)
     return CallRejected.of(call, error)
 
 
@@ -92,7 +109,7 @@ async def call_unary(
 
     Raises:
         CallRejected: the platform gave a final status.
-        PlatformUnreachable: no try succeeded in the time allowed.
+        PlatformUnreachable: no try succeeded in the time allowed; `PlatformFailing` when the platform failed at the last.
     """
     loop = asyncio.get_running_loop()
     started_at = loop.time()
@@ -114,5 +131,5 @@ async def call_unary(
         failures += 1
         elapsed_s = loop.time() - started_at
         if elapsed_s + wait_s >= policy.give_up_after_s:
-            raise PlatformUnreachable(name, tried_for_s=elapsed_s, last=str(failure))
+            raise failure.given_up(name, tried_for_s=elapsed_s)
         await asyncio.sleep(wait_s)

@@ -20,7 +20,7 @@ import structlog
 from manpasik.v1 import measurement_pb2, measurement_pb2_grpc
 
 from devices.client.credentials import Metadata
-from devices.client.errors import ClientError, FrameOutOfOrder, PlatformUnreachable, ProtocolViolated, SessionClosed
+from devices.client.errors import ClientError, FrameOutOfOrder, ProtocolViolated, SessionClosed
 from devices.client.messages import to_measurement_data
 from devices.client.retry import Backoff, LostConnection, cancelled_by_peer, classify
 from devices.frame import RawFrame
@@ -211,7 +211,7 @@ class MeasurementStream:
                 silent_s = loop.time() - silent_since
                 wait_s = self._policy.backoff.wait_s(failures)
                 if self._queue and silent_s + wait_s >= self._policy.give_up_after_s:
-                    raise PlatformUnreachable("StreamMeasurement", tried_for_s=silent_s, last=str(lost)) from lost
+                    raise lost.given_up("StreamMeasurement", tried_for_s=silent_s) from lost
                 _log.info("measurement_stream_lost", session_id=self.session_id, cause=str(lost), retry_in_s=wait_s)
             if not self._queue:
                 silent_since = None  # idle is not silent: the time counts from the next frame

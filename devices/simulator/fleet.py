@@ -43,8 +43,8 @@ GLUCOSE_UNIT = "mg/dL"
 
 # After a restart the platform may have ended the session, or counted uses that this side did not see ...
 _ABOUT_THE_CARTRIDGE = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND})
-# ... and while its database is away it may fail in ways that are no refusal. Both end; a real refusal does not.
-_PASSING = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.RESOURCE_EXHAUSTED})
+# ... and it may be too busy for the moment. Both end; a real refusal does not.
+_PASSING = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED})
 _SETBACKS = 5
 _SETBACK_PAUSE_S = 1.0
 

@@ -52,6 +52,8 @@ class Faults:
     """Counts of received frames (over all streams) at which the stream breaks: stored, not answered."""
     refuse_us: dict[int, grpc.StatusCode] = field(default_factory=dict)
     refuse_next_frame: grpc.StatusCode | None = None
+    failures: list[grpc.StatusCode] = field(default_factory=list)
+    """What the next starts and frames fail with, one after another."""
     lost_start_answers: int = 0
     lost_end_answers: int = 0
     unavailable_starts: int = 0
@@ -114,6 +116,7 @@ class FakePlatform:
         self, request: measurement_pb2.StartSessionRequest, context: Context
     ) -> measurement_pb2.StartSessionResponse:
         device_id = await self._device(context)
+        await self._fail_as_told(context)
         if self.faults.unavailable_starts > 0:
             self.faults.unavailable_starts -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
@@ -171,6 +174,7 @@ class FakePlatform:
         at_us = timestamp_us_of(frame)
         if self.faults.refuse_next_frame is not None:
             self.faults.refuse_us[at_us], self.faults.refuse_next_frame = self.faults.refuse_next_frame, None
+        await self._fail_as_told(context)
         if at_us in self.faults.refuse_us:
             await context.abort(self.faults.refuse_us[at_us], f"frame at {at_us} refused")
         session.received_us.append(at_us)
@@ -232,6 +236,10 @@ class FakePlatform:
         await self._require(context, f"Bearer {TECHNICIAN_TOKEN}")
         self.calibrations[request.device_id] = request
         return calibration_pb2.CalibrationRecord(device_id=request.device_id, calibration_id="c1")
+
+    async def _fail_as_told(self, context: Context) -> None:
+        if self.faults.failures:
+            await context.abort(self.faults.failures.pop(0), "something went wrong")
 
     async def _require(self, context: Context, authorization: str) -> None:
         if _metadata(context).get("authorization") != authorization:
@@ -311,13 +319,18 @@ class Server:
 
 
 class Relay:
-    """Forwards TCP to a port; `cut` resets all connections, `refuse` keeps new ones from coming through."""
+    """Forwards TCP to a port; `cut` resets all connections, `refuse` keeps new ones from coming through.
+
+    A new connection comes through after `delay_s`, as over a slow line; `accepted` counts them.
+    """
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self.refuse = False
+        self.delay_s = 0.0
+        self.accepted = 0
         self.port = 0
 
     async def start(self) -> None:
@@ -338,6 +351,8 @@ class Relay:
         if self.refuse:
             writer.transport.abort()
             return
+        self.accepted += 1
+        await asyncio.sleep(self.delay_s)
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         self._writers |= {writer, up_writer}
         await asyncio.gather(_pump(reader, up_writer), _pump(up_reader, writer))

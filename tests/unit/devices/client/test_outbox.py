@@ -17,6 +17,7 @@ from devices.client.errors import (
     FrameOutOfOrder,
     OutboxFull,
     OutboxUnusable,
+    PlatformFailing,
     PlatformUnreachable,
     SessionClosed,
 )
@@ -170,6 +171,23 @@ async def test_a_refused_session_is_kept_with_its_reason_and_does_not_hold_up_th
         assert store.used_bytes == 0
         assert await store.sessions(OutboxState.REJECTED) == []
     assert list(fake.sessions["session-1"].frames) == times(_later(1, 5))
+
+
+async def test_a_session_at_which_the_platform_fails_stays_ready_and_does_not_hold_up_the_next(
+    tmp_path: Path, platform: Platform, fake: FakePlatform
+) -> None:
+    client = known_reader(fake, platform, quick_policy(give_up_after_s=0.3))
+    fake.faults.refuse_us = {_later(0, 5)[2].timestamp_us: grpc.StatusCode.INTERNAL}
+    async with opened(tmp_path) as store:
+        await _record(store, _later(0, 5))
+        await _record(store, _later(1, 5))
+        with pytest.raises(PlatformFailing):
+            await deliver_ready(client, store)
+        assert len(await store.sessions(OutboxState.READY)) == 1
+        assert list(fake.sessions["session-2"].frames) == times(_later(1, 5))
+        fake.faults.refuse_us = {}  # the bug is mended
+        assert await deliver_ready(client, store) == 1
+    assert list(fake.sessions["session-1"].frames) == times(_later(0, 5))
 
 
 async def test_a_reader_that_is_refused_keeps_its_sessions(

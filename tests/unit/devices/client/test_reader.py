@@ -5,7 +5,13 @@ import grpc
 import pytest
 
 from devices.client.credentials import FileCredentialStore, fixed_token
-from devices.client.errors import CallRejected, NotRegistered, PlatformUnreachable, ServiceNotConfigured
+from devices.client.errors import (
+    CallRejected,
+    NotRegistered,
+    PlatformFailing,
+    PlatformUnreachable,
+    ServiceNotConfigured,
+)
 from devices.client.platform import Platform, PlatformAddresses
 from devices.client.reader import ReaderClient
 from tests.unit.devices.client.registered import PLAN, frames, known_reader, quick_policy
@@ -42,6 +48,17 @@ async def test_the_access_token_is_asked_for_at_each_registration(platform: Plat
 async def test_a_call_is_repeated_while_the_platform_is_unavailable(platform: Platform, fake: FakePlatform) -> None:
     fake.faults.unavailable_starts = 3
     assert await known_reader(fake, platform).start_session(PLAN) == "session-1"
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN])
+async def test_a_call_is_repeated_while_the_platform_fails_and_then_says_that_it_failed(
+    platform: Platform, fake: FakePlatform, status: grpc.StatusCode
+) -> None:
+    fake.faults.failures = [status] * 3
+    assert await known_reader(fake, platform).start_session(PLAN) == "session-1"
+    fake.faults.failures = [status] * 1000
+    with pytest.raises(PlatformFailing, match="something went wrong"):
+        await known_reader(fake, platform, quick_policy(give_up_after_s=0.3)).start_session(PLAN)
 
 
 async def test_a_call_gives_up_in_time_and_names_itself(server: Server, fake: FakePlatform) -> None:

@@ -7,6 +7,7 @@ import pytest
 from devices.client.errors import (
     CallRejected,
     FrameOutOfOrder,
+    PlatformFailing,
     PlatformUnreachable,
     ProtocolViolated,
     SessionClosed,
@@ -65,6 +66,16 @@ async def test_connections_cut_at_any_moment_lose_and_double_nothing(server: Ser
     assert [result.primary_value for result in results] == times(frames(200))
     assert list(fake.sessions[session.session_id].frames) == times(frames(200))
     assert session.connections > 3
+
+
+async def test_a_slow_line_gets_the_time_that_it_needs_to_connect(server: Server, fake: FakePlatform) -> None:
+    relay = Relay(server.port)
+    relay.delay_s = 1.0
+    await relay.start()
+    async with connected(relay.port) as platform:
+        await known_reader(fake, platform).start_session(PLAN)
+    assert relay.accepted == 1
+    await relay.stop()
 
 
 async def test_a_platform_that_restarts_in_the_middle_is_found_again(server: Server, fake: FakePlatform) -> None:
@@ -169,6 +180,32 @@ async def test_a_refused_frame_fails_the_session_with_the_platforms_reason(
     assert session.unanswered[0] == sent[6]
     assert list(fake.sessions[session.session_id].frames) == times(sent[:6])
     assert fake.sessions[session.session_id].ended_at is None
+
+
+async def test_a_platform_that_fails_gets_the_same_frames_until_it_takes_them(
+    platform: Platform, fake: FakePlatform
+) -> None:
+    fake.faults.break_after_frames = [5, 13]
+    client = await register(platform)
+    async with client.session(PLAN) as session:
+        await asyncio.gather(*(session.send(frame) for frame in frames(10)))
+        fake.faults.failures = [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL]
+        await asyncio.gather(*(session.send(frame) for frame in frames(20)[10:]))
+    assert fake.faults.failures == []
+    assert list(fake.sessions[session.session_id].frames) == times(frames(20))
+
+
+async def test_a_session_at_which_the_platform_keeps_failing_gives_up_in_time_and_keeps_its_frames(
+    platform: Platform, fake: FakePlatform
+) -> None:
+    sent = frames(10)
+    fake.faults.refuse_us = {sent[6].timestamp_us: grpc.StatusCode.INTERNAL}
+    client = await register(platform, quick_policy(give_up_after_s=0.3, window=16))
+    session = client.resume(await client.start_session(PLAN))
+    outcomes = await asyncio.gather(*(session.send(frame) for frame in sent), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes[6:]] == [PlatformFailing] * 4
+    assert session.unanswered == tuple(sent[6:])
+    await session.close()
 
 
 async def test_waiting_senders_learn_of_the_failure(platform: Platform, fake: FakePlatform) -> None:
