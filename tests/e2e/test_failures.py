@@ -1,8 +1,11 @@
 """What breaks: the process is killed, the broker forgets, the database goes away. Nothing answered is lost or done twice."""
 
 import asyncio
+import json
 import logging
+import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +80,12 @@ class Fragile:
         for row in rows:
             found[row["id"]].append(row["us"])
         return found
+
+    def bugs_logged(self) -> list[str]:
+        """What the services have logged about errors of theirs that nobody foresaw."""
+        lines = [line for log in self.platform.plan.home.glob("*.log") for line in log.read_text().splitlines()]
+        entries = [json.loads(line) for line in lines if line.startswith('{"') and '"level": "error"' in line]
+        return [f"{entry['event']}: {entry.get('exception', '')[-500:]}" for entry in entries]
 
     async def handled(self) -> dict[tuple[str, str], int]:
         """How many events took effect in this run of the process, by consumer and topic."""
@@ -367,3 +376,120 @@ async def _check_refusals(side: ReaderSide, platform: Platform, person: Person, 
     assert {error["extensions"]["code"] for error in told["errors"]} == {"SERVICE_UNAVAILABLE"}, told
     assert (await platform.get(platform.plan.subgraph_port, "/ready")).status == 503
     assert (await platform.get(platform.plan.subgraph_port, "/health")).status == 200
+
+
+async def test_whenever_sessions_of_the_database_end_nobody_is_told_of_a_bug(fragile: Fragile) -> None:
+    """Sessions end at random moments, as they do when a server fails over, while streams and calls of all kinds run."""
+    platform = fragile.platform
+    person, bystander = await sign_up(platform), await sign_up(platform, "bystander")
+    logged_before = fragile.bugs_logged()
+    async with platform.reader_side() as side:
+        reader = await new_reader(side, bystander, await technician(platform), uses=10_000)
+        streams = await open_sessions(side, platform, person, 4)
+        work = [asyncio.create_task(stream.stream(100.0 + number, frames=150)) for number, stream in enumerate(streams)]
+        ending = asyncio.create_task(_end_sessions_at_random(fragile, for_s=7.0))
+        answers: Counter[str] = Counter()
+        asking = [
+            asyncio.create_task(_ask_until(ending, ask, answers))
+            for ask in (*_questions(side, platform, bystander, reader), *_graph_questions(platform, person))
+        ]
+        await asyncio.gather(*asking)
+        _log.info("sessions ended: %d, answers: %s", await ending, dict(answers))
+        assert set(answers) <= {"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED", "SERVICE_UNAVAILABLE", "TIMEOUT"}
+        assert answers["OK"]
+        assert answers["UNAVAILABLE"] + answers["SERVICE_UNAVAILABLE"]
+        await asyncio.gather(*work)
+        assert any(stream.session.connections > 1 for stream in streams)
+        ended = await asyncio.gather(*(s.reader.client.end_session(s.session_id) for s in streams))
+        assert [answer.total_measurements for answer in ended] == [150] * len(streams)
+    await check_sessions(fragile, person, streams)
+    assert fragile.bugs_logged() == logged_before
+
+
+async def _end_sessions_at_random(fragile: Fragile, *, for_s: float) -> int:
+    """How many sessions were ended; now and then all of them at once."""
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(fragile.postgres.address.dsn())
+    ended = 0
+    until = time.monotonic() + for_s
+    try:
+        while time.monotonic() < until:
+            await asyncio.sleep(random.random() * 0.4)
+            ended += await connection.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity"
+                " WHERE datname LIKE $1 AND pid <> pg_backend_pid() ORDER BY random() LIMIT $2) AS chosen",
+                f"{fragile.platform.plan.external['DB_NAME']}_%",
+                random.choice([1, 2, 5, 100]),
+            )
+    finally:
+        await connection.close()
+    return ended
+
+
+Ask = Callable[[], Awaitable[str]]
+
+
+async def _ask_until(done: "asyncio.Task[int]", ask: Ask, answers: Counter[str]) -> None:
+    while not done.done():
+        answers[await ask()] += 1
+        await asyncio.sleep(random.random() * 0.02)
+
+
+def _questions(side: ReaderSide, platform: Platform, person: Person, reader: Reader) -> Iterator[Ask]:
+    """Calls over gRPC that need the database, and those of other services that need another one's."""
+    known: Mapping[str, Any] = {"metadata": person.metadata, "timeout": 20, "wait_for_ready": True}
+    device, cartridge = reader.device_id, reader.cartridge_uid
+    calls: Sequence[Callable[[], Awaitable[object]]] = (
+        lambda: side.devices.ListDevices(device_pb2.ListDevicesRequest(user_id=person.user_id), **known),
+        lambda: side.cartridges.GetRemainingUses(
+            cartridge_pb2.GetRemainingUsesRequest(cartridge_uid=cartridge), **known
+        ),
+        lambda: side.measurements.GetMeasurementHistory(
+            measurement_pb2.GetHistoryRequest(user_id=person.user_id), **known
+        ),
+        lambda: side.measurements.StartSession(
+            measurement_pb2.StartSessionRequest(device_id=device, cartridge_id=cartridge), **known
+        ),
+    )
+
+    def asking(call: Callable[[], Awaitable[object]]) -> Ask:
+        async def ask() -> str:
+            try:
+                await call()
+            except grpc.aio.AioRpcError as error:
+                return error.code().name
+            return "OK"
+
+        return ask
+
+    async def sign_in_and_look() -> str:
+        async with platform.channel("auth") as auth_channel, platform.channel("user") as user_channel:
+            try:
+                await auth_pb2_grpc.AuthServiceStub(auth_channel).Login(
+                    auth_pb2.LoginRequest(email=person.email, password=PASSWORD), timeout=20
+                )
+                await user_pb2_grpc.UserServiceStub(user_channel).GetProfile(
+                    user_pb2.GetProfileRequest(user_id=person.user_id), metadata=person.metadata, timeout=20
+                )
+            except grpc.aio.AioRpcError as error:
+                return error.code().name
+        return "OK"
+
+    yield from (asking(call) for call in calls)
+    yield sign_in_and_look
+
+
+def _graph_questions(platform: Platform, person: Person) -> Iterator[Ask]:
+    queries = (
+        "{ me { id displayName devices(first: 2) { edges { node { id serialNumber } } } } }",
+        "{ me { measurementSessions(first: 2) { edges { node { id chainVerified device { id } result { value } } } } } }",
+    )
+
+    def asking(query: str) -> Ask:
+        async def ask() -> str:
+            answer = await platform.graphql(query, token=person.token)
+            codes = {error["extensions"]["code"] for error in answer.get("errors", ())}
+            return min(codes, key=lambda code: code != "INTERNAL_SERVER_ERROR") if codes else "OK"
+
+        return ask
+
+    yield from map(asking, queries)

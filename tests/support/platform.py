@@ -29,6 +29,7 @@ SECRETS = {
 }
 ADMIN = {"BOOTSTRAP_ADMIN_EMAIL": "admin@e2e.example", "BOOTSTRAP_ADMIN_PASSWORD": "E2e-admin-2026!"}
 PASSWORD = "E2e-Passw0rd!"
+_PATIENT = json.dumps({"methodConfig": [{"name": [{}], "waitForReady": True}]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +165,8 @@ class Platform:
         return f"{LOOPBACK}:{self.plan.grpc_ports[service]}"
 
     def channel(self, service: str) -> grpc.aio.Channel:
-        """A channel to a service; the caller closes it."""
-        return grpc.aio.insecure_channel(self.address(service))
+        """A channel to a service, whose calls wait until it is connected, however busy the machine; the caller closes it."""
+        return grpc.aio.insecure_channel(self.address(service), options=[("grpc.service_config", _PATIENT)])
 
     def reader_side(self) -> ReaderSide:
         """The platform as readers see it; the caller closes it."""

@@ -113,7 +113,8 @@ async def read_cartridge(side: ReaderSide, person: Person, model: ForwardModel, 
     detail = await side.cartridges.ReadCartridge(
         cartridge_pb2.ReadCartridgeRequest(nfc_tag_data=encode_v2(tag), tag_version=2),
         metadata=person.metadata,
-        timeout=20,
+        timeout=30,
+        wait_for_ready=True,
     )
     assert detail.is_valid, detail.validation_message
     assert detail.remaining_uses == uses
@@ -150,14 +151,18 @@ async def calibrate(side: ReaderSide, technician_token: str, device_id: str, mod
             calibrated_by="end-to-end test",
         ),
         metadata=(("authorization", f"Bearer {technician_token}"),),
-        timeout=20,
+        timeout=30,
+        wait_for_ready=True,
     )
 
 
 async def remaining_uses(side: ReaderSide, person: Person, cartridge_uid: str) -> int:
     """What the platform has left on the cartridge."""
     answer = await side.cartridges.GetRemainingUses(
-        cartridge_pb2.GetRemainingUsesRequest(cartridge_uid=cartridge_uid), metadata=person.metadata, timeout=20
+        cartridge_pb2.GetRemainingUsesRequest(cartridge_uid=cartridge_uid),
+        metadata=person.metadata,
+        timeout=30,
+        wait_for_ready=True,
     )
     return answer.remaining_uses
 
