@@ -12,14 +12,17 @@ from typing import Any, assert_never
 
 from router.execution.client_paths import ClientPaths
 from router.execution.contexts import ContextualFetch
+from router.execution.deferred import DeferredPlan, Delivery
 from router.execution.entities import EntityFetch
 from router.execution.errors import AnswerError, SubgraphFailure, of_failure, of_subgraph, path_of
 from router.execution.projection import Projection, Renamed, Violation
 from router.execution.request import Answer, Run, Step, Transport, read_answer, sender
 from router.execution.values import ClientPath, Object, merge, objects_at
+from router.planning.defer import parted
 from router.planning.operation import Operation
 from router.planning.plan import (
     BatchFetchNode,
+    DeferNode,
     FetchNode,
     FlattenNode,
     ParallelNode,
@@ -50,12 +53,18 @@ class CompiledPlan:
         self.operation = operation
         self._supergraph = supergraph
         self._client_paths = ClientPaths(operation.selection, renamed)
-        self._projection = Projection(supergraph, operation.selection, operation.root_type, renamed)
+        deferral = parted(supergraph, operation) if operation.defers else None
+        first = operation.selection if deferral is None else deferral.primary
+        self._projection = Projection(supergraph, first, operation.root_type, renamed)
         node = plan.node
         self.subscription = node.primary if isinstance(node, SubscriptionNode) else None
         after = node.rest if isinstance(node, SubscriptionNode) else node
         # Below a contextual argument, one entity in two places may have two values.
         self._apart = any(isinstance(f, FetchNode) and f.contextual is not None for f in fetches(after))
+        self.deferred: DeferredPlan | None = None
+        if isinstance(after, DeferNode) and deferral is not None:
+            self.deferred = DeferredPlan(supergraph, deferral, after, renamed, self._compile)
+            after = after.primary
         self._step = None if after is None else self._compile(after)
 
     async def run(self, run: Run) -> Response:
@@ -64,12 +73,19 @@ class CompiledPlan:
             await self._step(run)
         return self.project(run)
 
+    async def begin(self, run: Run) -> tuple[Response, Delivery | None]:
+        """As `run`, and with it the parts that follow, if the operation defers any."""
+        if self.deferred is None:
+            return await self.run(run), None
+        refused = run.errors
+        run.errors = self.deferred.first(refused)
+        response = await self.run(run)
+        return response, Delivery(self.deferred, run, response.data, refused, self._explained)
+
     def project(self, run: Run) -> Response:
         """The client's answer from what the run has gathered so far."""
         data, violations = self._projection.project(run.answer)
-        if violations:
-            self._explain(run, violations)
-        return Response(data, _distinct(run.errors) if run.errors else ())
+        return Response(data, self._explained(run.errors, violations) if run.errors or violations else ())
 
     def merge_root(self, run: Run, node: FetchNode, content: Any) -> None:
         """Takes a subscription's event into the run, as a root fetch's answer would be."""
@@ -83,19 +99,19 @@ class CompiledPlan:
             where = None if path is None else self._client_paths.of(path)
             run.errors.append(of_subgraph(error, node.subgraph, where))
 
-    def _explain(self, run: Run, violations: Iterable[Violation]) -> None:
-        """Adds an error for each violation that nothing reported so far accounts for."""
-        known = [error.path for error in run.errors if error.path is not None]
-        if len(known) < len(run.errors):  # an error without a path may account for anything
-            return
+    def _explained(self, errors: Sequence[AnswerError], violations: Iterable[Violation]) -> tuple[AnswerError, ...]:
+        """The errors, and one for each violation that none of them accounts for."""
+        told = list(errors)
+        known = [error.path for error in told if error.path is not None]
+        if len(known) < len(told):  # an error without a path may account for anything
+            return _distinct(told)
         for violation in violations:
             fields = tuple(step for step in violation.path if isinstance(step, str))
             # A refused field is known by its response keys alone, wherever in a list it occurs.
             if any(_related(path, violation.path) or _related(path, fields) for path in known):
                 continue
-            run.errors.append(
-                AnswerError(violation.message, violation.path, None, {"code": "RESPONSE_VALIDATION_FAILED"})
-            )
+            told.append(AnswerError(violation.message, violation.path, None, {"code": "RESPONSE_VALIDATION_FAILED"}))
+        return _distinct(told)
 
     # -- compiling -------------------------------------------------------------------------------------------------
 
@@ -115,8 +131,8 @@ class CompiledPlan:
                 return _in_sequence([self._compile(inner) for inner in node.nodes])
             case ParallelNode():
                 return _in_parallel([self._compile(inner) for inner in node.nodes])
-            case SubscriptionNode():
-                raise TypeError("a subscription is only ever the root of a plan")
+            case SubscriptionNode() | DeferNode():
+                raise TypeError("a subscription or a deferral is only ever the root of a plan")
             case _:
                 assert_never(node)
 

@@ -115,11 +115,12 @@ class Shapes:
         selection = first.selection
         if len(same) > 1 and selection is not None:
             selection = Selection(tuple(item for field in same if field.selection for item in field.selection.items))
-        stored = self._stored(type_name, first.key, path)
+        stored = self.stored(type_name, first.key, path)
         shape = Shape(output, coordinate, selection, (*path, stored))
         return FieldShape(first.key, stored, False, isinstance(output, GraphQLNonNull), shape)
 
-    def _stored(self, type_name: str, key: str, path: Path) -> str:
+    def stored(self, type_name: str, key: str, path: Path) -> str:
+        """Under which key the answer holds what the client calls `key`, in objects of a type at a path."""
         for name in (type_name, *sorted(self._supergraph.interfaces.get(type_name, ()))):
             if (stored := self._renamed.get((path, name, key))) is not None:
                 return stored

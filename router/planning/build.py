@@ -6,11 +6,11 @@ whose fields one subgraph cannot answer under one key because their types differ
 the fetch, and the projection reads it under its new name.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from router.errors import PlanningError
-from router.planning.choices import Assignment
+from router.planning.choices import Assignment, Split
 from router.planning.contexts import Contexts, with_arguments
 from router.planning.fetch_graph import (
     ContextRead,
@@ -60,18 +60,41 @@ class Site:
     hops: dict[SubgraphName, Cursor] = field(default_factory=dict)
 
 
-class FetchGraphBuilder:
-    """Builds one operation's fetch graph."""
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where the objects that a field leads to are answered. parent: the type that the field is asked of."""
 
-    def __init__(self, graph: QueryGraph, walker: Walker, selection: Selection, root_type: str) -> None:
+    parent: str
+    cursor: Cursor
+    type_name: str
+    provided: Selection | None
+    around: Site
+
+
+class FetchGraphBuilder:
+    """Builds one operation's fetch graph.
+
+    deferred_from: the whole operation's selection when `selection` is what of it is not deferred (see `defer_groups.py`).
+    """
+
+    def __init__(
+        self,
+        graph: QueryGraph,
+        walker: Walker,
+        selection: Selection,
+        root_type: str,
+        deferred_from: Selection | None = None,
+    ) -> None:
         self.fetches = FetchGraph()
         self._graph = graph
         self._walker = walker
         self._selection = selection
         self._root_type = root_type
-        self._names = Names(selection)
-        self._contexts = Contexts(selection)
+        self._names = Names(deferred_from or selection)
+        self._contexts = Contexts(deferred_from or selection)
         self._sites: dict[tuple[int, int, str, int], Site] = {}
+
+        self._spots: dict[tuple[Path, str], list[Spot]] | None = None if deferred_from is None else {}
 
     @property
     def renamed(self) -> dict[tuple[Path, str, str], str]:
@@ -84,11 +107,11 @@ class FetchGraphBuilder:
             PlanningError: a field that no subgraph answers from where it is asked.
         """
         if not in_order:
-            self._root(Selection(self._selection.items), stage=0)
+            self.add_root(Selection(self._selection.items), stage=0)
             return self.fetches
         for stage, items in enumerate(self._runs()):
             before = set(self.fetches.groups)
-            self._root(Selection(items), stage=stage)
+            self.add_root(Selection(items), stage=stage)
             for number in set(self.fetches.groups) - before:
                 if not self.fetches.groups[number].needs:
                     self.fetches.groups[number].needs = set(before)
@@ -111,7 +134,10 @@ class FetchGraphBuilder:
                 runs.append((SubgraphName(""), ()))
         return [items for _, items in runs if items]
 
-    def _root(self, selection: Selection, *, stage: int) -> None:
+    def add_root(self, selection: Selection, *, stage: int) -> None:
+        """Raises:
+        PlanningError: as for `build`.
+        """
         choice = self._walker.choose(self._root_type, None, selection)
         if choice.leftover is not None:
             raise PlanningError(f"No subgraph can answer `{choice.leftover}` of this operation.")
@@ -119,9 +145,13 @@ class FetchGraphBuilder:
         for assignment in choice.assignments:
             self._place(site, assignment)
 
+    def spots_below(self, path: Path, key: str) -> "Sequence[Spot]":
+        """Where a field of the objects at a path was placed so far, in the graph of an operation that defers."""
+        return () if self._spots is None else self._spots.get((path, key), ())
+
     # -- placing ---------------------------------------------------------------------------------------------------
 
-    def _select(
+    def select(
         self, cursor: Cursor, type_name: str, selection: Selection, provided: Selection | None, around: Site
     ) -> Groups:
         """Places a selection on a type at a cursor, inside the object `around`; answers the groups that take part."""
@@ -132,7 +162,10 @@ class FetchGraphBuilder:
             return self._select_object(cursor, type_name, selection, provided, around)
         groups = {cursor.group.number}
         cursor.selection.typename = True
-        split = self._walker.split(type_name, cursor.subgraph, selection, provided)
+        if cursor.group.stage == around.stage:
+            split = self._walker.split(type_name, cursor.subgraph, selection, provided)
+        else:  # deferred: each object type is asked again by its own key
+            split = Split((), selection)
         if split.direct:
             site = self._site(cursor, type_name, provided, around)
             for item in split.direct:
@@ -177,7 +210,7 @@ class FetchGraphBuilder:
         if self._graph.is_abstract(view):
             assert site.outer is not None  # noqa: S101  a root type is no interface
             cursor = self._hop(site, subgraph)
-            return self._select(cursor, site.type_name, Selection((item,)), None, site.outer) | {cursor.group.number}
+            return self.select(cursor, site.type_name, Selection((item,)), None, site.outer) | {cursor.group.number}
         if isinstance(item, Fragment):
             return set()
         at_home = site.home is not None and site.home.subgraph == subgraph
@@ -191,7 +224,7 @@ class FetchGraphBuilder:
         if local.definition.needs_more:
             cursor, item = self._require(site, subgraph, local.definition, item)
         elif at_home and site.home is not None:
-            cursor = site.home
+            cursor = self._again(site, site.home)
         else:
             cursor = self._hop(site, subgraph)
         return self._field(cursor, view.name, local.definition, item, local.provided, site)
@@ -215,9 +248,10 @@ class FetchGraphBuilder:
             return {cursor.group.number}
         path = (*cursor.path, key, *("@" for _ in range(definition.type_text.count("["))))
         inside = Cursor(cursor.group, placed.selection, path)
-        return {cursor.group.number} | self._select(
-            inside, definition.type_name, item.selection, provided, around
-        )
+        if self._spots is not None:
+            spot = Spot(type_name, inside, definition.type_name, provided, around)
+            self._spots.setdefault((cursor.path, item.key), []).append(spot)
+        return {cursor.group.number} | self.select(inside, definition.type_name, item.selection, provided, around)
 
     def _storage_key(self, cursor: Cursor, type_name: str, definition: SubgraphField, item: Field) -> str:
         """The response key in the fetch; another one where the subgraph could not answer both under one key."""
@@ -272,9 +306,11 @@ class FetchGraphBuilder:
         assert site.home is not None  # noqa: S101  roots are left without a key
         needs: Groups = {site.home.group.number}
         fields: list[Field | Fragment] = []
+        home_stage = site.home.group.stage
+        at_home = site if home_stage == site.stage else replace(site, stage=home_stage, hops={})
         for item, source in sources:
             named = self._names.internal(site.path, Selection((item,))).items[0]
-            needs |= self._place(site, Assignment(named, source))
+            needs |= self._place(at_home if source == site.home.subgraph else site, Assignment(named, source))
             fields.append(named)
         return needs, fields
 
@@ -291,6 +327,8 @@ class FetchGraphBuilder:
         reads = {argument.name: self._read_context(site, argument, needs) for argument in definition.context_arguments}
         if subgraph == site.home.subgraph:
             key = self._home_key(site)
+            if key is None:
+                raise PlanningError(f"{site.type_name} has no key by which {subgraph} can be asked again.")
             key_needs, key_fields = self._gather_key(site, ((item, subgraph) for item in key.selection.items))
         else:
             home = site.home.subgraph
@@ -331,13 +369,30 @@ class FetchGraphBuilder:
     def _gather(self, site: Site, selection: Selection) -> Groups:
         """Places further fields of an object that has a site already."""
         if site.home is not None:
-            return self._select(site.home, site.type_name, selection, site.provided, site.outer or site)
+            return self.select(site.home, site.type_name, selection, site.provided, site.outer or site)
         groups: Groups = set()
         for assignment in self._walker.choose(site.type_name, None, selection).assignments:
             groups |= self._place(site, assignment)
         return groups
 
-    def _home_key(self, site: Site) -> Key:
+    def _again(self, site: Site, home: Cursor) -> Cursor:
+        """The cursor for what the home answers itself: another one for what is deferred, if it can be asked again."""
+        if home.group.stage == site.stage:
+            return home
+        if (known := site.hops.get(home.subgraph)) is not None:
+            return known
+        if self._graph.is_root(site.type_name):
+            cursor = self._root_cursor(site, home.subgraph)
+        elif (key := self._home_key(site)) is not None:
+            needs, fields = self._gather_key(site, ((item, home.subgraph) for item in key.selection.items))
+            cursor = self._entity_cursor(site, home.subgraph, needs, fields, fields)
+        else:
+            cursor = home
+        site.hops[home.subgraph] = cursor
+        return cursor
+
+    def _home_key(self, site: Site) -> Key | None:
+        """The key that an object's home knows and can be asked by."""
         assert site.home is not None  # noqa: S101  see above
         subgraph = site.home.subgraph
         view = self._graph.view(site.type_name, subgraph)
@@ -351,7 +406,7 @@ class FetchGraphBuilder:
             ]
             if all(option is not None and option.leftover is None for option in options):
                 return key
-        raise PlanningError(f"{site.type_name} has no key by which {subgraph} can be asked again.")
+        return None
 
     def _entity_cursor(
         self,

@@ -5,7 +5,7 @@ the builder places the walk's choices; what meets at one path, subgraph and stag
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from router.supergraph.model import SubgraphName
@@ -135,6 +135,13 @@ class FetchGraph:
         self.groups[group.number] = group
         self._next += 1
         return group
+
+    def part(self, numbers: Iterable[int]) -> "FetchGraph":
+        """Some of the groups alone; what they need of the others counts as there."""
+        graph = FetchGraph()
+        graph.groups = {number: self.groups[number] for number in numbers}
+        graph.groups = {n: replace(group, needs=group.needs & graph.groups.keys()) for n, group in graph.groups.items()}
+        return graph
 
     def at(self, path: Path, subgraph: SubgraphName, kind: GroupKind, stage: int) -> list[FetchGroup]:
         return [

@@ -7,7 +7,7 @@ from typing import assert_never
 from router.planning.contexts import Contextual, ContextVariable
 from router.planning.fetch_graph import Path
 from router.supergraph.model import SubgraphName
-from router.supergraph.selection import Field, Fragment
+from router.supergraph.selection import Field, Fragment, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,7 @@ class FetchNode:
     operation: the text as sent; variables: the client's variables that it uses.
     requires: empty for a fetch of root fields; else the entities' representations.
     contextual: what is read of objects around the entities, if any; `operation` is the one for equal values.
+    number: by which deferred parts name it, if any of them needs it.
     """
 
     subgraph: SubgraphName
@@ -89,6 +90,7 @@ class FetchNode:
     selection: PrintedSelection
     requires: tuple[RequiredObject, ...] = ()
     contextual: Contextual | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,13 @@ class BatchPart:
 
 @dataclass(frozen=True, slots=True)
 class BatchFetchNode:
-    """One request for the entities at several paths."""
+    """One request for the entities at several paths. number: as of a FetchNode."""
 
     subgraph: SubgraphName
     operation: str
     variables: tuple[str, ...]
     parts: tuple[BatchPart, ...]
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,34 @@ class SubscriptionNode:
     rest: "PlanNode | None"
 
 
-PlanNode = FetchNode | FlattenNode | BatchFetchNode | SequenceNode | ParallelNode | SubscriptionNode
+@dataclass(frozen=True, slots=True)
+class DeferredNode:
+    """A part that is delivered later.
+
+    block: the deferred fragments that it belongs to; path, label: of the innermost.
+    depends: the numbers of the fetches that it needs; after: the positions of the deferred parts that those are in.
+    node: None when its fields come with the fetches that it depends on.
+    """
+
+    block: frozenset[int]
+    path: Path
+    label: str | None
+    selection: Selection
+    depends: tuple[int, ...]
+    after: tuple[int, ...]
+    node: "PlanNode | None"
+
+
+@dataclass(frozen=True, slots=True)
+class DeferNode:
+    """What is answered first (selection: of the client's), and the parts that follow."""
+
+    selection: Selection
+    primary: "PlanNode | None"
+    deferred: tuple[DeferredNode, ...]
+
+
+PlanNode = FetchNode | FlattenNode | BatchFetchNode | SequenceNode | ParallelNode | SubscriptionNode | DeferNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +183,27 @@ class QueryPlan:
 
 def fetches(node: PlanNode | None) -> Iterator[FetchNode | BatchFetchNode]:
     """Every request of a plan, in printed order."""
+    for each in fetch_nodes(node):
+        yield each.node if isinstance(each, FlattenNode) else each
+
+
+def fetch_nodes(node: PlanNode | None) -> Iterator[FetchNode | FlattenNode | BatchFetchNode]:
+    """The same, each with its path."""
     match node:
         case None:
             return
-        case FetchNode() | BatchFetchNode():
+        case FetchNode() | FlattenNode() | BatchFetchNode():
             yield node
-        case FlattenNode():
-            yield node.node
         case SequenceNode() | ParallelNode():
             for inner in node.nodes:
-                yield from fetches(inner)
+                yield from fetch_nodes(inner)
         case SubscriptionNode():
             yield node.primary
-            yield from fetches(node.rest)
+            yield from fetch_nodes(node.rest)
+        case DeferNode():
+            yield from fetch_nodes(node.primary)
+            for part in node.deferred:
+                yield from fetch_nodes(part.node)
         case _:
             assert_never(node)
 
@@ -180,7 +218,7 @@ def print_plan(plan: QueryPlan) -> str:
 def _lines(node: PlanNode, indent: str) -> Iterator[str]:
     match node:
         case FetchNode():
-            yield f'{indent}Fetch(service: "{node.subgraph}") {{'
+            yield f'{indent}Fetch(service: "{node.subgraph}"{_numbered(node)}) {{'
             if node.contextual is not None:
                 yield from _context_lines(node.contextual.variables, indent + "  ")
             if node.requires:
@@ -188,7 +226,7 @@ def _lines(node: PlanNode, indent: str) -> Iterator[str]:
             yield from node.selection.lines(indent + "  ")
             yield f"{indent}}},"
         case BatchFetchNode():
-            yield f'{indent}BatchFetch(service: "{node.subgraph}") {{'
+            yield f'{indent}BatchFetch(service: "{node.subgraph}"{_numbered(node)}) {{'
             for part in node.parts:
                 paths = ", ".join(f'"{".".join(path)}"' for path in part.paths)
                 yield f"{indent}  {part.alias}(paths: [{paths}]) {{"
@@ -214,8 +252,38 @@ def _lines(node: PlanNode, indent: str) -> Iterator[str]:
                 yield from _lines(node.rest, indent + "    ")
                 yield f"{indent}  }}"
             yield f"{indent}}},"
+        case DeferNode():
+            yield from _defer_lines(node, indent)
         case _:
             assert_never(node)
+
+
+def _numbered(node: FetchNode | BatchFetchNode) -> str:
+    return "" if node.number is None else f", id: {node.number}"
+
+
+def _defer_lines(node: DeferNode, indent: str) -> Iterator[str]:
+    yield f"{indent}Defer {{"
+    yield f"{indent}  Primary {{"
+    yield from _answered_lines(node.selection, node.primary, indent + "    ")
+    yield f"{indent}  }}, ["
+    for part in node.deferred:
+        depends = ", ".join(map(str, part.depends))
+        label = "" if part.label is None else f', label: "{part.label}"'
+        yield f'{indent}    Deferred(depends: [{depends}], path: "{".".join(part.path)}"{label}) {{'
+        yield from _answered_lines(part.selection, part.node, indent + "      ")
+        yield f"{indent}    }},"
+    yield f"{indent}  ]"
+    yield f"{indent}}},"
+
+
+def _answered_lines(selection: Selection, node: PlanNode | None, indent: str) -> Iterator[str]:
+    colon = ":" if node is not None else ""
+    yield f"{indent}{{"
+    yield from _required_lines(selection.items, indent + "  ")
+    yield f"{indent}}}{colon}"
+    if node is not None:
+        yield from _lines(node, indent)
 
 
 def _block(name: str, nodes: tuple[PlanNode, ...], indent: str) -> Iterator[str]:

@@ -9,6 +9,8 @@ from graphql.language import ListValueNode, ObjectValueNode
 from router.planning.build import FetchGraphBuilder
 from router.planning.contexts import Contextual
 from router.planning.contexts import freeze as freeze_context
+from router.planning.defer import PRIMARY, Block, Deferral, filled, parted
+from router.planning.defer_groups import CannotDefer, DeferredGroups
 from router.planning.fetch_graph import FetchGraph, FetchGroup, FetchSelection, GroupKind, Path, Representation
 from router.planning.narrow import narrow
 from router.planning.operation import Operation
@@ -16,6 +18,8 @@ from router.planning.optimize import optimize
 from router.planning.plan import (
     BatchFetchNode,
     BatchPart,
+    DeferNode,
+    DeferredNode,
     FetchNode,
     FlattenNode,
     ParallelNode,
@@ -55,6 +59,8 @@ class Planner:
         """
         walker = Walker(self._graph)
         selection = narrow(self._graph, walker, operation.selection, operation.root_type)
+        if operation.defers:
+            return self._plan_deferred(operation, walker, selection)
         builder = FetchGraphBuilder(self._graph, walker, selection, operation.root_type)
         groups = builder.build(in_order=operation.kind is OperationType.MUTATION)
         optimize(groups)
@@ -65,13 +71,82 @@ class Planner:
             node = layout.nodes()
         return Planned(QueryPlan(node), dict(builder.renamed))
 
+    def _plan_deferred(self, operation: Operation, walker: Walker, selection: Selection) -> Planned:
+        """As `plan`, with the deferred parts planned on top of what is answered first."""
+        deferral = parted(self._graph.supergraph, operation, selection)
+        mutates = operation.kind is OperationType.MUTATION
+        builder = FetchGraphBuilder(
+            self._graph, walker, filled(deferral.primary), operation.root_type, deferred_from=selection
+        )
+        groups = builder.build(in_order=mutates)
+        first_stage = 1 + max((group.stage for group in groups.groups.values()), default=0)
+        blocks = DeferredGroups(self._graph.supergraph, walker, builder, root_once=mutates)
+        try:
+            stages = blocks.add(deferral, first_stage)
+        except CannotDefer:  # everything is fetched first, though delivered in parts
+            builder = FetchGraphBuilder(self._graph, walker, selection, operation.root_type)
+            groups = builder.build(in_order=mutates)
+            stages = {block: -1 - number for number, block in enumerate(deferral.blocks)}
+        optimize(groups)
+        node = _DeferLayout(groups, operation, deferral, stages).node()
+        return Planned(QueryPlan(node), dict(builder.renamed))
 
-class _Layout:
-    """Turns groups and needs into nested Sequence and Parallel nodes."""
 
-    def __init__(self, graph: FetchGraph, operation: Operation) -> None:
+class _DeferLayout:
+    """One node for what is answered first, and one for each block after it."""
+
+    def __init__(
+        self, graph: FetchGraph, operation: Operation, deferral: Deferral, stages: Mapping[Block, int]
+    ) -> None:
         self._graph = graph
         self._operation = operation
+        self._deferral = deferral
+        self._stages = stages
+        block_at = {stage: block for block, stage in stages.items()}
+        self._block_of = {n: block_at.get(group.stage, PRIMARY) for n, group in sorted(graph.groups.items())}
+        needed = {
+            need
+            for number, group in graph.groups.items()
+            for need in group.needs
+            if self._block_of[need] != self._block_of[number]
+        }
+        self._numbers = {number: position for position, number in enumerate(sorted(needed))}
+
+    def node(self) -> DeferNode:
+        deferred = tuple(self._deferred(block) for block in self._deferral.blocks)
+        return DeferNode(self._deferral.primary, self._layout(PRIMARY).nodes(), deferred)
+
+    def _members(self, block: Block) -> list[int]:
+        return [number for number, own in self._block_of.items() if own == block]
+
+    def _layout(self, block: Block) -> "_Layout":
+        return _Layout(self._graph.part(self._members(block)), self._operation, self._numbers)
+
+    def _deferred(self, block: Block) -> DeferredNode:
+        deferral = self._deferral
+        members = self._members(block)
+        outside = {need for number in members for need in self._graph.groups[number].needs} - set(members)
+        positions = {other: position for position, other in enumerate(deferral.blocks)}
+        after = {positions[self._block_of[need]] for need in outside if self._block_of[need] != PRIMARY}
+        innermost = max(sorted(block), key=lambda number: len(deferral.paths[number]))
+        return DeferredNode(
+            block,
+            deferral.paths[innermost],
+            deferral.defers[innermost].label,
+            deferral.selections[block],
+            tuple(sorted(self._numbers[need] for need in outside)),
+            tuple(sorted(after)),
+            self._layout(block).nodes(),
+        )
+
+
+class _Layout:
+    """Turns groups and needs into nested Sequence and Parallel nodes. numbers: of the groups that others refer to."""
+
+    def __init__(self, graph: FetchGraph, operation: Operation, numbers: Mapping[int, int] | None = None) -> None:
+        self._graph = graph
+        self._operation = operation
+        self._numbers = numbers or {}
         self._children: dict[int, list[int]] = {number: [] for number in graph.groups}
         for group in graph.groups.values():
             for need in sorted(group.needs):
@@ -160,7 +235,7 @@ class _Layout:
         ]
         title = f" {self._operation.name}" if self._operation.name else ""
         operation = f"query{title}({','.join(definitions)}){{{' '.join(bodies)}}}"
-        return BatchFetchNode(group.subgraph, operation, names, tuple(parts))
+        return BatchFetchNode(group.subgraph, operation, names, tuple(parts), self._numbers.get(group.number))
 
     def _fetch(self, group: FetchGroup) -> FetchNode:
         selection = _freeze(group.selection, top=True)
@@ -189,6 +264,7 @@ class _Layout:
             selection=selection,
             requires=_required(group),
             contextual=contextual,
+            number=self._numbers.get(group.number),
         )
 
 

@@ -1,0 +1,134 @@
+"""Places the deferred parts of an operation into the fetch graph, after everything that is answered first.
+
+A block's fetches have a stage of their own, so that they share no request with what is delivered at another time. An
+object that the primary answer holds is asked again by its key, also in the subgraph that it came from. What has no key is
+fetched together with its object, and only delivered later. What cannot be reached from the object at all, because it has
+no key and its field is shared between subgraphs, is reached from the object around it, up to the operation's root.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from router.errors import PlanningError
+from router.planning.build import FetchGraphBuilder, Site, Spot
+from router.planning.defer import Block, Deferral, Place, Step
+from router.planning.walk import Walker
+from router.supergraph.model import Kind, Supergraph
+from router.supergraph.selection import Field, Fragment, Selection
+
+
+class CannotDefer(PlanningError):
+    """Something would have to be asked again that must not be: a mutation's field."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """A place, and where the fetch graph answers it: nowhere for the root, which has no home."""
+
+    place: Place
+    spots: tuple[Spot, ...] = ()
+    step: Step | None = None
+    outer: "_Here | None" = None
+
+
+class DeferredGroups:
+    """Adds the blocks of one operation to its fetch graph. stages: of each block; those before are the primary's."""
+
+    def __init__(self, supergraph: Supergraph, walker: Walker, builder: FetchGraphBuilder, *, root_once: bool) -> None:
+        self._supergraph = supergraph
+        self._walker = walker
+        self._builder = builder
+        self._root_once = root_once
+        self._stages: dict[Block, int] = {}
+        self._around: dict[tuple[int, int], Site] = {}
+
+    def add(self, deferral: Deferral, first_stage: int) -> dict[Block, int]:
+        """The stage of every block, once all are placed.
+
+        Raises:
+            CannotDefer: a mutation's field would be asked a second time.
+        """
+        self._stages = {block: first_stage + number for number, block in enumerate(deferral.blocks)}
+        self._visit(_Here(deferral.root))
+        return self._stages
+
+    def _visit(self, here: _Here) -> None:
+        for part in here.place.parts:
+            self._plan(here, part.selection, self._stages[part.block])
+        for step in here.place.steps:
+            spots = tuple(self._spots(here, step))
+            if spots:  # else no subgraph knows an object that could come here
+                self._visit(_Here(step.place, spots, step, here))
+
+    def _spots(self, here: _Here, step: Step) -> Iterator[Spot]:
+        paths = {spot.cursor.path: None for spot in here.spots} or {(): None}
+        seen: set[tuple[int, str]] = set()
+        for path in paths:
+            for spot in self._builder.spots_below(path, step.field.key):
+                if spot.parent != step.condition and not self._supergraph.overlaps(spot.parent, step.condition):
+                    continue
+                identity = (id(spot.cursor.selection), spot.parent)
+                if identity not in seen:
+                    seen.add(identity)
+                    yield spot
+
+    def _plan(self, here: _Here, selection: Selection, stage: int) -> None:
+        """Places a part in the groups of its stage, as far as its objects can be asked again."""
+        if here.step is None or here.outer is None:
+            if self._root_once:
+                raise CannotDefer(f"`{selection}` cannot be asked a second time.")
+            self._builder.add_root(selection, stage=stage)
+            return
+        # Objects around of different types may be answered in different places, one type's fields also in several.
+        left: dict[str, Selection | None] = {}
+        for spot in here.spots:
+            for type_name in self._objects(spot.parent):
+                left.setdefault(type_name, selection)
+        for spot in here.spots:
+            members = [name for name in self._objects(spot.parent) if left[name] is not None]
+            for wanted in {id(left[name]): left[name] for name in members}.values():
+                if wanted is None:
+                    continue
+                rest = self._cover(spot, wanted, stage)
+                left.update((name, rest) for name in members if left[name] is wanted)
+        self._lift(here.step, here.outer, left, stage)
+
+    def _cover(self, spot: Spot, selection: Selection, stage: int) -> Selection | None:
+        """Places what can be asked again by key, then what comes with the object; answers the rest."""
+        rest: Selection | None = self._place(spot, selection, None, self._around_at(spot, stage))
+        if rest is not None:
+            rest = self._place(spot, rest, spot.provided, self._around_at(spot, spot.cursor.group.stage))
+        return rest
+
+    def _place(self, spot: Spot, selection: Selection, provided: Selection | None, around: Site) -> Selection | None:
+        _, rest = self._walker.selection_cost(spot.type_name, spot.cursor.subgraph, selection, provided)
+        if rest is not selection:
+            self._builder.select(spot.cursor, spot.type_name, selection, provided, around)
+        return rest
+
+    def _around_at(self, spot: Spot, stage: int) -> Site:
+        """The object around the spot, as the groups of another stage are reached from it."""
+        if spot.around.stage == stage:
+            return spot.around
+        memo = (id(spot.around), stage)
+        if memo not in self._around:
+            self._around[memo] = replace(spot.around, stage=stage, hops={})
+        return self._around[memo]
+
+    def _lift(self, step: Step, outer: _Here, left: dict[str, Selection | None], stage: int) -> None:
+        """Asks what is left over of the object around."""
+        item = step.field
+        lifted: dict[int, Selection] = {}
+        for type_name, rest in left.items():
+            if rest is None:
+                continue
+            field = Field(item.key, item.name, item.arguments, item.arguments_text, rest)
+            if self._supergraph.kinds[outer.place.type_name] is Kind.OBJECT:
+                lifted[id(rest)] = Selection((field,))
+            else:
+                self._plan(outer, Selection((Fragment(type_name, Selection((field,))),)), stage)
+        for selection in lifted.values():
+            self._plan(outer, selection, stage)
+
+    def _objects(self, type_name: str) -> tuple[str, ...]:
+        return self._supergraph.possible.get(type_name) or (type_name,)
