@@ -134,7 +134,7 @@ def _watcher(path: Path, interval_s: float) -> Callable[[RouterService], Corouti
                 continue
             seen = now
             try:
-                service.reload(await asyncio.to_thread(_read, path))
+                await service.reload(await asyncio.to_thread(_read, path))
                 logger.warning("took over the changed supergraph %s", path)
             except (RouterError, OSError, UnicodeDecodeError) as error:
                 logger.error("kept the old supergraph: %s", error)

@@ -1,15 +1,14 @@
 """One generation of the router: a supergraph, everything derived from it, and the path of a request through it.
 
-parse -> limits -> validate -> access -> normalize -> plan -> compile, each kept in one bounded cache; then run. A reload
-builds a new engine and swaps it in; requests under way keep the one they started with.
-
-Preparing an operation never awaits, so two identical new operations cannot be prepared twice at the same time.
+parse -> limits -> validate, once for a document; then access -> normalize -> plan -> compile, once for each of its variants
+(what its `@skip` and `@include` come to, and what the caller may not see); then run. A reload builds a new engine and
+swaps it in; requests under way keep the one they started with.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from graphql import (
     DocumentNode,
@@ -19,7 +18,6 @@ from graphql import (
     SelectionSetNode,
     execute_sync,
     get_operation_ast,
-    get_variable_values,
     validate,
 )
 from graphql.validation import NoSchemaIntrospectionCustomRule, specified_rules
@@ -30,37 +28,19 @@ from router.execution.run import CompiledPlan, Response, Run, Transport
 from router.planning.operation import Operation, condition_variables, normalize
 from router.planning.planner import Planner
 from router.serving.access import Refusal, denied, guarded, without
+from router.serving.cache import Cache
 from router.serving.cost import estimate_cost
 from router.serving.identity import Identity
 from router.serving.limits import check_size, parse_limited
 from router.serving.settings import RouterSettings
+from router.serving.variables import Variables
 from router.supergraph.model import Supergraph
 from router.supergraph.read import read_supergraph
 
-_V = TypeVar("_V")
-
-
-class Cache:
-    """The least recently used entry leaves when it is full."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._entries: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def get(self, key: Hashable, make: Callable[[], _V]) -> _V:
-        """The entry, made first if it is not there; nothing is kept when making it fails."""
-        entry = self._entries.get(key)
-        if entry is not None:
-            self._entries.move_to_end(key)
-            return entry  # type: ignore[no-any-return]  # made by `make`
-        made = make()
-        self._entries[key] = made
-        if len(self._entries) > self._size:
-            self._entries.popitem(last=False)
-        return made
-
-    def __len__(self) -> int:
-        return len(self._entries)
+APART_FROM = 1_000
+"""From how many characters on a document is prepared in a worker thread; shorter ones take a few milliseconds."""
+_WORKERS = 2
+"""New operations that are prepared at the same time. They share one core, so more would only slow down everyone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +54,22 @@ class GraphQLRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """A plan that can be run. refusals: what its callers may not see, not in the plan."""
+
+    compiled: CompiledPlan
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """A parsed and validated operation."""
+    """A parsed and validated operation. conditions: variables that decide about `@skip` and `@include`."""
 
     document: DocumentNode
     operation: OperationDefinitionNode
     conditions: tuple[str, ...]
+    variables: Variables
+    is_large: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,47 +100,58 @@ class RequestError(ClientError):
 class Engine:
     """Serves operations over one supergraph.
 
+    apart_from: how long, in characters, a document is that is prepared in a worker thread.
     Raises:
         InvalidSupergraph: the SDL is no supergraph.
     """
 
-    def __init__(self, supergraph_sdl: str, settings: RouterSettings) -> None:
+    def __init__(self, supergraph_sdl: str, settings: RouterSettings, *, apart_from: int = APART_FROM) -> None:
         self.supergraph: Supergraph = read_supergraph(supergraph_sdl)
         self.settings = settings
         self._planner = Planner(self.supergraph, frozenset(settings.override_labels))
         self._rules = list(specified_rules)
         if not settings.introspection:
             self._rules.append(NoSchemaIntrospectionCustomRule)
-        self.cache = Cache(settings.plan_cache_size)
+        self._workers = ThreadPoolExecutor(_WORKERS, "planning")
+        self._apart_from = apart_from
+        self.documents: Cache[Document] = Cache(settings.plan_cache_size, self._workers)
+        self._normalized: Cache[tuple[Operation, tuple[str, ...]]] = Cache(settings.plan_cache_size, self._workers)
+        self._variants: Cache[Variant] = Cache(settings.plan_cache_size, self._workers)
+
+    def close(self) -> None:
+        """Starts no further work; what is being prepared is given up when the process ends."""
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
     # -- preparing -------------------------------------------------------------------------------------------------
 
-    def prepare(self, request: GraphQLRequest, identity: Identity) -> Prepared:
-        """The operation, checked and planned.
+    async def prepare(self, request: GraphQLRequest, identity: Identity) -> Prepared:
+        """The operation, checked and planned. Awaits nothing if it is known.
 
         Raises:
             ClientError: the request is at fault.
             PlanningError: the supergraph is.
         """
         key = (request.query, request.operation_name)
-        document = self.cache.get(key, lambda: self._read(request))
+        document = self.documents.known(key) or await self.documents.get(
+            key, lambda: self._read(request), apart=self._is_large(request.query)
+        )
         variables = self._check_variables(document, request.variables)
         if self.settings.limits.max_cost is not None:
-            cost = estimate_cost(self.supergraph, document.document, document.operation, variables)
-            if cost > self.settings.limits.max_cost:
-                message = f"The operation may cost {cost}; at most {self.settings.limits.max_cost} is served."
-                raise ClientError(message, code="OPERATION_TOO_COSTLY")
-        decided = tuple((name, bool(variables.get(name))) for name in document.conditions)
-        normalized, coordinates = self.cache.get(
-            (*key, "operation", decided), lambda: self._normalize(document, dict(decided))
+            self._check_cost(document, variables)
+        decided = tuple([(name, bool(variables.get(name))) for name in document.conditions])
+        asked = (document, decided)
+        operation, coordinates = self._normalized.known(asked) or await self._normalized.get(
+            asked, lambda: self._normalize(document, dict(decided)), apart=document.is_large
         )
         refused = denied(self.supergraph, coordinates, identity) if coordinates else frozenset()
-        compiled, refusals = self.cache.get(
-            (*key, "plan", decided, refused, refused and identity.authenticated),
-            lambda: self._compile(normalized, refused, identity),
+        allowed = (document, decided, refused, bool(refused) and identity.authenticated)
+        variant = self._variants.known(allowed) or await self._variants.get(
+            allowed, lambda: self._compile(operation, refused, identity), apart=document.is_large
         )
-        sent = {name: request.variables[name] for name in request.variables}
-        return Prepared(compiled, document, sent, refusals)
+        return Prepared(variant.compiled, document, request.variables, variant.refusals)
+
+    def _is_large(self, query: str) -> bool:
+        return len(query) >= self._apart_from
 
     def _read(self, request: GraphQLRequest) -> Document:
         document = parse_limited(request.query, self.settings.limits)
@@ -170,16 +171,26 @@ class Engine:
             raise RequestError(tuple(_formatted(e) for e in errors), code="GRAPHQL_VALIDATION_FAILED")
         if operation.operation.value not in self.supergraph.root_types:
             raise ClientError(f"This API has no {operation.operation.value}s.", code="OPERATION_RESOLUTION_FAILURE")
-        return Document(document, operation, condition_variables(document))
+        return Document(
+            document,
+            operation,
+            condition_variables(document),
+            Variables(self.supergraph.api_schema, operation.variable_definitions or ()),
+            self._is_large(request.query),
+        )
 
-    def _check_variables(self, document: Document, variables: Mapping[str, Any]) -> Mapping[str, Any]:
-        definitions = document.operation.variable_definitions
-        if not definitions:
-            return {}
-        checked = get_variable_values(self.supergraph.api_schema, definitions, dict(variables), max_errors=20)
-        if isinstance(checked, list):
-            raise RequestError(tuple(_formatted(e) for e in checked), code="BAD_USER_INPUT")
-        return checked.coerced
+    def _check_variables(self, document: Document, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        read = document.variables.read(given)
+        if isinstance(read, list):
+            raise RequestError(tuple(_formatted(e) for e in read), code="BAD_USER_INPUT")
+        return read
+
+    def _check_cost(self, document: Document, variables: Mapping[str, Any]) -> None:
+        most = self.settings.limits.max_cost
+        cost = estimate_cost(self.supergraph, document.document, document.operation, variables)
+        if most is not None and cost > most:
+            message = f"The operation may cost {cost}; at most {most} is served."
+            raise ClientError(message, code="OPERATION_TOO_COSTLY")
 
     def _normalize(self, document: Document, decided: Mapping[str, bool]) -> tuple[Operation, tuple[str, ...]]:
         operation = normalize(
@@ -191,9 +202,7 @@ class Engine:
         )
         return operation, guarded(self.supergraph, operation)
 
-    def _compile(
-        self, operation: Operation, refused: frozenset[str], identity: Identity
-    ) -> tuple[CompiledPlan, tuple[Refusal, ...]]:
+    def _compile(self, operation: Operation, refused: frozenset[str], identity: Identity) -> Variant:
         allowed = operation
         refusals: tuple[Refusal, ...] = ()
         if refused:
@@ -201,7 +210,7 @@ class Engine:
             allowed = replace(operation, selection=selection)
         planned = self._planner.plan(allowed)
         # The projection knows the refused fields too: they are null in the answer, not absent.
-        return CompiledPlan(self.supergraph, operation, planned.plan, planned.renamed), refusals
+        return Variant(CompiledPlan(self.supergraph, operation, planned.plan, planned.renamed), refusals)
 
     # -- running ---------------------------------------------------------------------------------------------------
 

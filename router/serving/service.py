@@ -1,5 +1,6 @@
 """What stands behind the transports: the engine in use, the connections to the subgraphs, and one operation at a time."""
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -8,10 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import aiohttp
+from graphql import OperationType
 from opentelemetry import propagate, trace
 from prometheus_client import CollectorRegistry
 
 from router.errors import ClientError, PlanningError, RouterError
+from router.execution.run import Response
 from router.serving.client import OutgoingHeaders
 from router.serving.documents import TrustedDocuments
 from router.serving.engine import Engine, GraphQLRequest, Prepared
@@ -41,9 +44,7 @@ def _is_tracing() -> bool:
 
 
 def _span(headers: Mapping[str, str]) -> contextlib.AbstractContextManager[object]:
-    """A span around one request, child of the caller's; nothing while no tracing is set up."""
-    if not _is_tracing():
-        return contextlib.nullcontext()
+    """A span around one request, child of the caller's."""
     context = propagate.extract(dict(headers)) if "traceparent" in headers else None
     return _tracer.start_as_current_span("graphql.request", context=context)
 
@@ -60,7 +61,9 @@ class RouterService:
         self.registry = CollectorRegistry()
         self.authenticator: Authenticator = authenticator or _authenticator(settings)
         self._metrics = Metrics(self.registry)
-        self._metrics.gauge("router_cached_entries", "Entries in the operation cache.", lambda: len(self.engine.cache))
+        self._metrics.gauge(
+            "router_cached_entries", "Entries in the operation cache.", lambda: len(self.engine.documents)
+        )
         self._open_streams = 0
         self._metrics.gauge("router_open_subscriptions", "Subscriptions that are running.", lambda: self._open_streams)
         self._streams: aiohttp.ClientSession | None = None
@@ -82,22 +85,24 @@ class RouterService:
 
     async def close(self) -> None:
         transport, self._transport = self._transport, None
+        self.engine.close()
         if transport is not None:
             await transport.close()
         if self._streams is not None:
             await self._streams.close()
 
-    def reload(self, supergraph_sdl: str) -> None:
+    async def reload(self, supergraph_sdl: str) -> None:
         """Serves another supergraph from the next request on; requests under way end on the old one.
 
         Raises:
             RouterError: the new supergraph cannot be served; the old one stays.
         """
         try:
-            self.engine = Engine(supergraph_sdl, self.settings)
+            engine = await asyncio.to_thread(Engine, supergraph_sdl, self.settings)
         except RouterError:
             self._metrics.reloads["refused"] += 1
             raise
+        self.engine = engine  # the one before goes when the last request that it began has ended
         self._connect()
         self._metrics.reloads["taken"] += 1
 
@@ -117,30 +122,39 @@ class RouterService:
         """
         started = time.perf_counter()
         result = "error"
+        try:
+            if _is_tracing():
+                with _span(headers):
+                    response = await self._run(request, headers, read_only=read_only)
+            else:
+                response = await self._run(request, headers, read_only=read_only)
+            result = "partial" if response.errors else "ok"
+            return payload(response.data, response.errors, redact=self.settings.redact_errors)
+        except PlanningError as error:
+            logger.error("planning failed: %s", error)
+            message = "The operation cannot be planned." if self.settings.redact_errors else str(error)
+            return {"data": None, "errors": [{"message": message, "extensions": {"code": "QUERY_PLANNING_FAILED"}}]}
+        finally:
+            elapsed = time.perf_counter() - started
+            self._metrics.requests[result] += 1
+            self._metrics.seconds.add(elapsed)
+            if access_log.isEnabledFor(logging.INFO):
+                fields = {"operation": request.operation_name, "result": result, "ms": round(elapsed * 1000, 2)}
+                access_log.info("request", extra={"graphql": fields})
+
+    async def _run(self, request: GraphQLRequest, headers: Mapping[str, str], *, read_only: bool) -> Response:
         engine = self.engine
-        with _span(headers):
-            try:
-                identity = await self.authenticator.authenticate(headers)
-                prepared = self.prepare(engine, request, identity)
-                if prepared.kind.value == "subscription":
-                    message = "Subscriptions need a WebSocket (graphql-transport-ws), or an `Accept` of text/event-stream or multipart/mixed;subscriptionSpec=1.0."
-                    raise ClientError(message, code="BAD_REQUEST")
-                if read_only and prepared.kind.value == "mutation":
-                    raise ClientError("Mutations need POST.", code="METHOD_NOT_ALLOWED", status=405)
-                response = await engine.run(prepared, self.transport, self.subgraph_headers(headers, identity))
-                result = "partial" if response.errors else "ok"
-                return payload(response.data, response.errors, redact=self.settings.redact_errors)
-            except PlanningError as error:
-                logger.error("planning failed: %s", error)
-                message = "The operation cannot be planned." if self.settings.redact_errors else str(error)
-                return {"data": None, "errors": [{"message": message, "extensions": {"code": "QUERY_PLANNING_FAILED"}}]}
-            finally:
-                elapsed = time.perf_counter() - started
-                self._metrics.requests[result] += 1
-                self._metrics.seconds.add(elapsed)
-                if access_log.isEnabledFor(logging.INFO):
-                    fields = {"operation": request.operation_name, "result": result, "ms": round(elapsed * 1000, 2)}
-                    access_log.info("request", extra={"graphql": fields})
+        identity = await self.authenticator.authenticate(headers)
+        prepared = await self.prepare(engine, request, identity)
+        if prepared.kind is OperationType.SUBSCRIPTION:
+            message = (
+                "Subscriptions need a WebSocket (graphql-transport-ws), "
+                "or an `Accept` of text/event-stream or multipart/mixed;subscriptionSpec=1.0."
+            )
+            raise ClientError(message, code="BAD_REQUEST")
+        if read_only and prepared.kind is OperationType.MUTATION:
+            raise ClientError("Mutations need POST.", code="METHOD_NOT_ALLOWED", status=405)
+        return await engine.run(prepared, self.transport, self.subgraph_headers(headers, identity))
 
     async def authenticate(self, headers: Mapping[str, str]) -> Identity:
         """Raises:
@@ -148,14 +162,15 @@ class RouterService:
         """
         return await self.authenticator.authenticate(headers)
 
-    def is_subscription(self, request: GraphQLRequest, identity: Identity) -> bool:
+    async def is_subscription(self, request: GraphQLRequest, identity: Identity) -> bool:
         """Raises:
         ClientError: the request is at fault.
         """
         try:
-            return self.prepare(self.engine, request, identity).kind.value == "subscription"
+            prepared = await self.prepare(self.engine, request, identity)
         except PlanningError:
             return False  # which is told where the operation is answered
+        return prepared.kind is OperationType.SUBSCRIPTION
 
     async def stream(
         self, request: GraphQLRequest, headers: Mapping[str, str], identity: Identity, *, read_only: bool = False
@@ -168,9 +183,9 @@ class RouterService:
             ClientError: the request is at fault.
         """
         engine, transport = self.engine, self.transport
-        if not self.is_subscription(request, identity):
+        if not await self.is_subscription(request, identity):
             return self._single(request, headers, read_only=read_only)
-        prepared = self.prepare(engine, request, identity)
+        prepared = await self.prepare(engine, request, identity)
         if prepared.compiled.subscription is None:
             raise ClientError("The subscription selects nothing.")
         if self._open_streams >= self.settings.subscriptions.max_streams:
@@ -197,7 +212,7 @@ class RouterService:
         finally:
             self._open_streams -= 1
 
-    def prepare(self, engine: Engine, request: GraphQLRequest, identity: Identity) -> Prepared:
+    async def prepare(self, engine: Engine, request: GraphQLRequest, identity: Identity) -> Prepared:
         """Raises:
         ClientError: the request is at fault.
         """
@@ -205,7 +220,7 @@ class RouterService:
             text = self._documents.text(request.query or None, request.document_id)
             if text != request.query:
                 request = replace(request, query=text or "")
-        return engine.prepare(request, identity)
+        return await engine.prepare(request, identity)
 
     def subgraph_headers(self, headers: Mapping[str, str], identity: Identity) -> Mapping[str, str]:
         sent = OutgoingHeaders({name: headers[name] for name in self.settings.forward_headers if name in headers})

@@ -7,6 +7,7 @@ Objects are dicts with a `__typename`; a value may be a function of (object, arg
 
 import asyncio
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +75,7 @@ class Federation:
     """A router over in-process subgraphs."""
 
     def __init__(self, sdl: str, universe: Universe, settings: RouterSettings | None = None) -> None:
-        self.engine = Engine(sdl, settings or RouterSettings())
+        self.engine = Engine(sdl, settings or RouterSettings(), apart_from=sys.maxsize)
         self.universe = universe
         self.sent: list[Sent] = []
         self.broken: dict[str, SubgraphFailure | bytes] = {}
@@ -108,7 +109,7 @@ class Federation:
         self, query: str, variables: Mapping[str, Any] | None = None, *, identity: Identity = ANONYMOUS
     ) -> dict[str, Any]:
         """The router's answer as a client gets it."""
-        prepared = self.engine.prepare(GraphQLRequest(query, None, variables or {}), identity)
+        prepared = await self.engine.prepare(GraphQLRequest(query, None, variables or {}), identity)
         response = await self.engine.run(prepared, self, {})
         answer: dict[str, Any] = {"data": response.data}
         if response.errors:
@@ -117,8 +118,12 @@ class Federation:
         return answer
 
     def plan(self, query: str, variables: Mapping[str, Any] | None = None) -> str:
-        prepared = self.engine.prepare(GraphQLRequest(query, None, variables or {}), ANONYMOUS)
-        return str(prepared.compiled.plan)
+        preparing = self.engine.prepare(GraphQLRequest(query, None, variables or {}), ANONYMOUS)
+        try:
+            preparing.send(None)  # which ends it: nothing is prepared apart here
+        except StopIteration as done:
+            return str(done.value.compiled.plan)
+        raise AssertionError("preparing waits for something")
 
     def monolith(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What one server with the whole schema answers."""

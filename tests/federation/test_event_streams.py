@@ -240,7 +240,7 @@ async def test_a_running_subscription_goes_on_with_the_supergraph_it_was_planned
         service: RouterService = router.app.state.router
         async with streamed(router, 5, SSE) as response:
             await asyncio.wait_for(ticker.started.wait(), 5)
-            service.reload(SUPERGRAPH.replace("name: String", "title: String"))
+            await service.reload(SUPERGRAPH.replace("name: String", "title: String"))
             assert await all_of(response, SSE) == [tick(n) for n in range(1, 6)] + ["ended"]
         refused = await router.post("/graphql", json=body(1), headers={"accept": SSE})
         assert (await refused.json(content_type=None))["errors"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"

@@ -138,9 +138,9 @@ async def test_a_reload_serves_the_new_schema_and_a_broken_one_changes_nothing(r
     service: RouterService = router.app.state.router
     renamed = SHOP.replace("topProduct", "bestProduct")
 
-    service.reload(renamed)
+    await service.reload(renamed)
     with pytest.raises(Exception, match="not valid SDL"):
-        service.reload("type {")
+        await service.reload("type {")
 
     response = await router.post("/graphql", json={"query": '{ __type(name: "Query") { fields { name } } }'})
     names = [f["name"] for f in (await response.json())["data"]["__type"]["fields"]]
