@@ -1,5 +1,6 @@
 """Passes over the fetch graph that make it smaller without changing what it answers. Each runs until nothing changes."""
 
+from router.planning.batching import batch_paths
 from router.planning.fetch_graph import FetchGraph, FetchGroup, FetchSelection, GroupKind
 
 
@@ -44,32 +45,6 @@ def merge_leaves_into_later(graph: FetchGraph) -> bool:
                 _merge(graph, later, leaf)
                 return True
     return False
-
-
-def batch_paths(graph: FetchGraph) -> None:
-    """Sends entity groups for one subgraph that are ready after equally many others in one request.
-
-    They stay groups of their own (`parts`), each with its path and representations.
-    """
-    depths: dict[int, int] = {}
-    by_wave: dict[tuple[object, ...], list[FetchGroup]] = {}
-    for number in sorted(graph.groups):
-        group = graph.groups[number]
-        if group.kind is GroupKind.ENTITIES and not group.contexts:  # its entities are grouped by value already
-            wave = (group.subgraph, group.stage, graph.depth(number, depths))
-            by_wave.setdefault(wave, []).append(group)
-    for groups in by_wave.values():
-        first, *others = groups
-        if not others:
-            continue
-        first.parts = groups
-        for other in others:
-            first.needs |= other.needs
-            del graph.groups[other.number]
-        merged = {other.number for other in others}
-        for group in graph.groups.values():
-            if group.needs & merged:
-                group.needs = (group.needs - merged) | {first.number}
 
 
 def _may_merge(kept: FetchGroup, other: FetchGroup) -> bool:

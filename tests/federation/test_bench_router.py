@@ -20,7 +20,7 @@ async def test_the_benchmark_measures_the_router_and_finds_every_answer_right() 
     assert process.returncode == 0, printed.decode()
     rows = [line.split() for line in printed.decode().splitlines() if line.startswith("router ")]
     fetches, right, wrong, failed = zip(*(row[9:13] for row in rows), strict=True)
-    assert fetches[:2] == ("7.00", "1.00")
+    assert fetches[:2] == ("6.00", "1.00")
     assert right[2] == "4"
     assert all(int(count) > 0 for count in right)
     assert set(wrong) == set(failed) == {"0"}

@@ -367,3 +367,11 @@ async def test_a_field_that_nothing_waits_for_travels_with_a_later_fetch_to_its_
     await federation.ask("{ reviews { product { inStock shipping } } }")
 
     assert [sent.subgraph for sent in federation.sent] == ["reviews", "catalog", "stock"]
+
+
+async def test_a_fetch_waits_for_a_later_one_to_its_subgraph_if_no_chain_gets_longer() -> None:
+    federation = shop()
+
+    await federation.ask("{ products { inStock } reviews { author { wishes { inStock } } } }")
+
+    assert [sent.subgraph for sent in federation.sent] == ["catalog", "reviews", "people", "catalog", "stock"]
