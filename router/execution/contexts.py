@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping
 
 import orjson
 
-from router.execution.client_paths import ClientPaths
+from router.execution.compiling import Compiling
 from router.execution.entities import EntityFetch
 from router.execution.request import Run
 from router.execution.values import Json, Object
 from router.planning.contexts import ContextLevel, Contextual, ContextVariable, group_names
 from router.planning.fetch_graph import Path
 from router.planning.plan import BatchFetchNode, BatchPart, FlattenNode
-from router.supergraph.model import Supergraph
 from router.supergraph.selection import Field, Fragment
 
 _Around = Mapping[int, Object]
@@ -25,13 +24,10 @@ _Around = Mapping[int, Object]
 class ContextualFetch:
     """One request for the entities at a path, grouped by the values that they are asked with."""
 
-    def __init__(
-        self, supergraph: Supergraph, node: FlattenNode, contextual: Contextual, client_paths: ClientPaths
-    ) -> None:
-        self._supergraph = supergraph
+    def __init__(self, compiling: Compiling, node: FlattenNode, contextual: Contextual) -> None:
+        self._compiling = compiling
         self._node = node
         self._contextual = contextual
-        self._client_paths = client_paths
         self._by_count: dict[int, EntityFetch] = {}
 
     async def run(self, run: Run) -> None:
@@ -58,7 +54,7 @@ class ContextualFetch:
     def _fetch(self, count: int) -> EntityFetch:
         fetch = self._by_count.get(count)
         if fetch is None:
-            fetch = EntityFetch(self._supergraph, self._batch(count), self._client_paths, apart=True)
+            fetch = EntityFetch(self._compiling, self._batch(count))
             if count <= _COUNTS_KEPT:
                 self._by_count[count] = fetch
         return fetch

@@ -226,7 +226,7 @@ class Delivery:
         self._fetched: set[Block] = set()
         self._seen: set[Block] = {PRIMARY}
         self._add(plan.groups(run.answer, data))
-        self.pending = self._announce(record for record in self._records.values() if record.outer is None)
+        self.pending = self._announce()
 
     async def updates(self) -> AsyncGenerator[Update, None]:
         """What follows, until nothing is pending. Closing the generator cancels the requests under way."""
@@ -294,11 +294,14 @@ class Delivery:
             self._records[number, at.where] = known
         return known
 
-    def _announce(self, records: Iterable[Record]) -> tuple[Record, ...]:
-        """Numbers the records of which something can be delivered."""
-        pending = []
-        for record in records:
-            if record.groups and record.number is None and not _is_lost(record):
+    def _announce(self) -> tuple[Record, ...]:
+        """Numbers the records that are due and of which something is still to be delivered."""
+        pending: list[Record] = []
+        while due := [record for record in self._records.values() if _is_due(record)]:
+            for record in due:
+                if all(group.is_sent for group in record.groups):  # with other fragments that share them
+                    record.is_done = True
+                    continue
                 record.number = self._numbered
                 self._numbered += 1
                 pending.append(record)
@@ -314,7 +317,7 @@ class Delivery:
         while done := [record for record in self._records.values() if self._is_complete(record)]:
             for record in done:
                 self._complete(record, delivered, completed)
-            pending.extend(self._announce(record for record in self._records.values() if _is_due(record)))
+            pending.extend(self._announce())
         if not completed:
             return None
         left = any(record.number is not None and not record.is_done for record in self._records.values())
@@ -376,7 +379,8 @@ def _is_lost(record: Record) -> bool:
 
 
 def _is_due(record: Record) -> bool:
-    return record.number is None and (record.outer is None or record.outer.is_done)
+    waits = record.outer is not None and not record.outer.is_done
+    return record.number is None and not (record.is_done or waits or _is_lost(record))
 
 
 def _shared_out(errors: Sequence[AnswerError], objects: Sequence[_Object]) -> list[list[AnswerError]]:

@@ -1,55 +1,60 @@
 """Entity fetches: the objects at some paths of the answer so far are asked for by key, and completed with what comes back."""
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from router.execution.client_paths import ClientPaths
+from router.execution.compiling import Compiling, entity_parts
 from router.execution.errors import SubgraphFailure, of_failure, of_subgraph, path_of
+from router.execution.find import Finder
 from router.execution.representations import RepresentationBuilder
 from router.execution.request import MALFORMED, Run, sender
-from router.execution.values import ClientPath, Json, Object, merge, objects_at, places_of
+from router.execution.values import ClientPath, Json, Merge, Object, places_of
 from router.planning.plan import BatchFetchNode, BatchPart, FlattenNode
-from router.supergraph.model import Supergraph
 
 
 class EntityFetch:
     """One request for the entities at a node's paths."""
 
-    def __init__(
-        self,
-        supergraph: Supergraph,
-        node: FlattenNode | BatchFetchNode,
-        client_paths: ClientPaths,
-        *,
-        apart: bool = False,
-    ) -> None:
-        """apart: objects that asked for one entity get a copy each, because their places make a difference later."""
+    def __init__(self, compiling: Compiling, node: FlattenNode | BatchFetchNode) -> None:
         request = node.node if isinstance(node, FlattenNode) else node
-        self._parts = [_Part(part, RepresentationBuilder(supergraph, part.requires), apart) for part in _parts(node)]
+        self._parts = [_Part(compiling, part) for part in entity_parts(node)]
+        paths = [path for part in self._parts for path in part.paths]
+        self._paths = frozenset(paths)
+        self._finder = Finder(paths, compiling.may_repeat)
+        self._sharing_finder: Finder | None = None
+        if compiling.sharing:
+            sharing = {path: s for part in self._parts if (s := part.builder.sharing) for path in part.paths}
+            self._sharing_finder = Finder(paths, compiling.may_repeat, sharing)
         self._subgraph = request.subgraph
         self._send = sender(request)
-        self._client_paths = client_paths
+        self._client_paths = compiling.client_paths
 
     async def run(self, run: Run) -> None:
-        await self._complete(run, [part.ask(part.targets(run.answer)) for part in self._parts], {})
+        finder = self._finder
+        if self._sharing_finder is not None and all(self._paths.isdisjoint(paths) for paths in run.under_way):
+            finder = self._sharing_finder  # no request is to complete an object that might be left out from now on
+        found = iter(finder.find(run.answer))
+        await self._complete(run, [part.ask([next(found) for _ in part.paths]) for part in self._parts], {})
 
     async def run_for(self, run: Run, targets: Sequence[list[Object]], values: Mapping[str, Json]) -> None:
         """Asks for given objects, a list for each part, with further variables."""
-        asked = [part.ask(objects) for part, objects in zip(self._parts, targets, strict=True)]
+        asked = [part.ask([objects]) for part, objects in zip(self._parts, targets, strict=True)]
         await self._complete(run, asked, values)
 
     async def _complete(self, run: Run, asked: "Sequence[_Asked]", values: Mapping[str, Json]) -> None:
         if not any(each.representations for each in asked):
             return
-        representations = {each.part.variable: each.representations for each in asked}
+        variables: dict[str, Json] = {each.part.variable: each.representations for each in asked}
+        run.under_way.append(self._paths)
         try:
-            answer = await self._send(run, {**representations, **values})
+            answer = await self._send(run, {**variables, **values} if values else variables)
         except SubgraphFailure as failure:
             for each in asked:
                 for path in each.part.paths if each.representations else ():
                     run.errors.append(of_failure(failure, self._subgraph, self._client_paths.before_list(path)))
             return
+        finally:
+            run.under_way.remove(self._paths)
         for each in asked:
             if not each.take(answer.data) and not answer.errors:
                 message = "the answer does not hold one entity for each representation."
@@ -80,59 +85,70 @@ class EntityFetch:
                 run.errors.append(of_subgraph(error, self._subgraph, where))
 
 
-def _parts(node: FlattenNode | BatchFetchNode) -> tuple[BatchPart, ...]:
-    if isinstance(node, BatchFetchNode):
-        return node.parts
-    fetch = node.node
-    return (BatchPart("_entities", "representations", (node.path,), fetch.requires, fetch.selection),)
+class _Part:
+    """One `_entities` of the request."""
+
+    def __init__(self, compiling: Compiling, part: BatchPart) -> None:
+        supergraph = compiling.supergraph
+        self.alias = part.alias
+        self.variable = part.variable
+        self.paths = part.paths
+        self.builder = RepresentationBuilder(supergraph, part.requires)
+        self.merge = Merge(part.selection, supergraph.kinds)
+        self._apart = compiling.apart
+
+    def ask(self, found: Sequence[list[Object]]) -> "_Asked":
+        """found: the objects at each path."""
+        objects = found[0] if len(found) == 1 else [value for values in found for value in values]
+        representations, targets = self.builder.build(objects)
+        kin: dict[int, int] | None = None
+        if self._apart:
+            kin = {id(value): number for number, value in enumerate(objects)}
+        elif len(found) > 1 and self.merge.nested:
+            # Further down, a key can mean one thing at one path and another at the next.
+            kin = {id(value): number for number, values in enumerate(found) for value in values}
+        return _Asked(self, representations, targets, kin)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The objects of one part, and what is sent for them; positions[i]: the targets of representation i."""
+class _Asked(NamedTuple):
+    """What is sent for the objects of one part; targets[i]: those that representation i stands for.
 
-    part: BatchPart
-    targets: list[Object]
+    kin: by identity, which of the objects may hold the very same values (those of one number); None: all.
+    """
+
+    part: _Part
     representations: list[Object]
-    positions: list[list[int]]
-    apart: bool
+    targets: list[list[Object]]
+    kin: Mapping[int, int] | None
 
     def take(self, data: Object | None) -> bool:
         """Merges the entities into the objects that asked for them; False when the answer has another shape."""
         entities = data.get(self.part.alias) if data is not None else None
         if not isinstance(entities, list) or len(entities) != len(self.representations):
             return False
-        targets = self.targets
-        for entity, where in zip(entities, self.positions, strict=True):
+        merge = self.part.merge
+        for entity, targets in zip(entities, self.targets, strict=True):
             if type(entity) is dict:
-                for position in where[1:] if self.apart else ():
-                    merge(targets[position], deepcopy(entity))
-                for position in where[:1] if self.apart else where:
-                    merge(targets[position], entity)
+                if self.kin is None:
+                    for target in targets:
+                        merge(target, entity)
+                else:
+                    for target, value in self._copies(entity, targets, self.kin):
+                        merge(target, value)
         return True
+
+    def _copies(
+        self, entity: Object, targets: Sequence[Object], kin: Mapping[int, int]
+    ) -> Iterator[tuple[Object, Object]]:
+        # All copies are made before the first is merged with anything.
+        numbers = dict.fromkeys(kin[id(target)] for target in targets)
+        copies = {number: self.part.merge.copied(entity) for number in numbers}
+        for target in targets:
+            yield target, copies[kin[id(target)]]
 
     def targets_of(self, path: Sequence[str | int]) -> list[Object]:
         """The objects that a path of the subgraph's answer, such as `_entities.3.name`, is about."""
         if len(path) < 2 or path[0] != self.part.alias:
             return []
         index = path[1]
-        if type(index) is not int or not 0 <= index < len(self.positions):
-            return []
-        return [self.targets[position] for position in self.positions[index]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    part: BatchPart
-    builder: RepresentationBuilder
-    apart: bool
-
-    def targets(self, answer: Object) -> list[Object]:
-        paths = self.part.paths
-        targets = objects_at(answer, paths[0])
-        for path in paths[1:]:
-            targets += objects_at(answer, path)
-        return targets
-
-    def ask(self, targets: list[Object]) -> _Asked:
-        return _Asked(self.part, targets, *self.builder.build(targets), self.apart)
+        return self.targets[index] if type(index) is int and 0 <= index < len(self.targets) else []

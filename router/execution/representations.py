@@ -1,4 +1,4 @@
-"""Builds what `_entities` is asked: for every object at a path its representation, equal ones sent once."""
+"""Builds what `_entities` is asked: for every object its representation, equal ones sent once."""
 
 from collections.abc import Callable, Sequence
 from operator import itemgetter
@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from router.execution.find import Sharing
 from router.execution.values import Object
 from router.planning.plan import RequiredObject
 from router.supergraph.model import Kind, Supergraph
@@ -16,80 +17,115 @@ Writer = Callable[[Object, Object], None]
 
 
 class RepresentationBuilder:
-    """Compiled from the requirements of one fetch."""
+    """Compiled from the requirements of one fetch.
+
+    sharing: by which fields to tell objects apart, where the same fields do for all of them.
+    """
 
     def __init__(self, supergraph: Supergraph, required: Sequence[RequiredObject]) -> None:
-        self._builders: dict[str | None, list[_Builder]] = {}
-        for each in required:
+        self._builders: dict[str | None, list[tuple[int, _Builder]]] = {}
+        self._count = len(required)
+        flat: set[tuple[str, ...] | None] = set()
+        for number, each in enumerate(required):
             builder = _Builder(supergraph, each)
+            flat.add(builder.fields)
             names: set[str | None] = set(each.applies_to)
             if any(supergraph.kinds[name] is Kind.INTERFACE for name in each.applies_to):
                 names.add(None)  # objects of an interface object, whose real type nobody asked for
             for name in names:
-                self._builders.setdefault(name, []).append(builder)
+                self._builders.setdefault(name, []).append((number, builder))
+        fields = flat.pop() if len(flat) == 1 else None
+        self.sharing = None if fields is None else Sharing(fields)
 
-    def build(self, objects: Sequence[Object]) -> tuple[list[Object], list[list[int]]]:
-        """The distinct representations, and for each the positions in `objects` that it answers."""
+    def build(self, objects: Sequence[Object]) -> tuple[list[Object], list[list[Object]]]:
+        """The distinct representations, and for each the objects that it stands for."""
         representations: list[Object] = []
-        positions: list[list[int]] = []
-        seen: dict[object, int] = {}
+        targets: list[list[Object]] = []
+        known: list[dict[object, list[Object]]] = [{} for _ in range(self._count)]
         builders = self._builders
-        for position, value in enumerate(objects):
-            for builder in builders.get(value.get("__typename"), ()):
-                try:
-                    identity = builder.identity(value)
-                    index = seen.get(identity)
-                except (KeyError, TypeError):  # a field is missing, or is an object or a list
-                    identity = None
-                    index = None
-                if index is None:
-                    representation = builder.build(value)
+        for value in objects:
+            for number, builder in builders.get(value.get("__typename"), ()):
+                identity: Any = None
+                same: list[Object] | None = None
+                if (identify := builder.identify) is not None:
+                    try:
+                        identity = identify(value)
+                        same = known[number].get(identity)
+                    except (KeyError, TypeError):  # a field is missing, or is an object or a list
+                        identity = None
+                if same is None:
+                    representation = builder.build(value) if identity is None else builder.build_flat(identity)
                     if representation is None:
                         continue
                     if identity is None:
-                        identity = orjson.dumps(representation)
-                        index = seen.get(identity)
-                    if index is None:
-                        seen[identity] = len(representations)
+                        identity = _fingerprint(representation)
+                        same = known[number].get(identity)
+                    if same is None:
+                        known[number][identity] = same = []
                         representations.append(representation)
-                        positions.append([position])
-                        continue
-                positions[index].append(position)
-        return representations, positions
+                        targets.append(same)
+                same.append(value)
+        return representations, targets
 
 
 class _Builder:
     """The representation of objects that are sent alike.
 
-    identity: what tells two objects of these apart, found without building anything; for flat representations only.
+    fields: under which keys objects hold what is sent, where that is flat, and equal values are the same ones.
+    identify: then, the values of an object's fields.
     """
 
-    __slots__ = ("_keys", "_send_as", "_write", "identity")
+    __slots__ = ("_key_positions", "_keys", "_names", "_send_as", "_write", "fields", "identify")
 
     def __init__(self, supergraph: Supergraph, required: RequiredObject) -> None:
+        keys = [f for f in required.fields if isinstance(f, Field) and f.name in required.key_names]
         self._write = _writer(supergraph, required.fields)
         self._send_as = required.send_as
-        self._keys = tuple(f.key for f in required.fields if isinstance(f, Field) and f.name in required.key_names)
-        flat = all(isinstance(f, Field) and f.selection is None for f in required.fields)
-        stored = [f.key for f in required.fields if isinstance(f, Field)]
-        self.identity: Callable[[Object], object] = itemgetter("__typename", *stored) if flat else _has_none
+        self._keys = tuple(f.key for f in keys)
+        self.fields: tuple[str, ...] | None = None
+        self.identify: Callable[[Object], tuple[Any, ...]] | None = None
+        if all(isinstance(f, Field) and _is_plain(supergraph, required.applies_to, f) for f in required.fields):
+            fields = [f for f in required.fields if isinstance(f, Field)]
+            self.fields = ("__typename", *(f.key for f in fields))
+            self._names = ("__typename", *(f.name for f in fields))
+            self._key_positions = tuple(position for position, f in enumerate(fields, 1) if f in keys)
+            self.identify = itemgetter(*self.fields) if fields else lambda value: (value["__typename"],)
 
     def build(self, value: Object) -> Object | None:
         """The representation, or None for an object without its key."""
-        get = value.get
-        for key in self._keys:
-            if get(key) is not None:
-                break
-        else:
-            if self._keys:
-                return None
+        if self._keys and all(value.get(key) is None for key in self._keys):
+            return None
         representation: Object = {"__typename": self._send_as}
         self._write(value, representation)
         return representation
 
+    def build_flat(self, identity: tuple[Any, ...]) -> Object | None:
+        """The same from the values of the object's fields."""
+        for position in self._key_positions:
+            if identity[position] is not None:
+                break
+        else:
+            if self._key_positions:
+                return None
+        representation = dict(zip(self._names, identity, strict=True))
+        representation["__typename"] = self._send_as
+        return representation
 
-def _has_none(value: Object) -> object:
-    raise KeyError(value)
+
+def _fingerprint(representation: Object) -> object:
+    try:
+        return orjson.dumps(representation)
+    except TypeError:  # too deep to be written; the request that cannot be sent will tell
+        return id(representation)
+
+
+def _is_plain(supergraph: Supergraph, type_names: Sequence[str], field: Field) -> bool:
+    """Whether values of the field are one when Python calls them equal: not so for `1`, `1.0` and `true` of a custom scalar."""
+    if field.selection is not None:
+        return False
+    views = [view for name in type_names for s in supergraph.subgraphs.values() if (view := s.types.get(name))]
+    types = {view.fields[field.name].type_name for view in views if field.name in view.fields}
+    return bool(types) and types <= {"ID", "String", "Int"}
 
 
 def _writer(supergraph: Supergraph, items: Sequence[Field | Fragment]) -> Writer:

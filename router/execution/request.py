@@ -2,12 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from router.execution.errors import AnswerError, SubgraphFailure
 from router.execution.values import Json, Object
+from router.planning.fetch_graph import Path
 from router.planning.plan import BatchFetchNode, FetchNode
 from router.supergraph.model import SubgraphName
 
@@ -27,7 +28,10 @@ class Transport(Protocol):
 
 @dataclass(slots=True)
 class Run:
-    """One request on its way through the plan. fetches: how many subgraph requests were sent."""
+    """One request on its way through the plan.
+
+    fetches: how many subgraph requests were sent; under_way: the paths of those whose answers complete objects there.
+    """
 
     transport: Transport
     variables: Mapping[str, Any]
@@ -35,6 +39,7 @@ class Run:
     answer: Object = field(default_factory=dict)
     errors: list[AnswerError] = field(default_factory=list)
     fetches: int = 0
+    under_way: list[frozenset[Path]] = field(default_factory=list)
 
 
 Step = Callable[[Run], Coroutine[Any, Any, None]]
@@ -44,8 +49,7 @@ Send = Callable[[Run, Mapping[str, Json] | None], Awaitable["Answer"]]
 """Sends one node's request, with its own variables (representations) by name; raises SubgraphFailure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A subgraph's answer. errors: its entries as they came; one is made up when there is neither data nor an error."""
 
     data: Object | None
@@ -62,7 +66,10 @@ def sender(node: FetchNode | BatchFetchNode) -> Send:
         variables: dict[str, Any] = {name: run.variables[name] for name in names if name in run.variables}
         if representations is not None:
             variables.update(representations)
-        body = head + (b',"variables":' + orjson.dumps(variables) + b"}" if variables else b"}")
+        try:
+            body = head + (b',"variables":' + orjson.dumps(variables) + b"}" if variables else b"}")
+        except TypeError as error:  # orjson writes 254 levels
+            raise SubgraphFailure(f"the variables cannot be sent: {error}.", code="BAD_USER_INPUT") from error
         run.fetches += 1
         raw = await run.transport.post(subgraph, body, run.headers)
         try:

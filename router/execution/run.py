@@ -6,18 +6,19 @@ comes back (`entities.py` for fetches by key). Nothing of the schema is looked u
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from router.execution.client_paths import ClientPaths
+from router.execution.compiling import Compiling
 from router.execution.contexts import ContextualFetch
 from router.execution.deferred import DeferredPlan, Delivery
 from router.execution.entities import EntityFetch
 from router.execution.errors import AnswerError, SubgraphFailure, of_failure, of_subgraph, path_of
+from router.execution.find import Finder
 from router.execution.projection import Projection, Renamed, Violation
 from router.execution.request import Answer, Run, Step, Transport, read_answer, sender
-from router.execution.values import ClientPath, Object, merge, objects_at
+from router.execution.values import ClientPath, Merge, Object
 from router.planning.defer import parted
 from router.planning.operation import Operation
 from router.planning.plan import (
@@ -30,7 +31,6 @@ from router.planning.plan import (
     QueryPlan,
     SequenceNode,
     SubscriptionNode,
-    fetches,
 )
 from router.supergraph.model import Supergraph
 
@@ -51,16 +51,14 @@ class CompiledPlan:
     def __init__(self, supergraph: Supergraph, operation: Operation, plan: QueryPlan, renamed: Renamed) -> None:
         self.plan = plan
         self.operation = operation
-        self._supergraph = supergraph
+        node = plan.node
         self._client_paths = ClientPaths(operation.selection, renamed)
+        self._compiling = compiling = Compiling.of(supergraph, self._client_paths, node)
         deferral = parted(supergraph, operation) if operation.defers else None
         first = operation.selection if deferral is None else deferral.primary
-        self._projection = Projection(supergraph, first, operation.root_type, renamed)
-        node = plan.node
+        self._projection = Projection(supergraph, first, operation.root_type, renamed, may_repeat=compiling.may_repeat)
         self.subscription = node.primary if isinstance(node, SubscriptionNode) else None
         after = node.rest if isinstance(node, SubscriptionNode) else node
-        # Below a contextual argument, one entity in two places may have two values.
-        self._apart = any(isinstance(f, FetchNode) and f.contextual is not None for f in fetches(after))
         self.deferred: DeferredPlan | None = None
         if isinstance(after, DeferNode) and deferral is not None:
             self.deferred = DeferredPlan(supergraph, deferral, after, renamed, self._compile)
@@ -89,9 +87,9 @@ class CompiledPlan:
 
     def merge_root(self, run: Run, node: FetchNode, content: Any) -> None:
         """Takes a subscription's event into the run, as a root fetch's answer would be."""
-        self._merge_root(run, node, read_answer(content))
+        self._take_root(run, node, Merge(node.selection, self._compiling.supergraph.kinds), read_answer(content))
 
-    def _merge_root(self, run: Run, node: FetchNode, answer: Answer) -> None:
+    def _take_root(self, run: Run, node: FetchNode, merge: Merge, answer: Answer) -> None:
         if answer.data is not None:
             merge(run.answer, answer.data)
         for error in answer.errors:
@@ -123,10 +121,10 @@ class CompiledPlan:
                 if not node.node.requires:
                     return self._nested_root_fetch(node)
                 if (contextual := node.node.contextual) is not None:
-                    return ContextualFetch(self._supergraph, node, contextual, self._client_paths).run
-                return EntityFetch(self._supergraph, node, self._client_paths, apart=self._apart).run
+                    return ContextualFetch(self._compiling, node, contextual).run
+                return EntityFetch(self._compiling, node).run
             case BatchFetchNode():
-                return EntityFetch(self._supergraph, node, self._client_paths, apart=self._apart).run
+                return EntityFetch(self._compiling, node).run
             case SequenceNode():
                 return _in_sequence([self._compile(inner) for inner in node.nodes])
             case ParallelNode():
@@ -138,6 +136,7 @@ class CompiledPlan:
 
     def _root_fetch(self, node: FetchNode) -> Step:
         send = sender(node)
+        merge = Merge(node.selection, self._compiling.supergraph.kinds)
 
         async def fetch(run: Run) -> None:
             try:
@@ -145,7 +144,7 @@ class CompiledPlan:
             except SubgraphFailure as failure:
                 run.errors.append(of_failure(failure, node.subgraph, None))
                 return
-            self._merge_root(run, node, answer)
+            self._take_root(run, node, merge, answer)
 
         return fetch
 
@@ -154,21 +153,29 @@ class CompiledPlan:
         node, path = flatten.node, flatten.path
         send = sender(node)
         where = self._client_paths.before_list(path)
+        paths = frozenset((path,))
+        finder = Finder([path], self._compiling.may_repeat)
+        merge = Merge(node.selection, self._compiling.supergraph.kinds)
+        apart = self._compiling.apart
 
         async def fetch(run: Run) -> None:
-            targets = objects_at(run.answer, path)
+            (targets,) = finder.find(run.answer)
             if not targets:
                 return
+            run.under_way.append(paths)
             try:
                 answer = await send(run, None)
             except SubgraphFailure as failure:
                 run.errors.append(of_failure(failure, node.subgraph, where))
                 return
+            finally:
+                run.under_way.remove(paths)
             for error in answer.errors:
                 run.errors.append(of_subgraph(error, node.subgraph, where))
             if answer.data is not None:
-                for target in targets:
-                    merge(target, deepcopy(answer.data) if self._apart else answer.data)
+                copies = [merge.copied(answer.data) if apart else answer.data for _ in targets]
+                for target, data in zip(targets, copies, strict=True):
+                    merge(target, data)
 
         return fetch
 
@@ -182,11 +189,14 @@ def _in_sequence(steps: Sequence[Step]) -> Step:
 
 
 def _in_parallel(steps: Sequence[Step]) -> Step:
+    first, *others = steps
+
     async def run_all(run: Run) -> None:
         # A task group, so that a client that goes away cancels every request under way.
         async with asyncio.TaskGroup() as group:
-            for step in steps:
+            for step in others:
                 group.create_task(step(run))
+            await first(run)  # needs no task of its own
 
     return run_all
 

@@ -1,9 +1,11 @@
 """The answer tree: plain dicts, lists and scalars as the JSON parser made them, and how two answers become one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from router.planning.fetch_graph import Path
+from router.planning.plan import PrintedSelection
+from router.supergraph.model import Kind
 
 Json = Any
 """A decoded JSON value: subgraphs answer what they like, so each reader checks the shape it needs."""
@@ -11,45 +13,91 @@ Object = dict[str, Any]
 ClientPath = tuple[str | int, ...]
 
 
-def merge(into: Object, other: Object) -> None:
-    """Deeply merges one answer into another; lists of equal length are merged element by element."""
-    for key, value in other.items():
-        current = into.get(key)
-        if current is None:
-            into[key] = value
-        elif type(value) is dict and type(current) is dict:
-            if value is not current:
-                merge(current, value)
-        elif type(value) is list and type(current) is list and len(value) == len(current):
-            merge_lists(current, value)
-        elif value is not None:
-            into[key] = value
+class Merge:
+    """Completes one object of the answer with what a fetch brought for it.
 
-
-def merge_lists(into: list[Json], other: list[Json]) -> None:
-    for position, value in enumerate(other):
-        current = into[position]
-        if type(value) is dict and type(current) is dict:
-            merge(current, value)
-        elif type(value) is list and type(current) is list and len(value) == len(current):
-            merge_lists(current, value)
-        elif value is not None:
-            into[position] = value
-
-
-def objects_at(root: Object, path: Path) -> list[Object]:
-    """Every object at a path, in order and once; what is null or of another shape is left out.
-
-    An entity that occurs in several places is one object in the tree, once it was merged there.
+    What both hold is merged deeply where the fetch selects something below it: objects field by field, lists of equal
+    length item by item. Elsewhere, as for the value of a custom scalar, what is new stands, unless it is null. The name
+    of an object type is never replaced: a subgraph with an interface object knows only the interface's name.
     """
-    found: list[Json] = [root]
-    for step in path:
-        if step == "@":
-            items = [item for value in found if type(value) is list for item in value if item is not None]
-            found = list({id(item): item for item in items}.values())
-        else:
-            found = [item for value in found if type(value) is dict and (item := value.get(step)) is not None]
-    return list({id(value): value for value in found if type(value) is dict}.values())
+
+    __slots__ = ("_kinds", "_nested", "_selection")
+
+    def __init__(self, selection: PrintedSelection, kinds: Mapping[str, Kind]) -> None:
+        self._selection = selection
+        self._kinds = kinds
+        self._nested: _Nested | None = None
+
+    def __call__(self, into: Object, other: Object) -> None:
+        if into.keys().isdisjoint(other):
+            into.update(other)
+            return
+        # Not recursive: how deep a subgraph's answer is nested is not ours to decide.
+        pending: list[tuple[Json, Json, _Nested]] = [(into, other, self.nested)]
+        while pending:
+            current, new, nested = pending.pop()
+            is_list = type(new) is list
+            places: Iterable[tuple[Any, Json]] = enumerate(new) if is_list else new.items()
+            for place, value in places:
+                known = current[place] if is_list else current.get(place)
+                below = nested if is_list else nested.get(place)
+                if known is None:
+                    current[place] = value
+                elif value is None or value is known:
+                    continue
+                elif below is not None and _is_alike(known, value):
+                    pending.append((known, value, below))
+                elif place != "__typename" or self._kinds.get(known) is not Kind.OBJECT:
+                    current[place] = value
+
+    @property
+    def nested(self) -> "_Nested":
+        if self._nested is None:
+            self._nested = _nested(self._selection)
+        return self._nested
+
+    def copied(self, value: Object) -> Object:
+        """A copy of which nothing changes when the original is merged with something."""
+        copy: Object = _copied(value, self.nested, 0)
+        return copy
+
+
+_Nested = Mapping[str, "_Nested"]
+"""The fields of a selection that have a selection of their own."""
+
+
+def _nested(selection: PrintedSelection) -> _Nested:
+    found: dict[str, _Nested] = {f.key: _nested(f.selection) for f in selection.fields if f.selection is not None}
+    for _, inner in selection.fragments:
+        found = _both(found, _nested(inner))
+    return found
+
+
+def _both(one: _Nested, other: _Nested) -> dict[str, _Nested]:
+    return {key: _both(one.get(key, {}), other.get(key, {})) for key in (*one, *other)}
+
+
+def _is_alike(one: Json, other: Json) -> bool:
+    """Whether there is anything inside the two to merge."""
+    if type(one) is dict:
+        return type(other) is dict
+    return type(one) is list and type(other) is list and len(one) == len(other)
+
+
+def _copied(value: Json, nested: _Nested, lists: int) -> Json:
+    if type(value) is dict:
+        copy = dict(value)
+        for key, below in nested.items():
+            if (item := copy.get(key)) is not None:
+                copy[key] = _copied(item, below, 0)
+        return copy
+    if type(value) is list and lists < _MAX_LISTS:
+        return [_copied(item, nested, lists + 1) for item in value]
+    return value
+
+
+_MAX_LISTS = 20
+"""No type of a field is a list of so many lists; what is, is refused when it is projected."""
 
 
 def places_of(root: Object, paths: Sequence[Path]) -> dict[int, list[ClientPath]]:
