@@ -14,6 +14,7 @@ from opentelemetry import propagate, trace
 from prometheus_client import CollectorRegistry
 
 from router.errors import ClientError, PlanningError, RouterError
+from router.execution.request import Transport
 from router.execution.run import Response
 from router.serving.client import OutgoingHeaders
 from router.serving.documents import TrustedDocuments
@@ -22,6 +23,7 @@ from router.serving.http import error_entries, payload
 from router.serving.identity import Authenticator, Identity, NoAuthenticator
 from router.serving.metrics import Metrics
 from router.serving.settings import RouterSettings
+from router.serving.sharing import SharingTransport
 from router.serving.subscriptions import StreamFailed, Subscription
 from router.serving.transport import HttpTransport
 from router.serving.upstream import open_stream_session
@@ -68,6 +70,7 @@ class RouterService:
         self._metrics.gauge("router_open_subscriptions", "Subscriptions that are running.", lambda: self._open_streams)
         self._streams: aiohttp.ClientSession | None = None
         self._transport: HttpTransport | None = None
+        self._for_queries: Transport | None = None
 
     @property
     def transport(self) -> HttpTransport:
@@ -111,6 +114,8 @@ class RouterService:
             self._transport = HttpTransport(
                 self.engine.supergraph, self.settings, self._streams, self._metrics, self._transport
             )
+            # What is not read-only is never shared, nor what is asked after an event: see `sharing.py`.
+            self._for_queries = SharingTransport(self._transport) if self.settings.share_in_flight else self._transport
 
     # -- one operation ---------------------------------------------------------------------------------------------
 
@@ -143,9 +148,12 @@ class RouterService:
                 access_log.info("request", extra={"graphql": fields})
 
     async def _run(self, request: GraphQLRequest, headers: Mapping[str, str], *, read_only: bool) -> Response:
-        engine = self.engine
+        # Both of one generation: a reload may come while the operation is prepared.
+        engine, transport, for_queries = self.engine, self.transport, self._for_queries
         identity = await self.authenticator.authenticate(headers)
         prepared = await self.prepare(engine, request, identity)
+        if prepared.kind is OperationType.QUERY and for_queries is not None:
+            return await engine.run(prepared, for_queries, self.subgraph_headers(headers, identity))
         if prepared.kind is OperationType.SUBSCRIPTION:
             message = (
                 "Subscriptions need a WebSocket (graphql-transport-ws), "
@@ -154,7 +162,7 @@ class RouterService:
             raise ClientError(message, code="BAD_REQUEST")
         if read_only and prepared.kind is OperationType.MUTATION:
             raise ClientError("Mutations need POST.", code="METHOD_NOT_ALLOWED", status=405)
-        return await engine.run(prepared, self.transport, self.subgraph_headers(headers, identity))
+        return await engine.run(prepared, transport, self.subgraph_headers(headers, identity))
 
     async def authenticate(self, headers: Mapping[str, str]) -> Identity:
         """Raises:

@@ -86,6 +86,19 @@ class Limits(_Settings):
     max_subgraph_response_bytes: int = Field(default=64_000_000, gt=0)
 
 
+class UploadSettings(_Settings):
+    """Files in requests, by the GraphQL multipart request specification.
+
+    max_total_bytes: of all files of a request; max_memory_bytes: of each file, the rest is in a temporary file.
+    """
+
+    enabled: bool = True
+    max_files: int = Field(default=10, gt=0)
+    max_file_bytes: int = Field(default=20_000_000, gt=0)
+    max_total_bytes: int = Field(default=50_000_000, gt=0)
+    max_memory_bytes: int = Field(default=262_144, gt=0)
+
+
 class JwtIssuer(_Settings):
     """A party whose tokens are accepted. audience: None accepts any."""
 
@@ -105,6 +118,8 @@ class RouterSettings(_Settings):
 
     redact_errors: hide subgraph names and internal messages from clients (production).
     introspection, explorer: whether clients may look at the schema, and get a page to try queries on.
+    share_in_flight: whether identical subgraph requests of queries that are under way at the same time, with the same
+    headers, are one request.
     batching: whether a list of requests in one body is served.
     override_labels: labels of progressive `@override`s that are active.
     trusted_documents: a JSON file of document texts by id; with `require_trusted_documents` nothing else is served.
@@ -116,9 +131,11 @@ class RouterSettings(_Settings):
     connections_per_subgraph: int = Field(default=100, gt=0)
     limits: Limits = Limits()
     subscriptions: SubscriptionSettings = SubscriptionSettings()
+    uploads: UploadSettings = UploadSettings()
     introspection: bool = True
     explorer: bool = True
     redact_errors: bool = False
+    share_in_flight: bool = True
     batching: bool = False
     cors: CorsSettings = CorsSettings()
     jwt: tuple[JwtIssuer, ...] = ()

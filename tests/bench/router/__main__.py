@@ -120,6 +120,7 @@ def _stage(folder: Path) -> Iterator[Stage]:
     """The subgraphs running, and in the folder all that a router needs to know of them."""
     router_core, load_core = cores() or (None, None)
     supergraph = folder / "supergraph.graphql"
+    (folder / "router.yaml").write_text("share_in_flight: false\n", encoding="utf-8")
     output = folder / "subgraphs.log"
     command = [sys.executable, "-m", "tests.bench.router.subgraphs", "--supergraph", str(supergraph)]
     with started(command, {}, core=load_core, log=output) as process:

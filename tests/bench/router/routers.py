@@ -38,7 +38,8 @@ class Router:
 
 
 def this_router() -> Router:
-    command = ("-m", "router.cli", "serve", "--supergraph", "{supergraph}", "--listen", "127.0.0.1:{port}")
+    files = ("--supergraph", "{supergraph}", "--config", "{folder}/router.yaml")
+    command = ("-m", "router.cli", "serve", *files, "--listen", "127.0.0.1:{port}")
     return Router("router", (sys.executable, *command), {})
 
 
