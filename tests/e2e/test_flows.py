@@ -57,17 +57,17 @@ async def sign_in(platform: Platform, channel_to: ChannelTo, *, with_token: bool
 async def test_every_port_is_serving(platform: Platform, channel_to: ChannelTo, service: Any) -> None:
     health: Any = health_pb2_grpc.HealthStub(channel_to(platform, service.name))
     for name in ("", service.grpc_service):
-        answer = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=name), timeout=20)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_register_login_and_validate(platform: Platform, channel_to: ChannelTo) -> None:
     person = await sign_in(platform, channel_to)
     auth = auth_pb2_grpc.AuthServiceStub(channel_to(platform, "auth"))
-    known = await auth.ValidateToken(auth_pb2.ValidateTokenRequest(access_token=person.token), timeout=5)
+    known = await auth.ValidateToken(auth_pb2.ValidateTokenRequest(access_token=person.token), timeout=20)
     assert (known.user_id, known.email, known.role) == (person.user_id, person.email, "user")
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await auth.ValidateToken(auth_pb2.ValidateTokenRequest(access_token=person.token[:-4] + "AAAA"), timeout=5)
+        await auth.ValidateToken(auth_pb2.ValidateTokenRequest(access_token=person.token[:-4] + "AAAA"), timeout=20)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -83,26 +83,26 @@ async def run_device_and_session(
                 device_id=device_id, serial_number="SN-E2E-2026", firmware_version="1.0.0", user_id=person.user_id
             ),
             metadata=person.metadata,
-            timeout=10,
+            timeout=20,
         )
         assert registered.device_id == device_id
         assert registered.registration_token
         listed = await devices.ListDevices(
-            device_pb2.ListDevicesRequest(user_id=person.user_id), metadata=person.metadata, timeout=10
+            device_pb2.ListDevicesRequest(user_id=person.user_id), metadata=person.metadata, timeout=20
         )
         assert device_id in [device.device_id for device in listed.devices]
     started = await measurements.StartSession(
         measurement_pb2.StartSessionRequest(device_id=device_id, cartridge_id="e2e-cart-001", user_id=person.user_id),
         metadata=person.metadata,
-        timeout=10,
+        timeout=20,
     )
     assert started.session_id
     ended = await measurements.EndSession(
-        measurement_pb2.EndSessionRequest(session_id=started.session_id), metadata=person.metadata, timeout=10
+        measurement_pb2.EndSessionRequest(session_id=started.session_id), metadata=person.metadata, timeout=20
     )
     assert ended.session_id == started.session_id
     history = await measurements.GetMeasurementHistory(
-        measurement_pb2.GetHistoryRequest(user_id=person.user_id, limit=10), metadata=person.metadata, timeout=10
+        measurement_pb2.GetHistoryRequest(user_id=person.user_id, limit=10), metadata=person.metadata, timeout=20
     )
     assert history.total_count >= 0
 
@@ -132,7 +132,7 @@ async def test_a_call_without_a_credential_that_holds_is_refused(
 ) -> None:
     devices = device_pb2_grpc.DeviceServiceStub(channel_to(platform, "device"))
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await devices.ListDevices(device_pb2.ListDevicesRequest(user_id="someone"), metadata=metadata, timeout=5)
+        await devices.ListDevices(device_pb2.ListDevicesRequest(user_id="someone"), metadata=metadata, timeout=20)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -143,10 +143,10 @@ async def test_nobody_sees_the_readers_and_sessions_of_another(platform: Platfor
     measurements = measurement_pb2_grpc.MeasurementServiceStub(channel_to(platform, "measurement"))
     attempts: Mapping[str, Any] = {
         "devices": lambda: devices.ListDevices(
-            device_pb2.ListDevicesRequest(user_id=owner.user_id), metadata=stranger.metadata, timeout=5
+            device_pb2.ListDevicesRequest(user_id=owner.user_id), metadata=stranger.metadata, timeout=20
         ),
         "history": lambda: measurements.GetMeasurementHistory(
-            measurement_pb2.GetHistoryRequest(user_id=owner.user_id), metadata=stranger.metadata, timeout=5
+            measurement_pb2.GetHistoryRequest(user_id=owner.user_id), metadata=stranger.metadata, timeout=20
         ),
     }
     for attempt in attempts.values():

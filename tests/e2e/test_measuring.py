@@ -99,7 +99,7 @@ async def test_each_session_takes_one_use_also_when_its_start_is_repeated(
     assert await remaining_uses(readers, person, reader.cartridge_uid) == 7
     await reader.client.end_session(first)
     usage = await readers.cartridges.GetUsageHistory(
-        cartridge_pb2.GetUsageHistoryRequest(user_id=person.user_id, limit=50), metadata=person.metadata, timeout=10
+        cartridge_pb2.GetUsageHistoryRequest(user_id=person.user_id, limit=50), metadata=person.metadata, timeout=20
     )
     assert sorted(record.session_id for record in usage.records) == sorted({first, other, *at_once})
 
@@ -128,7 +128,7 @@ async def test_a_used_up_cartridge_is_refused_with_the_reason(platform: Platform
             cartridge_uid=reader.cartridge_uid, category_code=1, type_index=1, user_id=person.user_id
         ),
         metadata=person.metadata,
-        timeout=10,
+        timeout=20,
     )
     assert not validation.is_valid
     assert validation.reason == refused.value.reason
@@ -149,7 +149,7 @@ async def test_expired_and_forged_tags_are_refused_with_the_reason(platform: Pla
     detail = await readers.cartridges.ReadCartridge(
         cartridge_pb2.ReadCartridgeRequest(nfc_tag_data=encode_v2(old), tag_version=2),
         metadata=person.metadata,
-        timeout=10,
+        timeout=20,
     )
     assert not detail.is_valid
     assert "expired" in detail.validation_message
@@ -162,7 +162,7 @@ async def test_expired_and_forged_tags_are_refused_with_the_reason(platform: Pla
         await readers.cartridges.ReadCartridge(
             cartridge_pb2.ReadCartridgeRequest(nfc_tag_data=bytes(forged), tag_version=2),
             metadata=person.metadata,
-            timeout=10,
+            timeout=20,
         )
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "checksum" in (error.value.details() or "")

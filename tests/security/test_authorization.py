@@ -263,13 +263,13 @@ async def _status(platform: Platform, method: str, request: Message, metadata: M
         try:
             if name.startswith("Stream"):
                 multi = channel.stream_stream(f"/{service}/{name}")
-                call = multi(metadata=metadata, timeout=10)
+                call = multi(metadata=metadata, timeout=20)
                 await call.write(request.SerializeToString())
                 await call.done_writing()
                 answers = [answer async for answer in call]
             else:
                 multi = channel.unary_unary(f"/{service}/{name}")
-                answers = [await multi(request.SerializeToString(), metadata=metadata, timeout=10)]
+                answers = [await multi(request.SerializeToString(), metadata=metadata, timeout=20)]
         except grpc.aio.AioRpcError as error:
             return error.code(), error.details() or ""
     return grpc.StatusCode.OK, repr(answers)
@@ -442,8 +442,8 @@ async def test_nobody_follows_the_frames_of_others(platform: Platform, callers: 
         http.ws_connect(url, protocols=["graphql-transport-ws"]) as socket,
     ):
         await socket.send_json({"type": "connection_init"})
-        assert (await socket.receive_json(timeout=10))["type"] == "connection_ack"
+        assert (await socket.receive_json(timeout=20))["type"] == "connection_ack"
         await socket.send_json({"id": "1", "type": "subscribe", "payload": {"query": query}})
-        answer = await socket.receive_json(timeout=10)
+        answer = await socket.receive_json(timeout=20)
     assert "errors" in json.dumps(answer)
     assert '"value"' not in json.dumps(answer)

@@ -51,11 +51,11 @@ def status_of(
     try:
         if method.client_streaming:
             multi = channel.stream_stream(path)
-            for _ in multi(iter(requests), metadata=metadata, timeout=10):
+            for _ in multi(iter(requests), metadata=metadata, timeout=20):
                 pass
         else:
             multi = channel.unary_unary(path)
-            multi(requests[0], metadata=metadata, timeout=10)
+            multi(requests[0], metadata=metadata, timeout=20)
     except grpc.RpcError as error:
         call: Any = error
         return call.code(), call.details() or ""

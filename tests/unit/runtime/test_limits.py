@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import dataclass
 
 import pytest
 from fakeredis import FakeAsyncRedis
@@ -26,26 +27,43 @@ async def test_keys_are_counted_apart(limiter: RateLimiter) -> None:
     await limiter.hit("login:b", limit=1, window_s=60)
 
 
-async def test_the_window_slides(limiter: RateLimiter) -> None:
-    await limiter.hit("k", limit=2, window_s=0.4)
-    await asyncio.sleep(0.25)
-    await limiter.hit("k", limit=2, window_s=0.4)
-    await asyncio.sleep(0.2)
+@dataclass
+class _ServerClock:
+    """What the server's TIME tells."""
+
+    now: float = 1_800_000_000.0
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def server_clock(monkeypatch: pytest.MonkeyPatch) -> _ServerClock:
+    clock = _ServerClock()
+    monkeypatch.setattr("fakeredis.commands_mixins.server_mixin.time", clock)
+    return clock
+
+
+async def test_the_window_slides(limiter: RateLimiter, server_clock: _ServerClock) -> None:
+    await limiter.hit("k", limit=2, window_s=60)
+    server_clock.now += 40
+    await limiter.hit("k", limit=2, window_s=60)
+    server_clock.now += 21
     # The first has left the window, the second has not: one more passes, and not two.
-    await limiter.hit("k", limit=2, window_s=0.4)
+    await limiter.hit("k", limit=2, window_s=60)
     with pytest.raises(TooManyAttempts) as refusal:
-        await limiter.hit("k", limit=2, window_s=0.4)
-    assert 0 < float(refusal.value.details["retry_after_s"]) <= 0.2
+        await limiter.hit("k", limit=2, window_s=60)
+    assert refusal.value.details["retry_after_s"] == "39.0"
 
 
-async def test_a_refused_attempt_does_not_prolong_the_wait(limiter: RateLimiter) -> None:
-    await limiter.hit("k", limit=1, window_s=0.3)
+async def test_a_refused_attempt_does_not_prolong_the_wait(limiter: RateLimiter, server_clock: _ServerClock) -> None:
+    await limiter.hit("k", limit=1, window_s=60)
     for _ in range(5):
         with pytest.raises(TooManyAttempts):
-            await limiter.hit("k", limit=1, window_s=0.3)
-        await asyncio.sleep(0.03)
-    await asyncio.sleep(0.2)
-    await limiter.hit("k", limit=1, window_s=0.3)
+            await limiter.hit("k", limit=1, window_s=60)
+        server_clock.now += 10
+    server_clock.now += 11
+    await limiter.hit("k", limit=1, window_s=60)
 
 
 async def test_a_check_counts_nothing(limiter: RateLimiter) -> None:

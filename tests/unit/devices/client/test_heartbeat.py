@@ -87,7 +87,7 @@ async def test_commands_that_fail_or_make_no_sense_do_not_end_the_presence(
         device_pb2.COMMAND_TYPE_CALIBRATE: fail,
         device_pb2.COMMAND_TYPE_STOP_MEASUREMENT: stop,
     }
-    async with present(known_reader(fake, platform), handlers), asyncio.timeout(5):
+    async with present(known_reader(fake, platform), handlers), asyncio.timeout(15):
         await done.wait()
 
 

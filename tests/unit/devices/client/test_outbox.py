@@ -232,11 +232,12 @@ async def test_a_session_goes_straight_through_while_the_platform_is_there(
 async def test_a_start_that_only_seemed_to_fail_is_taken_up_by_the_delivery(
     tmp_path: Path, platform: Platform, fake: FakePlatform
 ) -> None:
-    fake.faults.lost_start_answers = 1
+    fake.faults.lost_start_answers = 10_000
     async with opened(tmp_path) as store:
-        hasty = known_reader(fake, platform, quick_policy(give_up_after_s=0.01))
+        hasty = known_reader(fake, platform, quick_policy(give_up_after_s=1.0))
         assert not await measure_or_store(hasty, store, PLAN, frames(5))
         assert list(fake.sessions) == ["session-1"]
+        fake.faults.lost_start_answers = 0
         assert await deliver_ready(known_reader(fake, platform), store) == 1
     assert list(fake.sessions) == ["session-1"]
     assert list(fake.sessions["session-1"].frames) == times(frames(5))

@@ -110,11 +110,11 @@ async def test_a_platform_that_stops_answering_is_left_for_a_new_connection(
 
 
 async def test_a_quiet_source_does_not_look_like_a_silent_platform(platform: Platform, fake: FakePlatform) -> None:
-    client = await register(platform, quick_policy(answer_timeout_s=0.1, give_up_after_s=0.3))
+    client = await register(platform, quick_policy(answer_timeout_s=0.5, give_up_after_s=1.0))
     async with client.session(PLAN) as session:
         for frame in frames(2):
             await session.send(frame)
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1.2)
     assert session.connections == 1
 
 
@@ -282,7 +282,7 @@ async def test_cancelling_the_block_breaks_off_at_once(platform: Platform, fake:
     measuring = asyncio.create_task(measure())
     await fake.wait_until(lambda: fake.received >= 1)
     measuring.cancel()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         with pytest.raises(asyncio.CancelledError):
             await measuring
     assert fake.sessions["session-1"].ended_at is None
