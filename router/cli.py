@@ -71,7 +71,7 @@ def plan(
     variables: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A JSON file.")] = None,
     name: Annotated[str | None, typer.Option(help="Which operation, if the file holds several.")] = None,
 ) -> None:
-    """Prints the plan of an operation. `@skip` and `@include` are decided by the variables."""
+    """Prints the plan of an operation. `@skip`, `@include` and `@defer` are decided by the variables."""
     with _told():
         model = read_supergraph(_read(supergraph))
         document = parse(_read(operation))
@@ -81,7 +81,7 @@ def plan(
         if errors := validate(model.api_schema, document):
             raise ClientError("\n".join(error.message for error in errors))
         values = json.loads(_read(variables)) if variables else {}
-        planned = Planner(model).plan(normalize(model, document, chosen, variables=values))
+        planned = Planner(model).plan(normalize(model, document, chosen, variables=values, defer=True))
     typer.echo(str(planned.plan))
 
 

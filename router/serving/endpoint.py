@@ -7,7 +7,7 @@ run), `execution/projection.py` (the answer takes the form that was asked for).
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -29,6 +29,7 @@ from router.serving.http import (
     request_from,
     request_from_url,
 )
+from router.serving.incremental import MultipartParts, multipart_parts
 from router.serving.service import RouterService
 from router.serving.streaming import StreamForm, StreamResponse, stream_form
 
@@ -79,6 +80,13 @@ class GraphQLEndpoint:
             if stream is not None:
                 return stream
         async with _cancelled_on_disconnect(request, receive):
+            parts = multipart_parts(headers.get("accept", ""))
+            if parts is not None and not isinstance(operation, list):
+                response = await self._in_parts(
+                    request_from_any(operation), headers, parts, media_type, read_only=read_only
+                )
+                if response is not None:
+                    return response
             return await self._answer(operation, headers, media_type, read_only=read_only)
 
     async def _answer(
@@ -89,6 +97,25 @@ class GraphQLEndpoint:
         request = request_from_any(operation)
         content = await self._service.answer(request, headers, read_only=read_only)
         return Response(orjson.dumps(content), 200, None, media_type)
+
+    async def _in_parts(
+        self,
+        request: GraphQLRequest,
+        headers: Mapping[str, str],
+        parts: MultipartParts,
+        media_type: str,
+        *,
+        read_only: bool,
+    ) -> Response | None:
+        """The primary answer and what follows it; None: the operation defers nothing."""
+        answers = await self._service.deferred(request, headers, parts.form, read_only=read_only)
+        if answers is None:
+            return None
+        first = await anext(answers)
+        if not first.pop("hasNext", False):
+            await answers.aclose()
+            return Response(orjson.dumps(first), 200, None, media_type)
+        return StreamResponse(_after({**first, "hasNext": True}, answers), parts, self._service.settings.subscriptions)
 
     async def _batch(self, operations: list[Any], headers: Mapping[str, str], media_type: str) -> Response:
         if not self._service.settings.batching:
@@ -123,6 +150,15 @@ class GraphQLEndpoint:
 
 def request_from_any(operation: Any) -> GraphQLRequest:
     return operation if isinstance(operation, GraphQLRequest) else request_from(operation)
+
+
+async def _after(
+    first: dict[str, Any], answers: AsyncGenerator[dict[str, Any], None]
+) -> AsyncGenerator[dict[str, Any], None]:
+    async with contextlib.aclosing(answers):
+        yield first
+        async for answer in answers:
+            yield answer
 
 
 @contextlib.asynccontextmanager

@@ -1,7 +1,7 @@
 """One generation of the router: a supergraph, everything derived from it, and the path of a request through it.
 
 parse -> limits -> validate, once for a document; then access -> normalize -> plan -> compile, once for each of its variants
-(what its `@skip` and `@include` come to, and what the caller may not see); then run. A reload builds a new engine and
+(what its `@skip`, `@include` and `@defer` come to, and what the caller may not see); then run. A reload builds a new engine and
 swaps it in; requests under way keep the one they started with.
 """
 
@@ -23,9 +23,10 @@ from graphql import (
 from graphql.validation import NoSchemaIntrospectionCustomRule, specified_rules
 
 from router.errors import ClientError
+from router.execution.deferred import Delivery
 from router.execution.errors import AnswerError
 from router.execution.run import CompiledPlan, Response, Run, Transport
-from router.planning.operation import Operation, condition_variables, normalize
+from router.planning.operation import Operation, condition_variables, has_defer, normalize
 from router.planning.planner import Planner
 from router.serving.access import Refusal, denied, guarded, without
 from router.serving.cache import Cache
@@ -39,18 +40,21 @@ from router.supergraph.read import read_supergraph
 
 APART_FROM = 1_000
 """From how many characters on a document is prepared in a worker thread; shorter ones take a few milliseconds."""
+_IN_PARTS = "@defer"
+"""Beside the names of variables: no variable can have this name."""
 _WORKERS = 2
 """New operations that are prepared at the same time. They share one core, so more would only slow down everyone."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphQLRequest:
-    """query: "" when only the id of a trusted document was sent."""
+    """query: "" when only the id of a trusted document was sent. in_parts: whether the client takes deferred parts."""
 
     query: str
     operation_name: str | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
     document_id: str | None = None
+    in_parts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,12 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
-    """A parsed and validated operation. conditions: variables that decide about `@skip` and `@include`."""
+    """A parsed and validated operation. conditions: variables that decide about `@skip`, `@include` and `@defer`."""
 
     document: DocumentNode
     operation: OperationDefinitionNode
     conditions: tuple[str, ...]
+    has_defer: bool
     variables: Variables
     is_large: bool
 
@@ -139,6 +144,8 @@ class Engine:
         if self.settings.limits.max_cost is not None:
             self._check_cost(document, variables)
         decided = tuple([(name, bool(variables.get(name))) for name in document.conditions])
+        if document.has_defer and (request.in_parts or document.operation.operation is OperationType.SUBSCRIPTION):
+            decided = (*decided, (_IN_PARTS, True))
         asked = (document, decided)
         operation, coordinates = self._normalized.known(asked) or await self._normalized.get(
             asked, lambda: self._normalize(document, dict(decided)), apart=document.is_large
@@ -175,6 +182,7 @@ class Engine:
             document,
             operation,
             condition_variables(document),
+            has_defer(document),
             Variables(self.supergraph.api_schema, operation.variable_definitions or ()),
             self._is_large(request.query),
         )
@@ -199,6 +207,7 @@ class Engine:
             document.operation,
             variables=decided,
             max_fields=self.settings.limits.max_fields,
+            defer=_IN_PARTS in decided,
         )
         return operation, guarded(self.supergraph, operation)
 
@@ -223,6 +232,13 @@ class Engine:
             run.answer = answer
         response = await prepared.compiled.run(run)
         return self._with_introspection(prepared, response)
+
+    async def begin(
+        self, prepared: Prepared, transport: Transport, headers: Mapping[str, str]
+    ) -> tuple[Response, Delivery | None]:
+        """As `run`, with what is deferred in parts that follow."""
+        response, delivery = await prepared.compiled.begin(self.start(prepared, transport, headers))
+        return self._with_introspection(prepared, response), delivery
 
     def start(self, prepared: Prepared, transport: Transport, headers: Mapping[str, str]) -> Run:
         run = Run(transport, prepared.variables, headers)

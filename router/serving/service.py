@@ -21,6 +21,7 @@ from router.serving.documents import TrustedDocuments
 from router.serving.engine import Engine, GraphQLRequest, Prepared
 from router.serving.http import error_entries, payload
 from router.serving.identity import Authenticator, Identity, NoAuthenticator
+from router.serving.incremental import PartsForm, parts, stream_parts
 from router.serving.metrics import Metrics
 from router.serving.settings import RouterSettings
 from router.serving.sharing import SharingTransport
@@ -140,12 +141,7 @@ class RouterService:
             message = "The operation cannot be planned." if self.settings.redact_errors else str(error)
             return {"data": None, "errors": [{"message": message, "extensions": {"code": "QUERY_PLANNING_FAILED"}}]}
         finally:
-            elapsed = time.perf_counter() - started
-            self._metrics.requests[result] += 1
-            self._metrics.seconds.add(elapsed)
-            if access_log.isEnabledFor(logging.INFO):
-                fields = {"operation": request.operation_name, "result": result, "ms": round(elapsed * 1000, 2)}
-                access_log.info("request", extra={"graphql": fields})
+            self._note(request.operation_name, result, started)
 
     async def _run(self, request: GraphQLRequest, headers: Mapping[str, str], *, read_only: bool) -> Response:
         # Both of one generation: a reload may come while the operation is prepared.
@@ -163,6 +159,56 @@ class RouterService:
         if read_only and prepared.kind is OperationType.MUTATION:
             raise ClientError("Mutations need POST.", code="METHOD_NOT_ALLOWED", status=405)
         return await engine.run(prepared, transport, self.subgraph_headers(headers, identity))
+
+    async def deferred(
+        self, request: GraphQLRequest, headers: Mapping[str, str], form: PartsForm, *, read_only: bool
+    ) -> AsyncGenerator[dict[str, Any], None] | None:
+        """The answer in parts, each as soon as it is there; None: the operation defers nothing.
+
+        Raises:
+            ClientError: the request is at fault.
+        """
+        engine, transport = self.engine, self.transport
+        identity = await self.authenticator.authenticate(headers)
+        try:
+            prepared = await self.prepare(engine, replace(request, in_parts=True), identity)
+        except PlanningError:
+            return None  # which is told where the operation is answered in one piece
+        if prepared.compiled.deferred is None:
+            return None
+        if read_only and prepared.kind is OperationType.MUTATION:
+            raise ClientError("Mutations need POST.", code="METHOD_NOT_ALLOWED", status=405)
+        sent = self.subgraph_headers(headers, identity)
+        return self._deferred(engine, prepared, transport, sent, request.operation_name, form)
+
+    async def _deferred(
+        self,
+        engine: Engine,
+        prepared: Prepared,
+        transport: Transport,
+        headers: Mapping[str, str],
+        name: str | None,
+        form: PartsForm,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        started = time.perf_counter()
+        result = "error"
+        try:
+            response, delivery = await engine.begin(prepared, transport, headers)
+            answers = parts(response, delivery, form, redact=self.settings.redact_errors)
+            async with contextlib.aclosing(answers):
+                async for answer in answers:
+                    yield answer
+            result = "partial" if response.errors else "ok"
+        finally:
+            self._note(name, result, started)
+
+    def _note(self, name: str | None, result: str, started: float) -> None:
+        elapsed = time.perf_counter() - started
+        self._metrics.requests[result] += 1
+        self._metrics.seconds.add(elapsed)
+        if access_log.isEnabledFor(logging.INFO):
+            fields = {"operation": name, "result": result, "ms": round(elapsed * 1000, 2)}
+            access_log.info("request", extra={"graphql": fields})
 
     async def authenticate(self, headers: Mapping[str, str]) -> Identity:
         """Raises:
@@ -183,7 +229,8 @@ class RouterService:
     async def stream(
         self, request: GraphQLRequest, headers: Mapping[str, str], identity: Identity, *, read_only: bool = False
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Every response of an operation: one of a query or mutation, one for each event of a subscription.
+        """Every response of an operation: one of a query or mutation or each of its parts, one for each event of a
+        subscription.
 
         The generator raises `StreamFailed` when it has to end before the operation does.
 
@@ -191,7 +238,12 @@ class RouterService:
             ClientError: the request is at fault.
         """
         engine, transport = self.engine, self.transport
+        request = replace(request, in_parts=True)
         if not await self.is_subscription(request, identity):
+            form = stream_parts(headers.get("accept", ""))
+            in_parts = await self.deferred(request, headers, form, read_only=read_only)
+            if in_parts is not None:
+                return in_parts
             return self._single(request, headers, read_only=read_only)
         prepared = await self.prepare(engine, request, identity)
         if prepared.compiled.subscription is None:
