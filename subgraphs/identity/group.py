@@ -14,7 +14,7 @@ from domain.catalog import Group
 from domain.identity.auth.directory import AccountDirectory
 from domain.identity.auth.errors import EmailTaken
 from domain.identity.auth.keys import KeyRing
-from domain.identity.auth.limits import FailedSignIns, ResetRequests
+from domain.identity.auth.limits import FailedSignIns, Registrations, ResetRequests
 from domain.identity.auth.passwords import Passwords
 from domain.identity.auth.reset_mail import ResetMails
 from domain.identity.auth.service import AuthService
@@ -54,6 +54,7 @@ async def build(resources: GroupResources) -> GroupFaces:
         refresh_ttl=timedelta(days=tokens.refresh_ttl_days),
         failed_sign_ins=FailedSignIns(resources.limiter),
         reset_requests=ResetRequests(resources.limiter),
+        registrations=Registrations(resources.limiter, per_hour=settings.service.registrations_per_hour),
         social=social,
         profiles=users,
     )

@@ -155,6 +155,8 @@ class ServiceSettings(_Concern):
     grpc_auth: Literal["strict", "permissive"] = Field("strict", alias="GRPC_AUTH")
     grpc_deadline_seconds: float = Field(30.0, alias="GRPC_DEADLINE_SECONDS", gt=0)
     grpc_max_message_bytes: int = Field(16 * 1024 * 1024, alias="GRPC_MAX_MESSAGE_BYTES", ge=1024)
+    registrations_per_hour: int = Field(60, alias="REGISTRATIONS_PER_HOUR", ge=1)
+    """New accounts from one network address."""
     unverified_sessions: Literal["allow", "refuse"] | None = Field(None, alias="UNVERIFIED_SESSIONS")
     session_idle_timeout_seconds: float = Field(300.0, alias="SESSION_IDLE_TIMEOUT_SECONDS", gt=0)
     heartbeat_interval_seconds: float = Field(30.0, alias="HEARTBEAT_INTERVAL_SECONDS", gt=0)

@@ -98,6 +98,7 @@ class Platform:
                 **database,
                 "KAFKA_BROKERS": brokers,
                 "DB_MAX_CONNS": "8",
+                "REGISTRATIONS_PER_HOUR": "100000",  # all people of the tests come from one address
                 **ADMIN,
                 **urls,
                 **extra,

@@ -71,6 +71,15 @@ class TooManyResets(LimitExceeded):
         super().__init__("Too many password resets for this address; wait a little.", retry_after_s=retry_after_s)
 
 
+class TooManyRegistrations(LimitExceeded):
+    reason: ClassVar[str] = "TOO_MANY_REGISTRATIONS"
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(
+            "Too many accounts were opened from this network; try again later.", retry_after_s=retry_after_s
+        )
+
+
 class PasswordChecksBusy(LimitExceeded):
     """More passwords wait to be checked than the machine can do in seconds."""
 

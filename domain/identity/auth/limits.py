@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from domain.errors import LimitExceeded
-from domain.identity.auth.errors import TooManyResets, TooManySignIns
+from domain.identity.auth.errors import TooManyRegistrations, TooManyResets, TooManySignIns
 from domain.identity.auth.ports import AttemptCounter
 
 WINDOW_S = 60
@@ -12,6 +12,7 @@ PER_ACCOUNT = 5
 PER_ADDRESS = 50
 RESETS_PER_ACCOUNT = 5
 RESET_WINDOW_S = 900
+REGISTRATION_WINDOW_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,29 @@ class ResetRequests:
             await self._counter.hit(f"reset:{_hashed(email)}", limit=RESETS_PER_ACCOUNT, window_s=RESET_WINDOW_S)
         except LimitExceeded as error:
             raise TooManyResets(_retry_after_s(error)) from error
+
+
+class Registrations:
+    """At most so many accounts an hour from a network address, those counted that failed because the mail address was taken:
+    whoever opens accounts in bulk, or tries which addresses have one, is held up; a clinic or a mobile network is not.
+
+    Args:
+        per_hour: for one address.
+    """
+
+    def __init__(self, counter: AttemptCounter, *, per_hour: int) -> None:
+        self._counter = counter
+        self._per_hour = per_hour
+
+    async def count(self, address: str) -> None:
+        """Raises: TooManyRegistrations: there were too many already. An unknown address, "", is not counted."""
+        if not address:
+            return
+        key = f"registration:address:{_hashed(address)}"
+        try:
+            await self._counter.hit(key, limit=self._per_hour, window_s=REGISTRATION_WINDOW_S)
+        except LimitExceeded as error:
+            raise TooManyRegistrations(_retry_after_s(error)) from error
 
 
 def _limits(email: str, address: str) -> list[_Limit]:

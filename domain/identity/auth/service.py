@@ -26,7 +26,7 @@ from domain.identity.auth.errors import (
     RefreshTokenReused,
 )
 from domain.identity.auth.keys import SigningKey
-from domain.identity.auth.limits import FailedSignIns, ResetRequests
+from domain.identity.auth.limits import FailedSignIns, Registrations, ResetRequests
 from domain.identity.auth.models import (
     Account,
     Consent,
@@ -105,6 +105,7 @@ class AuthService:
         refresh_ttl: timedelta,
         failed_sign_ins: FailedSignIns,
         reset_requests: ResetRequests,
+        registrations: Registrations,
         social: SocialVerifier,
         profiles: Profiles,
     ) -> None:
@@ -115,19 +116,24 @@ class AuthService:
         self._refresh_ttl = refresh_ttl
         self._failed_sign_ins = failed_sign_ins
         self._reset_requests = reset_requests
+        self._registrations = registrations
         self._social = social
         self._profiles = profiles
 
-    async def register(self, session: AsyncSession, registration: Registration) -> Registered:
+    async def register(self, session: AsyncSession, registration: Registration, *, address: str = "") -> Registered:
         """Open an account with the role "user".
 
         Older clients send no consent flags at all. They are let in, health details included, since those are the person's
         own statement; but no consent is on record then, which whoever wants to share or analyse them has to ask for. A
         client that sends any flag knows all of them: with health details but without that consent it is refused.
 
+        Args:
+            address: network address of the caller, when it is known.
+
         Raises:
             InvalidEmail, WeakPassword, InvalidInput: a value breaks its rule.
             HealthConsentMissing: health details without the consent, from a client that sends consents.
+            TooManyRegistrations: too many accounts were asked for from this network address within an hour.
             EmailTaken: an account has this address, in whatever case.
         """
         email = normal_email(registration.email)
@@ -135,6 +141,7 @@ class AuthService:
         agreed = registration.consents
         if agreed and ConsentKind.HEALTH_DATA not in agreed and registration.health.needs_health_consent:
             raise HealthConsentMissing
+        await self._registrations.count(address)
         password_hash = await self._passwords.hash(registration.password)
         account = self._new_account(email=email, password_hash=password_hash)
         profile = NewProfile(

@@ -167,7 +167,7 @@ class AuthMutation:
     async def register(self, info: Info, input: RegisterInput) -> RegisterPayload:
         registration = input.registration(language=info.context.request.locale)
         async with info.context.database.transaction() as session:
-            registered = await info.context.auth.register(session, registration)
+            registered = await info.context.auth.register(session, registration, address=info.context.request.peer)
         return RegisterPayload(
             user_id=strawberry.ID(registered.user_id),
             email=registered.email,

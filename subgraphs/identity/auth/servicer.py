@@ -48,7 +48,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
             consents=_consents(request),
         )
         async with self._database.transaction() as session:
-            registered = await self._auth.register(session, registration)
+            registered = await self._auth.register(session, registration, address=current().peer)
         return auth_pb2.RegisterResponse(
             user_id=registered.user_id,
             email=registered.email,

@@ -12,7 +12,7 @@ from domain.catalog import Group
 from domain.errors import LimitExceeded
 from domain.identity.auth.directory import AccountDirectory
 from domain.identity.auth.keys import KeyRing
-from domain.identity.auth.limits import FailedSignIns, ResetRequests
+from domain.identity.auth.limits import FailedSignIns, Registrations, ResetRequests
 from domain.identity.auth.passwords import Passwords
 from domain.identity.auth.ports import Mail, SocialProof, SocialToken
 from domain.identity.auth.reset_mail import ResetMails
@@ -30,6 +30,7 @@ PASSWORD = "Correct-horse7"
 SECRET = "a secret of the tests"
 ACCESS_TTL = timedelta(minutes=15)
 REFRESH_TTL = timedelta(days=7)
+REGISTRATIONS_PER_HOUR = 3
 
 
 class CountingHasher(PasswordHasher):
@@ -104,9 +105,12 @@ class Identity:
     mailbox: Mailbox
     mails: ResetMails
 
-    async def register(self, email: str = EMAIL, password: str = PASSWORD, **more: object) -> Registered:
+    async def register(
+        self, email: str = EMAIL, password: str = PASSWORD, *, address: str = "", **more: object
+    ) -> Registered:
+        registration = Registration(email=email, password=password, **more)  # type: ignore[arg-type]
         async with self.database.transaction() as session:
-            return await self.auth.register(session, Registration(email=email, password=password, **more))  # type: ignore[arg-type]
+            return await self.auth.register(session, registration, address=address)
 
     async def login(self, email: str = EMAIL, password: str = PASSWORD, *, address: str = "") -> Tokens:
         async with self.database.transaction() as session:
@@ -161,6 +165,7 @@ async def identity(database_for: DatabaseFor, sealer: Sealer, clock: FakeClock) 
         refresh_ttl=REFRESH_TTL,
         failed_sign_ins=FailedSignIns(counter),
         reset_requests=ResetRequests(counter),
+        registrations=Registrations(counter, per_hour=REGISTRATIONS_PER_HOUR),
         social=social,
         profiles=users,
     )

@@ -15,6 +15,7 @@ from domain.identity.auth.errors import (
     InvalidAccessToken,
     InvalidCredentials,
     InvalidEmail,
+    TooManyRegistrations,
     TooManySignIns,
     WeakPassword,
 )
@@ -28,6 +29,7 @@ from subgraphs.runtime.limits import RateLimiter
 from tests.integration.identity.conftest import (
     EMAIL,
     PASSWORD,
+    REGISTRATIONS_PER_HOUR,
     CountingHasher,
     Identity,
     user_principal,
@@ -101,6 +103,29 @@ async def test_a_client_that_sends_flags_needs_the_one_for_health_details(identi
     with pytest.raises(HealthConsentMissing):
         await identity.register(consents=agreed, health=HealthDetails(blood_type="A+"))
     await identity.register(consents=agreed, health=HealthDetails(birth_date="1990-05-17"))
+
+
+async def test_a_network_address_opens_only_so_many_accounts_an_hour(identity: Identity) -> None:
+    for number in range(REGISTRATIONS_PER_HOUR):
+        await identity.register(f"p{number}@example.com", address="203.0.113.7")
+    with pytest.raises(TooManyRegistrations) as refused:
+        await identity.register("one-more@example.com", address="203.0.113.7")
+    assert refused.value.details["retry_after_s"] == "3600.0"
+    await identity.register("one-more@example.com", address="203.0.113.8")
+    identity.clock.advance(hours=1, seconds=1)
+    await identity.register("later@example.com", address="203.0.113.7")
+
+
+async def test_asking_for_taken_addresses_is_counted_and_what_is_refused_at_sight_is_not(identity: Identity) -> None:
+    await identity.register()
+    for _ in range(REGISTRATIONS_PER_HOUR):
+        with pytest.raises(WeakPassword):
+            await identity.register("new@example.com", "weak", address="203.0.113.7")
+    for _ in range(REGISTRATIONS_PER_HOUR):
+        with pytest.raises(EmailTaken):
+            await identity.register(address="203.0.113.7")
+    with pytest.raises(TooManyRegistrations):
+        await identity.register("new@example.com", address="203.0.113.7")
 
 
 async def test_an_unknown_address_takes_the_same_work_and_answer_as_a_wrong_password(identity: Identity) -> None:
