@@ -8,6 +8,8 @@ swaps it in; requests under way keep the one they started with.
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any
 
 from graphql import (
@@ -27,11 +29,13 @@ from router.execution.deferred import Delivery
 from router.execution.errors import AnswerError
 from router.execution.run import CompiledPlan, Response, Run, Transport
 from router.planning.operation import Operation, condition_variables, has_defer, normalize
+from router.planning.plan import QueryPlan, fetches
 from router.planning.planner import Planner
 from router.serving.access import Refusal, denied, guarded, without
 from router.serving.cache import Cache
 from router.serving.cost import estimate_cost
 from router.serving.identity import Identity
+from router.serving.labels import OverrideLabels
 from router.serving.limits import check_size, parse_limited
 from router.serving.settings import RouterSettings
 from router.serving.variables import Variables
@@ -42,6 +46,8 @@ APART_FROM = 1_000
 """From how many characters on a document is prepared in a worker thread; shorter ones take a few milliseconds."""
 _IN_PARTS = "@defer"
 """Beside the names of variables: no variable can have this name."""
+_PLANNERS = 16
+"""For so many combinations of active labels, what the planner has found out about the supergraph is kept."""
 _WORKERS = 2
 """New operations that are prepared at the same time. They share one core, so more would only slow down everyone."""
 
@@ -55,6 +61,15 @@ class GraphQLRequest:
     variables: Mapping[str, Any] = field(default_factory=dict)
     document_id: str | None = None
     in_parts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Normalized:
+    """An operation in normal form. coordinates: what it uses that not everyone may; labels: what may decide its plan."""
+
+    operation: Operation
+    coordinates: tuple[str, ...]
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +128,15 @@ class Engine:
     def __init__(self, supergraph_sdl: str, settings: RouterSettings, *, apart_from: int = APART_FROM) -> None:
         self.supergraph: Supergraph = read_supergraph(supergraph_sdl)
         self.settings = settings
-        self._planner = Planner(self.supergraph, frozenset(settings.override_labels))
+        self._labels = OverrideLabels(self.supergraph, settings)
+        self._planner_for = lru_cache(_PLANNERS)(partial(Planner, self.supergraph))
         self._rules = list(specified_rules)
         if not settings.introspection:
             self._rules.append(NoSchemaIntrospectionCustomRule)
         self._workers = ThreadPoolExecutor(_WORKERS, "planning")
         self._apart_from = apart_from
         self.documents: Cache[Document] = Cache(settings.plan_cache_size, self._workers)
-        self._normalized: Cache[tuple[Operation, tuple[str, ...]]] = Cache(settings.plan_cache_size, self._workers)
+        self._normalized: Cache[Normalized] = Cache(settings.plan_cache_size, self._workers)
         self._variants: Cache[Variant] = Cache(settings.plan_cache_size, self._workers)
 
     def close(self) -> None:
@@ -129,8 +145,10 @@ class Engine:
 
     # -- preparing -------------------------------------------------------------------------------------------------
 
-    async def prepare(self, request: GraphQLRequest, identity: Identity) -> Prepared:
-        """The operation, checked and planned. Awaits nothing if it is known.
+    async def prepare(
+        self, request: GraphQLRequest, identity: Identity, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> Prepared:
+        """The operation, checked and planned. Awaits nothing if it is known. headers: may choose override labels.
 
         Raises:
             ClientError: the request is at fault.
@@ -147,13 +165,16 @@ class Engine:
         if document.has_defer and (request.in_parts or document.operation.operation is OperationType.SUBSCRIPTION):
             decided = (*decided, (_IN_PARTS, True))
         asked = (document, decided)
-        operation, coordinates = self._normalized.known(asked) or await self._normalized.get(
+        normalized = self._normalized.known(asked) or await self._normalized.get(
             asked, lambda: self._normalize(document, dict(decided)), apart=document.is_large
         )
+        coordinates, labels = normalized.coordinates, frozenset[str]()
         refused = denied(self.supergraph, coordinates, identity) if coordinates else frozenset()
-        allowed = (document, decided, refused, bool(refused) and identity.authenticated)
+        if normalized.labels:
+            labels = self._labels.active(normalized.labels, headers, identity)
+        allowed = (document, decided, refused, bool(refused) and identity.authenticated, labels)
         variant = self._variants.known(allowed) or await self._variants.get(
-            allowed, lambda: self._compile(operation, refused, identity), apart=document.is_large
+            allowed, lambda: self._compile(normalized.operation, refused, identity, labels), apart=document.is_large
         )
         return Prepared(variant.compiled, document, request.variables, variant.refusals)
 
@@ -200,7 +221,7 @@ class Engine:
             message = f"The operation may cost {cost}; at most {most} is served."
             raise ClientError(message, code="OPERATION_TOO_COSTLY")
 
-    def _normalize(self, document: Document, decided: Mapping[str, bool]) -> tuple[Operation, tuple[str, ...]]:
+    def _normalize(self, document: Document, decided: Mapping[str, bool]) -> Normalized:
         operation = normalize(
             self.supergraph,
             document.document,
@@ -209,17 +230,26 @@ class Engine:
             max_fields=self.settings.limits.max_fields,
             defer=_IN_PARTS in decided,
         )
-        return operation, guarded(self.supergraph, operation)
+        return Normalized(operation, guarded(self.supergraph, operation), self._labels.touched_by(operation))
 
-    def _compile(self, operation: Operation, refused: frozenset[str], identity: Identity) -> Variant:
+    def _compile(
+        self, operation: Operation, refused: frozenset[str], identity: Identity, labels: frozenset[str]
+    ) -> Variant:
         allowed = operation
         refusals: tuple[Refusal, ...] = ()
         if refused:
             selection, refusals = without(self.supergraph, operation, refused, identity)
             allowed = replace(operation, selection=selection)
-        planned = self._planner.plan(allowed)
+        planned = self._planner_for(labels).plan(allowed)
+        self._check_fetches(planned.plan)
         # The projection knows the refused fields too: they are null in the answer, not absent.
         return Variant(CompiledPlan(self.supergraph, operation, planned.plan, planned.renamed), refusals)
+
+    def _check_fetches(self, plan: QueryPlan) -> None:
+        most = self.settings.limits.max_fetches
+        if most is not None and (needed := sum(1 for _ in fetches(plan.node))) > most:
+            message = f"The operation needs {needed} requests to subgraphs; at most {most} are served."
+            raise ClientError(message, code="OPERATION_TOO_LARGE")
 
     # -- running ---------------------------------------------------------------------------------------------------
 

@@ -147,7 +147,7 @@ class RouterService:
         # Both of one generation: a reload may come while the operation is prepared.
         engine, transport, for_queries = self.engine, self.transport, self._for_queries
         identity = await self.authenticator.authenticate(headers)
-        prepared = await self.prepare(engine, request, identity)
+        prepared = await self.prepare(engine, request, identity, headers)
         if prepared.kind is OperationType.QUERY and for_queries is not None:
             return await engine.run(prepared, for_queries, self.subgraph_headers(headers, identity))
         if prepared.kind is OperationType.SUBSCRIPTION:
@@ -171,7 +171,7 @@ class RouterService:
         engine, transport = self.engine, self.transport
         identity = await self.authenticator.authenticate(headers)
         try:
-            prepared = await self.prepare(engine, replace(request, in_parts=True), identity)
+            prepared = await self.prepare(engine, replace(request, in_parts=True), identity, headers)
         except PlanningError:
             return None  # which is told where the operation is answered in one piece
         if prepared.compiled.deferred is None:
@@ -216,12 +216,12 @@ class RouterService:
         """
         return await self.authenticator.authenticate(headers)
 
-    async def is_subscription(self, request: GraphQLRequest, identity: Identity) -> bool:
+    async def is_subscription(self, request: GraphQLRequest, headers: Mapping[str, str], identity: Identity) -> bool:
         """Raises:
         ClientError: the request is at fault.
         """
         try:
-            prepared = await self.prepare(self.engine, request, identity)
+            prepared = await self.prepare(self.engine, request, identity, headers)
         except PlanningError:
             return False  # which is told where the operation is answered
         return prepared.kind is OperationType.SUBSCRIPTION
@@ -239,13 +239,13 @@ class RouterService:
         """
         engine, transport = self.engine, self.transport
         request = replace(request, in_parts=True)
-        if not await self.is_subscription(request, identity):
+        if not await self.is_subscription(request, headers, identity):
             form = stream_parts(headers.get("accept", ""))
             in_parts = await self.deferred(request, headers, form, read_only=read_only)
             if in_parts is not None:
                 return in_parts
             return self._single(request, headers, read_only=read_only)
-        prepared = await self.prepare(engine, request, identity)
+        prepared = await self.prepare(engine, request, identity, headers)
         if prepared.compiled.subscription is None:
             raise ClientError("The subscription selects nothing.")
         if self._open_streams >= self.settings.subscriptions.max_streams:
@@ -272,7 +272,9 @@ class RouterService:
         finally:
             self._open_streams -= 1
 
-    async def prepare(self, engine: Engine, request: GraphQLRequest, identity: Identity) -> Prepared:
+    async def prepare(
+        self, engine: Engine, request: GraphQLRequest, identity: Identity, headers: Mapping[str, str]
+    ) -> Prepared:
         """Raises:
         ClientError: the request is at fault.
         """
@@ -280,7 +282,7 @@ class RouterService:
             text = self._documents.text(request.query or None, request.document_id)
             if text != request.query:
                 request = replace(request, query=text or "")
-        return await engine.prepare(request, identity)
+        return await engine.prepare(request, identity, headers)
 
     def subgraph_headers(self, headers: Mapping[str, str], identity: Identity) -> Mapping[str, str]:
         sent = OutgoingHeaders({name: headers[name] for name in self.settings.forward_headers if name in headers})

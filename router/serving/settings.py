@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from router.errors import InvalidSettings
 
@@ -73,7 +73,8 @@ class SubscriptionSettings(_Settings):
 class Limits(_Settings):
     """What one request may ask before anything is planned; beyond, it is refused with a clear error.
 
-    max_cost: by `@cost` and `@listSize`; None: not checked.
+    max_cost: by `@cost` and `@listSize`; None: not checked. max_fetches: requests to subgraphs in its plan, each counted
+    once however many entities it asks for.
     """
 
     max_body_bytes: int = Field(default=2_000_000, gt=0)
@@ -83,6 +84,7 @@ class Limits(_Settings):
     max_root_fields: int = Field(default=200, gt=0)
     max_fields: int = Field(default=20_000, gt=0)
     max_cost: int | None = Field(default=None, gt=0)
+    max_fetches: int | None = Field(default=None, gt=0)
     max_subgraph_response_bytes: int = Field(default=64_000_000, gt=0)
 
 
@@ -113,6 +115,15 @@ class CorsSettings(_Settings):
     allow_credentials: bool = False
 
 
+class LabelFromHeader(_Settings):
+    """A label that the client chooses: active when this header, a list with commas, names it."""
+
+    header: str = Field(pattern="^[a-z0-9-]+$")
+
+
+_Percentage = Annotated[float, Field(ge=0, le=100)]
+
+
 class RouterSettings(_Settings):
     """One router.
 
@@ -121,7 +132,10 @@ class RouterSettings(_Settings):
     share_in_flight: whether identical subgraph requests of queries that are under way at the same time, with the same
     headers, are one request.
     batching: whether a list of requests in one body is served.
-    override_labels: labels of progressive `@override`s that are active.
+    override_labels: when a label of a progressive `@override` is active: true, false, a percentage of the requests, or
+    `{header: x-labels}`; a list names labels that are. Unnamed labels are inactive, but `percent(x)` means what it says.
+    override_sticky_header: who has the same value in it falls on the same side of every percentage; without it, so does
+    who has the same token subject; everyone else is drawn anew with each request.
     trusted_documents: a JSON file of document texts by id; with `require_trusted_documents` nothing else is served.
     """
 
@@ -148,11 +162,17 @@ class RouterSettings(_Settings):
         "x-forwarded-for",
     )
     plan_cache_size: int = Field(default=1000, gt=0)
-    override_labels: tuple[str, ...] = ()
+    override_labels: dict[str, bool | _Percentage | LabelFromHeader] = Field(default_factory=dict)
+    override_sticky_header: str | None = Field(default=None, pattern="^[a-z0-9-]+$")
     metrics: bool = True
     trusted_documents: Path | None = None
     require_trusted_documents: bool = False
     reload_interval_s: Annotated[float, Field(gt=0)] = 1.0
+
+    @field_validator("override_labels", mode="before")
+    @classmethod
+    def _listed_labels_are_active(cls, value: object) -> object:
+        return dict.fromkeys(value, True) if isinstance(value, list | tuple) else value
 
 
 def load_settings(path: Path) -> RouterSettings:
