@@ -117,6 +117,18 @@ async def test_a_huge_body_is_413(router: Served) -> None:
     assert response.status == 413
 
 
+async def test_an_operation_that_would_ask_subgraphs_too_often_is_refused_before_it_runs() -> None:
+    async with serve(create_app(SHOP, RouterSettings(limits=Limits(max_fetches=2)))) as limited:
+        few = await limited.post("/graphql", json={"query": "{ topProduct { name } me { name } }"})
+        many = await limited.post(
+            "/graphql", json={"query": "{ topProduct { name inStock owner { name } } me { name } }"}
+        )
+        assert (await few.json())["data"] == {"topProduct": None, "me": None}
+        refused = (await many.json())["errors"][0]
+        assert refused["extensions"]["code"] == "OPERATION_TOO_LARGE"
+        assert "at most 2" in refused["message"]
+
+
 async def test_health_ready_metrics_and_explorer_are_served(router: Served) -> None:
     assert (await router.get("/health")).status == 200
     assert (await router.get("/ready")).status == 200
