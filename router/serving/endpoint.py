@@ -7,33 +7,58 @@ run), `execution/projection.py` (the answer takes the form that was asked for).
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.responses import HTMLResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.errors import ClientError
 from router.serving.engine import GraphQLRequest
 from router.serving.explorer import EXPLORER_HTML
 from router.serving.http import (
     JSON,
+    MethodNotAllowed,
+    Reply,
+    check_cross_site,
     decode_body,
     error_entries,
     headers_of,
     negotiate,
+    parameters_of,
     read_body,
     refuse,
     request_from,
     request_from_url,
 )
 from router.serving.incremental import MultipartParts, multipart_parts
+from router.serving.presence import Presence
 from router.serving.service import RouterService
 from router.serving.streaming import StreamForm, StreamResponse, stream_form
 
 logger = logging.getLogger("router")
+
+ALLOWED = b"GET, POST, OPTIONS"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What an `accept` header allows: one answer of this media type, or several of these forms."""
+
+    media_type: str
+    stream: StreamForm | None
+    parts: MultipartParts | None
+
+
+@lru_cache(maxsize=256)
+def accepted(accept: str) -> Accepted:
+    """Raises:
+    ClientError: nothing that can be answered (406).
+    """
+    return Accepted(negotiate(accept), stream_form(accept), multipart_parts(accept))
 
 
 class GraphQLEndpoint:
@@ -41,62 +66,68 @@ class GraphQLEndpoint:
 
     def __init__(self, service: RouterService) -> None:
         self._service = service
+        self._settings = service.settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        headers = headers_of(scope)
+        media_type = JSON
+        client = Presence(receive)
         try:
-            media_type = negotiate(request.headers.get("accept"))
-        except ClientError as error:
-            await refuse(error, JSON)(scope, receive, send)
-            return
-        try:
-            response = await self._respond(request, receive, media_type)
+            form = accepted(headers.get("accept", ""))
+            media_type = form.media_type
+            operation = await self._read(scope, receive, headers)
+            client.watch()
+            response = await self._answer(operation, headers, form, read_only=scope["method"] == "GET")
         except ClientError as error:
             response = refuse(error, media_type)
         except asyncio.CancelledError:
-            if not _was_disconnected(request):
+            if not client.has_gone:
                 raise
             return
         except Exception:
             logger.exception("request failed")
             response = refuse(_internal_error(), media_type)
+        finally:
+            client.leave()
         await response(scope, receive, send)
 
-    async def _respond(self, request: Request, receive: Receive, media_type: str) -> Response:
-        headers = headers_of(request.scope)
-        if request.method == "GET":
-            if "query" not in request.query_params and "text/html" in headers.get("accept", ""):
-                return self._explorer()
-            operation: Any = request_from_url(request.query_params)
-        elif request.method == "POST":
-            body = await read_body(request, self._service.settings.limits.max_body_bytes)
-            operation = decode_body(headers.get("content-type", ""), body)
-        else:
-            raise ClientError("Use GET or POST.", code="METHOD_NOT_ALLOWED", status=405)
-        read_only = request.method == "GET"
-        form = stream_form(headers.get("accept", ""))
-        if form is not None and not isinstance(operation, list):
-            stream = await self._stream(request_from_any(operation), headers, form, read_only=read_only)
+    async def _read(self, scope: Scope, receive: Receive, headers: Mapping[str, str]) -> Any:
+        """What was asked for: decoded JSON, or a request, or an answer that needs no operation.
+
+        Raises:
+            ClientError: the request is at fault.
+        """
+        match scope["method"]:
+            case "POST":
+                body = await read_body(headers, receive, self._settings.limits.max_body_bytes)
+                return decode_body(headers, body)
+            case "GET":
+                parameters = parameters_of(scope["query_string"])
+                if "query" not in parameters and "text/html" in headers.get("accept", ""):
+                    return self._explorer()
+                check_cross_site(headers, self._settings.cors.allow_origins)
+                return request_from_url(parameters)
+            case "OPTIONS":
+                return Reply(b"", status=204, headers=[(b"allow", ALLOWED)])
+            case _:
+                raise MethodNotAllowed("Use GET or POST.", allow=ALLOWED)
+
+    async def _answer(self, operation: Any, headers: Mapping[str, str], form: Accepted, *, read_only: bool) -> ASGIApp:
+        if isinstance(operation, Reply | HTMLResponse):
+            return operation
+        if isinstance(operation, list):
+            return await self._batch(operation, headers, form.media_type)
+        request = operation if isinstance(operation, GraphQLRequest) else request_from(operation)
+        if form.stream is not None:
+            stream = await self._stream(request, headers, form.stream, read_only=read_only)
             if stream is not None:
                 return stream
-        async with _cancelled_on_disconnect(request, receive):
-            parts = multipart_parts(headers.get("accept", ""))
-            if parts is not None and not isinstance(operation, list):
-                response = await self._in_parts(
-                    request_from_any(operation), headers, parts, media_type, read_only=read_only
-                )
-                if response is not None:
-                    return response
-            return await self._answer(operation, headers, media_type, read_only=read_only)
-
-    async def _answer(
-        self, operation: Any, headers: Mapping[str, str], media_type: str, *, read_only: bool
-    ) -> Response:
-        if isinstance(operation, list):
-            return await self._batch(operation, headers, media_type)
-        request = request_from_any(operation)
+        if form.parts is not None:
+            response = await self._in_parts(request, headers, form.parts, form.media_type, read_only=read_only)
+            if response is not None:
+                return response
         content = await self._service.answer(request, headers, read_only=read_only)
-        return Response(orjson.dumps(content), 200, None, media_type)
+        return Reply(orjson.dumps(content), form.media_type)
 
     async def _in_parts(
         self,
@@ -106,7 +137,7 @@ class GraphQLEndpoint:
         media_type: str,
         *,
         read_only: bool,
-    ) -> Response | None:
+    ) -> ASGIApp | None:
         """The primary answer and what follows it; None: the operation defers nothing."""
         answers = await self._service.deferred(request, headers, parts.form, read_only=read_only)
         if answers is None:
@@ -114,10 +145,10 @@ class GraphQLEndpoint:
         first = await anext(answers)
         if not first.pop("hasNext", False):
             await answers.aclose()
-            return Response(orjson.dumps(first), 200, None, media_type)
+            return Reply(orjson.dumps(first), media_type)
         return StreamResponse(_after({**first, "hasNext": True}, answers), parts, self._service.settings.subscriptions)
 
-    async def _batch(self, operations: list[Any], headers: Mapping[str, str], media_type: str) -> Response:
+    async def _batch(self, operations: list[Any], headers: Mapping[str, str], media_type: str) -> ASGIApp:
         if not self._service.settings.batching:
             raise ClientError("Batches are not served here; send one operation.", code="BATCHING_NOT_SUPPORTED")
         requests = [request_from(operation) for operation in operations]
@@ -129,27 +160,23 @@ class GraphQLEndpoint:
                 return {"errors": error_entries(error)}
 
         answers = await asyncio.gather(*(one(request) for request in requests))
-        return Response(orjson.dumps(answers), 200, None, media_type)
+        return Reply(orjson.dumps(answers), media_type)
 
     async def _stream(
         self, request: GraphQLRequest, headers: Mapping[str, str], form: StreamForm, *, read_only: bool
-    ) -> Response | None:
+    ) -> ASGIApp | None:
         """The answers one by one; a request error is still a plain HTTP answer. None: this form is for other operations."""
         service = self._service
         identity = await service.authenticate(headers)
-        if form.only_subscriptions and not await service.is_subscription(request, headers, identity):
+        if form.only_subscriptions and not await service.is_subscription(request, identity):
             return None
         answers = await service.stream(request, headers, identity, read_only=read_only)
         return StreamResponse(answers, form, service.settings.subscriptions)
 
-    def _explorer(self) -> Response:
-        if not self._service.settings.explorer:
+    def _explorer(self) -> HTMLResponse:
+        if not self._settings.explorer:
             raise ClientError("`query` must be a non-empty string.")
         return HTMLResponse(EXPLORER_HTML)
-
-
-def request_from_any(operation: Any) -> GraphQLRequest:
-    return operation if isinstance(operation, GraphQLRequest) else request_from(operation)
 
 
 async def _after(
@@ -159,29 +186,6 @@ async def _after(
         yield first
         async for answer in answers:
             yield answer
-
-
-@contextlib.asynccontextmanager
-async def _cancelled_on_disconnect(request: Request, receive: Receive) -> AsyncIterator[None]:
-    """Cancels what runs inside when the client goes away, and with it every subgraph request under way."""
-    task = asyncio.current_task()
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        request.state.disconnected = True
-        if task is not None:
-            task.cancel()
-
-    watcher = asyncio.ensure_future(watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()
-
-
-def _was_disconnected(request: Request) -> bool:
-    return bool(getattr(request.state, "disconnected", False))
 
 
 def _internal_error() -> ClientError:
