@@ -61,8 +61,9 @@ class ContextualFetch:
 
     def _batch(self, count: int) -> BatchFetchNode:
         fetch = self._node.node
+        name = self._contextual.representations
         parts = tuple(
-            BatchPart(alias, f"representations{suffix}", (self._node.path,), fetch.requires, fetch.selection)
+            BatchPart(alias, f"{name}{suffix}", (self._node.path,), fetch.requires, fetch.selection)
             for suffix, alias in group_names(count)
         )
         operation = self._contextual.operation(fetch.selection.compact(), count)

@@ -162,7 +162,7 @@ class DeferredPlan:
         elif type(data) is dict and type(value) is dict:
             at = _Object(place, self._type_of(place, value), value, where, stored, outer)
             for part in place.parts:
-                if self._projection(part.selection, at) is not None:
+                if self._asks(part.selection, at):
                     yield _Group(part, at)
             yield from self._below(at, block, data)
 
@@ -180,6 +180,17 @@ class DeferredPlan:
 
     def _applies(self, step: PlaceStep, at: _Object) -> bool:
         return self._supergraph.is_subtype(at.type_name, step.condition)
+
+    def _asks(self, selection: Selection, at: _Object) -> bool:
+        """Whether a selection asks something of an object; of an interface object, whose type may still come, it may."""
+        if self._supergraph.kinds.get(at.type_name) is not Kind.OBJECT:
+            return bool(selection.items)
+        return self._projection(selection, at) is not None
+
+    def known_by_now(self, at: _Object) -> _Object:
+        """The object, with its type if that came with what was deferred."""
+        type_name = self._type_of(at.place, at.value)
+        return at if type_name == at.type_name else replace(at, type_name=type_name)
 
     def _type_of(self, place: Place, value: Object) -> str:
         if self._supergraph.kinds[place.type_name] is Kind.OBJECT:
@@ -334,6 +345,7 @@ class Delivery:
                 groups = self._groups.get(block, [])
                 reported = _shared_out(self._runs[block].errors, [group.at for group in groups])
                 for group, errors in zip(groups, reported, strict=True):
+                    group.at = self._plan.known_by_now(group.at)
                     group.data, violations = self._plan.project(group.part.selection, group.at)
                     group.errors = self._explain(errors, violations)
                     self._add(self._plan.groups_below(group))
@@ -355,7 +367,7 @@ class Delivery:
             completed.append(Completed(record, errors or (null,)))
             return
         for group in record.groups:
-            if not group.is_sent and group.data is not None:
+            if not group.is_sent and group.data:
                 group.is_sent = True
                 # Of the fragments that share it, the one that stands nearest.
                 known = [r for r in group.records if r.number is not None and (not r.is_done or r is record)]
@@ -368,7 +380,8 @@ class Delivery:
         record = completed.record
         if completed.errors or record.has_failed:
             return None, completed.errors
-        data, violations = self._plan.project(self._plan.deferral.wholes[record.defer], record.at)
+        at = self._plan.known_by_now(record.at)
+        data, violations = self._plan.project(self._plan.deferral.wholes[record.defer], at)
         errors = [error for group in record.groups for error in group.errors]
         return data, self._explain(errors, violations)
 

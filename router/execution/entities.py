@@ -20,6 +20,7 @@ class EntityFetch:
         self._parts = [_Part(compiling, part) for part in entity_parts(node)]
         paths = [path for part in self._parts for path in part.paths]
         self._paths = frozenset(paths)
+        self._brings_objects = any(part.merge.nested for part in self._parts)
         self._finder = Finder(paths, compiling.may_repeat)
         self._sharing_finder: Finder | None = None
         if compiling.sharing:
@@ -33,7 +34,7 @@ class EntityFetch:
         finder = self._finder
         if self._sharing_finder is not None and all(self._paths.isdisjoint(paths) for paths in run.under_way):
             finder = self._sharing_finder  # no request is to complete an object that might be left out from now on
-        found = iter(finder.find(run.answer))
+        found = iter(finder.find(run.answer, run.found))
         await self._complete(run, [part.ask([next(found) for _ in part.paths]) for part in self._parts], {})
 
     async def run_for(self, run: Run, targets: Sequence[list[Object]], values: Mapping[str, Json]) -> None:
@@ -55,6 +56,8 @@ class EntityFetch:
             return
         finally:
             run.under_way.remove(self._paths)
+        if self._brings_objects:
+            run.found.clear()
         for each in asked:
             if not each.take(answer.data) and not answer.errors:
                 message = "the answer does not hold one entity for each representation."

@@ -180,15 +180,32 @@ class _Source:
                 ]
             if not isinstance(output, GraphQLList) and shape.selection is None:
                 return self._leaf(v, get_named_type(output), is_required=field.is_required)
-        call = f"{v} = {self._function(output, shape)}({v})"
+        call = f"{v} = {self._call(output, shape, v)}"
         return [call if field.is_required else f"if {v} is not None: {call}"]
 
     def _items(self, output: "GraphQLList[Any]", shape: Shape) -> str:
         """The expression for one `item` of a list."""
         item = output.of_type
         if isinstance(item, GraphQLNonNull):
-            return f"{self._function(item.of_type, shape.items())}(item)"
-        return f"None if item is None else {self._function(item, shape.items())}(item)"
+            return self._call(item.of_type, shape.items(), "item")
+        return f"None if item is None else {self._call(item, shape.items(), 'item')}"
+
+    def _call(self, output: GraphQLOutputType, shape: Shape, argument: str) -> str:
+        """The expression for the projection of a value, not null.
+
+        One that stands in the answer many times looks the same wherever this selection meets it.
+        """
+        function = self._function(output, shape)
+        if shape.path not in self._may_repeat:
+            return f"{function}({argument})"
+        done: dict[int, Json] = {}
+        self.done.append(done)
+        known = self._bind("done", done)
+        first = self._name("first")
+        self._functions.append(
+            f"def {first}(value):\n    done = {known}[id(value)] = {function}(value)\n    return done"
+        )
+        return f"{known}.get(id({argument})) or {first}({argument})"
 
     def _function(self, output: GraphQLOutputType, shape: Shape) -> str:
         """The name of the function for values of a type, not null."""
@@ -210,20 +227,6 @@ class _Source:
         else:
             named = get_named_type(output)
             name = self._bind("abstract", self._dispatch(named.name, shape))
-        return self._once(name) if shape.path in self._may_repeat else name
-
-    def _once(self, function: str) -> str:
-        """A value that stands in the answer many times over looks the same wherever this selection meets it."""
-        done: dict[int, Json] = {}
-        self.done.append(done)
-        known = self._bind("done", done)
-        name = self._name("once")
-        self._functions.append(
-            f"def {name}(value):\n"
-            f"    done = {known}.get(id(value))\n"
-            f"    if done is None: done = {known}[id(value)] = {function}(value)\n"
-            f"    return done"
-        )
         return name
 
     def _leaf(self, v: str, leaf: GraphQLNamedType, *, is_required: bool) -> list[str]:

@@ -42,23 +42,30 @@ class Finder:
         may_repeat: frozenset[Path] = frozenset(),
         sharing: Mapping[Path, Sharing] | None = None,
     ) -> None:
-        self._levels: list[tuple[int, Level]] = []
+        self._levels: list[tuple[int, Path, Level]] = []
         known: dict[Path, int] = {(): 0}
         for path in paths:
             start = 0
             for prefix in _levels(path):
                 if prefix not in known:
                     share = (sharing or {}).get(prefix)
-                    self._levels.append((known[prefix[:start]], _level(prefix[start:], prefix, may_repeat, share)))
+                    level = _level(prefix[start:], prefix, may_repeat, share)
+                    self._levels.append((known[prefix[:start]], prefix, level))
                     known[prefix] = len(self._levels)
                 start = len(prefix)
         self._ends = [known[path] for path in paths]
 
-    def find(self, root: Object) -> list[list[Object]]:
-        """The objects at each path."""
+    def find(self, root: Object, known: dict[Path, list[Object]]) -> list[list[Object]]:
+        """The objects at each path.
+
+        known: what was found before, by path, and did not change since; what is found now is added.
+        """
         found = [[root]]
-        for start, level in self._levels:
-            found.append(level(found[start]))
+        for start, path, level in self._levels:
+            objects = known.get(path)
+            if objects is None:
+                objects = known[path] = level(found[start])
+            found.append(objects)
         return [found[end] for end in self._ends]
 
 

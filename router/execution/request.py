@@ -30,7 +30,9 @@ class Transport(Protocol):
 class Run:
     """One request on its way through the plan.
 
-    fetches: how many subgraph requests were sent; under_way: the paths of those whose answers complete objects there.
+    fetches: how many subgraph requests were sent.
+    under_way: the paths at which a request that was sent is to complete objects.
+    found: the objects found at paths of the answer, until it gets new ones.
     """
 
     transport: Transport
@@ -40,6 +42,7 @@ class Run:
     errors: list[AnswerError] = field(default_factory=list)
     fetches: int = 0
     under_way: list[frozenset[Path]] = field(default_factory=list)
+    found: dict[Path, list[Object]] = field(default_factory=dict)
 
 
 Step = Callable[[Run], Coroutine[Any, Any, None]]

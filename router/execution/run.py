@@ -92,6 +92,7 @@ class CompiledPlan:
     def _take_root(self, run: Run, node: FetchNode, merge: Merge, answer: Answer) -> None:
         if answer.data is not None:
             merge(run.answer, answer.data)
+            run.found.clear()
         for error in answer.errors:
             path = path_of(error)
             where = None if path is None else self._client_paths.of(path)
@@ -159,7 +160,7 @@ class CompiledPlan:
         apart = self._compiling.apart
 
         async def fetch(run: Run) -> None:
-            (targets,) = finder.find(run.answer)
+            (targets,) = finder.find(run.answer, run.found)
             if not targets:
                 return
             run.under_way.append(paths)
@@ -176,6 +177,7 @@ class CompiledPlan:
                 copies = [merge.copied(answer.data) if apart else answer.data for _ in targets]
                 for target, data in zip(targets, copies, strict=True):
                     merge(target, data)
+                run.found.clear()
 
         return fetch
 

@@ -21,12 +21,11 @@ class Merge:
     of an object type is never replaced: a subgraph with an interface object knows only the interface's name.
     """
 
-    __slots__ = ("_kinds", "_nested", "_selection")
+    __slots__ = ("_kinds", "nested")
 
     def __init__(self, selection: PrintedSelection, kinds: Mapping[str, Kind]) -> None:
-        self._selection = selection
         self._kinds = kinds
-        self._nested: _Nested | None = None
+        self.nested = _nested(selection)
 
     def __call__(self, into: Object, other: Object) -> None:
         if into.keys().isdisjoint(other):
@@ -49,12 +48,6 @@ class Merge:
                     pending.append((known, value, below))
                 elif place != "__typename" or self._kinds.get(known) is not Kind.OBJECT:
                     current[place] = value
-
-    @property
-    def nested(self) -> "_Nested":
-        if self._nested is None:
-            self._nested = _nested(self._selection)
-        return self._nested
 
     def copied(self, value: Object) -> Object:
         """A copy of which nothing changes when the original is merged with something."""

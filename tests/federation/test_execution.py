@@ -204,3 +204,16 @@ async def test_errors_of_a_batch_are_told_where_their_part_of_it_belongs() -> No
 
     assert answer["data"]["topProduct"] == {"inStock": True}
     assert [error["path"] for error in answer["errors"]] == [["products", 0]]
+
+
+async def test_an_entity_asked_for_in_two_places_may_have_one_key_mean_two_things() -> None:
+    query = """{
+      a: topProduct { related { upc price(currency: "USD") } }
+      b: topProduct { related { upc price(currency: "KRW") } }
+      products { upc related { upc price } }
+    }"""
+    federation = shop()
+
+    answer = await federation.ask(query)
+
+    assert answer["data"] == federation.monolith(query)["data"]
