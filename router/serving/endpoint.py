@@ -168,7 +168,7 @@ class GraphQLEndpoint:
         """The answers one by one; a request error is still a plain HTTP answer. None: this form is for other operations."""
         service = self._service
         identity = await service.authenticate(headers)
-        if form.only_subscriptions and not await service.is_subscription(request, identity):
+        if form.only_subscriptions and not await service.is_subscription(request, headers, identity):
             return None
         answers = await service.stream(request, headers, identity, read_only=read_only)
         return StreamResponse(answers, form, service.settings.subscriptions)
