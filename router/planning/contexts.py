@@ -39,10 +39,12 @@ class ContextVariable:
 class Contextual:
     """What a fetch with contextual arguments sends besides its representations.
 
-    title: the operation's name, with a space before it; definitions: of the client's variables that it uses.
+    representations: the name of the variable with them; title: the operation's name, with a space before it.
+    definitions: of the client's variables that it uses.
     """
 
     variables: tuple[ContextVariable, ...]
+    representations: str
     title: str
     definitions: tuple[str, ...]
 
@@ -54,13 +56,13 @@ class Contextual:
         definitions = list(self.definitions)
         bodies: list[str] = []
         for suffix, alias in group_names(groups):
-            definitions.append(f"$representations{suffix}:[_Any!]!")
+            definitions.append(f"${self.representations}{suffix}:[_Any!]!")
             body = selection
             for variable in self.variables:
                 definitions.append(f"${variable.name}{suffix}:{variable.type_text}")
                 body = re.sub(rf"\${variable.name}\b", f"${variable.name}{suffix}", body)
             name = "_entities" if groups == 1 else f"{alias}:_entities"
-            bodies.append(f"{name}(representations:$representations{suffix}){body}")
+            bodies.append(f"{name}(representations:${self.representations}{suffix}){body}")
         return f"query{self.title}({','.join(definitions)}){{{' '.join(bodies)}}}"
 
 

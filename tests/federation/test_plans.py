@@ -2,6 +2,8 @@
 
 from textwrap import dedent
 
+import pytest
+
 from tests.federation.shop import shop
 
 
@@ -375,3 +377,20 @@ async def test_a_fetch_waits_for_a_later_one_to_its_subgraph_if_no_chain_gets_lo
     await federation.ask("{ products { inStock } reviews { author { wishes { inStock } } } }")
 
     assert [sent.subgraph for sent in federation.sent] == ["catalog", "reviews", "people", "catalog", "stock"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "query($representations: ID!) { product(upc: $representations) { inStock } }",
+        "query($representations0: String) { topProduct { shipping price(currency: $representations0) inStock } }",
+        "query($representations: String) { reviews { product { price(currency: $representations) inStock } } }",
+    ],
+)
+async def test_a_clients_variable_may_have_the_name_of_one_of_the_plans_own(query: str) -> None:
+    federation = shop()
+    variables = {"representations": "p1", "representations0": "p1"}
+
+    answer = await federation.ask(query, variables)
+
+    assert answer == {"data": federation.monolith(query, variables)["data"]}
