@@ -5,31 +5,43 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from graphql import GraphQLSchema, build_schema, get_operation_ast, parse, validate
-from graphql.utilities import SchemaChange, find_schema_changes
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    build_schema,
+    get_operation_ast,
+    parse,
+    validate,
+)
 
-from router.errors import ClientError, RouterError
+from router.errors import ClientError, InvalidSupergraph, RouterError
 from router.planning.operation import normalize
 from router.planning.planner import Planner
 from router.serving.app import create_app
 from router.serving.service import RouterService, logger
 from router.serving.settings import RouterSettings, load_settings
+from router.supergraph.changes import Severity, find_changes
 from router.supergraph.read import read_supergraph
 
-main = typer.Typer(name="router", no_args_is_help=True, add_completion=False, help="The federation router.")
+main = typer.Typer(
+    name="router", no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="The federation router."
+)
 
-_File = Annotated[Path, typer.Option(exists=True, dir_okay=False, readable=True)]
+_SupergraphFile = Annotated[Path, typer.Option("--supergraph", help="Supergraph SDL, in the join specification.")]
 
 
 @main.command()
 def serve(
-    supergraph: _File,
+    supergraph: _SupergraphFile,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT; replaces the settings file's.")] = None,
-    config: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Settings, YAML or JSON.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings, YAML or JSON.")] = None,
 ) -> None:
     """Serves a supergraph at /graphql and reloads it when its file changes."""
     import uvicorn  # noqa: PLC0415  only this command needs it
@@ -47,63 +59,139 @@ def serve(
 
 @main.command()
 def compose(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A supergraph.yaml, as Rover reads it.")],
+    file: Annotated[Path, typer.Argument(help="A supergraph.yaml, as Rover reads it.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write the supergraph; without it, it is printed.")
+    ] = None,
+    include_tag: Annotated[
+        list[str] | None, typer.Option(help="Keep in the API only what carries this tag; may be repeated.")
+    ] = None,
+    exclude_tag: Annotated[
+        list[str] | None, typer.Option(help="Leave out of the API what carries this tag; may be repeated.")
+    ] = None,
 ) -> None:
-    """Composes subgraphs and prints the supergraph."""
+    """Composes subgraphs, from files or running ones, into a supergraph.
+
+    Errors and hints go to stderr. Nothing is written unless the subgraphs compose (exit code 1 where they do not).
+    """
     from router import composition  # noqa: PLC0415  serving starts sooner without
     from router.composition.config import SupergraphConfigError, load_subgraphs  # noqa: PLC0415
 
     with _told():
         try:
-            composed = composition.compose(asyncio.run(load_subgraphs(file)))
-        except (composition.CompositionFailed, SupergraphConfigError) as failed:
+            subgraphs = asyncio.run(load_subgraphs(file))
+        except SupergraphConfigError as failed:
+            raise ClientError(str(failed)) from failed
+        try:
+            composed = composition.compose(subgraphs, include_tags=include_tag or (), exclude_tags=exclude_tag or ())
+        except composition.CompositionFailed as failed:
             typer.echo(str(failed), err=True)
             raise typer.Exit(1) from failed
-    for hint in composed.hints:
-        typer.echo(str(hint), err=True)
-    typer.echo(composed.supergraph_sdl)
+        for hint in composed.hints:
+            typer.echo(str(hint), err=True)
+        if output is None:
+            typer.echo(composed.supergraph_sdl)
+        else:
+            _replace(output, composed.supergraph_sdl)
 
 
 @main.command()
 def plan(
-    supergraph: _File,
-    operation: _File,
-    variables: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A JSON file.")] = None,
+    supergraph: _SupergraphFile,
+    operation: Annotated[Path, typer.Option(help="A GraphQL document.")],
+    variables: Annotated[Path | None, typer.Option(help="A JSON file.")] = None,
     name: Annotated[str | None, typer.Option(help="Which operation, if the file holds several.")] = None,
 ) -> None:
     """Prints the plan of an operation. `@skip`, `@include` and `@defer` are decided by the variables."""
     with _told():
         model = read_supergraph(_read(supergraph))
-        document = parse(_read(operation))
+        document = _parsed(operation)
         chosen = get_operation_ast(document, name)
         if chosen is None:
-            raise ClientError("The file holds several operations or none of that name: use --name.")
+            raise ClientError(_no_operation(document, name))
         if errors := validate(model.api_schema, document):
-            raise ClientError("\n".join(error.message for error in errors))
-        values = json.loads(_read(variables)) if variables else {}
-        planned = Planner(model).plan(normalize(model, document, chosen, variables=values, defer=True))
-    typer.echo(str(planned.plan))
+            raise ClientError("\n".join(_located(error, operation) for error in errors))
+        values = _variables(variables) if variables else {}
+        planned = Planner(model).plan(normalize(model, document, chosen, variables=values))
+        typer.echo(str(planned.plan))
+
+
+class _Format(StrEnum):
+    TEXT = "text"
+    JSON = "json"
 
 
 @main.command()
-def check(base: _File, head: _File) -> None:
-    """Prints what changes for clients from one supergraph (or schema) to another; fails if something breaks."""
+def check(
+    base: Annotated[Path, typer.Option(help="The schema that clients use: a supergraph, or plain SDL.")],
+    head: Annotated[Path, typer.Option(help="The schema that is to replace it.")],
+    output_format: Annotated[_Format, typer.Option("--format", help="How to print the changes.")] = _Format.TEXT,
+) -> None:
+    """Prints what changes for clients from one schema to another, and fails (exit code 1) if something breaks."""
     with _told():
-        changes = find_schema_changes(_api(_read(base)), _api(_read(head)))
-    order = {"BREAKING": 0, "DANGEROUS": 1, "SAFE": 2}
-    lines = sorted((order[_severity(c)], f"{_severity(c):9} {c.type.name:32} {c.description}") for c in changes)
-    for _, line in lines:
-        typer.echo(line)
-    if any(rank == 0 for rank, _ in lines):
-        raise typer.Exit(1)
+        changes = find_changes(_api(base), _api(head))
+        counts = {severity: sum(change.severity is severity for change in changes) for severity in Severity}
+        if output_format is _Format.JSON:
+            listed = [
+                {"severity": change.severity.value, "code": change.code, "message": change.message}
+                for change in changes
+            ]
+            told = {severity.value: count for severity, count in counts.items()}
+            typer.echo(json.dumps({**told, "changes": listed}, indent=2))
+        else:
+            for change in changes:
+                typer.echo(f"{change.severity.name:9} {change.code:32} {change.message}")
+            typer.echo(", ".join(f"{count} {severity.value}" for severity, count in counts.items()))
+        if counts[Severity.BREAKING]:
+            raise typer.Exit(1)
 
 
-def _severity(change: SchemaChange) -> str:
-    return type(change).__name__.removesuffix("Change").upper()
+def _api(path: Path) -> GraphQLSchema:
+    sdl = _read(path)
+    if "join__Graph" in sdl:
+        return read_supergraph(sdl).api_schema
+    try:
+        return build_schema(sdl)
+    except GraphQLError as error:
+        raise InvalidSupergraph(_located(error, path)) from error
+    except TypeError as error:
+        told = "; ".join(line for line in str(error).splitlines() if line)
+        raise InvalidSupergraph(f"{path}: {told}") from error
 
 
-def _api(sdl: str) -> GraphQLSchema:
-    return read_supergraph(sdl).api_schema if "join__Graph" in sdl else build_schema(sdl)
+def _parsed(path: Path) -> DocumentNode:
+    try:
+        return parse(_read(path))
+    except GraphQLError as error:
+        raise ClientError(_located(error, path)) from error
+
+
+def _located(error: GraphQLError, path: Path) -> str:
+    at = error.locations[0] if error.locations else None
+    return f"{path}:{at.line}:{at.column}: {error.message}" if at else f"{path}: {error.message}"
+
+
+def _no_operation(document: DocumentNode, name: str | None) -> str:
+    names = [
+        node.name.value if node.name else "(unnamed)"
+        for node in document.definitions
+        if isinstance(node, OperationDefinitionNode)
+    ]
+    if not names:
+        return "The file holds no operation."
+    if name is not None:
+        return f"The file holds no operation {name!r}; it holds {', '.join(names)}."
+    return f"The file holds several operations; choose one by --name: {', '.join(names)}."
+
+
+def _variables(path: Path) -> dict[str, object]:
+    try:
+        values: object = json.loads(_read(path))
+    except ValueError as error:
+        raise ClientError(f"{path}: not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ClientError(f"{path}: variables are a JSON object.")
+    return values
 
 
 def _address(listen: str) -> tuple[str, int]:
@@ -114,7 +202,17 @@ def _address(listen: str) -> tuple[str, int]:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ClientError(f"{path}: not text in UTF-8.") from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write the file whole: a router that watches it never reads half of it."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def _watcher(path: Path, interval_s: float) -> Callable[[RouterService], Coroutine[Any, Any, None]]:
@@ -149,6 +247,9 @@ class _told:  # noqa: N801  reads as a statement
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and error.filename is not None:
+            typer.echo(f"router: {error.filename}: {error.strerror}", err=True)
+            sys.exit(2)
         if isinstance(error, RouterError | OSError | ValueError):
             typer.echo(f"router: {error}", err=True)
             sys.exit(2)

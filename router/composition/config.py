@@ -15,6 +15,7 @@ Source: https://www.apollographql.com/docs/rover/commands/supergraphs
 """
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,11 +56,21 @@ def read_config(path: Path) -> tuple[SubgraphSource, ...]:
     except OSError as error:
         raise SupergraphConfigError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise SupergraphConfigError(f"{path}: not YAML: {error}") from error
+        raise SupergraphConfigError(f"{path}: not YAML: {_one_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise SupergraphConfigError(f"{path}: not text in UTF-8") from error
     subgraphs = document.get("subgraphs") if isinstance(document, dict) else None
     if not isinstance(subgraphs, dict) or not subgraphs:
         raise SupergraphConfigError(f"{path}: `subgraphs` must list at least one subgraph")
     return tuple(_source(str(name), entry, path.parent) for name, entry in subgraphs.items())
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    problem = getattr(error, "problem", None)
+    mark = getattr(error, "problem_mark", None)
+    if problem is None or mark is None:
+        return " ".join(str(error).split())
+    return f"{problem} at line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _source(name: str, entry: object, folder: Path) -> SubgraphSource:
@@ -107,6 +118,10 @@ async def _load(source: SubgraphSource, session: aiohttp.ClientSession) -> Subgr
             raise SupergraphConfigError(
                 f"subgraphs.{source.name}.schema.file: {source.file}: {error.strerror}"
             ) from error
+        except UnicodeDecodeError as error:
+            raise SupergraphConfigError(
+                f"subgraphs.{source.name}.schema.file: {source.file}: not text in UTF-8"
+            ) from error
     elif source.subgraph_url is not None:
         sdl = await fetch_sdl(session, source.subgraph_url, name=source.name, headers=dict(source.headers))
     else:
@@ -122,16 +137,32 @@ async def fetch_sdl(
     Raises:
         SupergraphConfigError: it cannot be reached, or answers something else.
     """
+    at = f'subgraph "{name}" at {url}'
     try:
         async with session.post(url, json={"query": _SDL_QUERY}, headers=headers) as response:
-            body: object = await response.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        reason = str(error) or type(error).__name__
-        raise SupergraphConfigError(f'subgraph "{name}" at {url} did not answer `_service`: {reason}') from error
+            text = await response.text()
+            status, media_type = response.status, response.content_type
+    except aiohttp.InvalidURL as error:
+        raise SupergraphConfigError(f"{at}: this is no URL") from error
+    except TimeoutError as error:
+        raise SupergraphConfigError(f"{at} did not answer in time") from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise SupergraphConfigError(f"{at} cannot be reached: {str(error) or type(error).__name__}") from error
+    try:
+        body: object = json.loads(text)
+    except ValueError as error:
+        raise SupergraphConfigError(f"{at} answered HTTP {status} with {media_type}, not with JSON") from error
     answer = body.get("data") if isinstance(body, dict) else None
     service = answer.get("_service") if isinstance(answer, dict) else None
     sdl = service.get("sdl") if isinstance(service, dict) else None
     if not isinstance(sdl, str):
-        errors = body.get("errors") if isinstance(body, dict) else None
-        raise SupergraphConfigError(f'subgraph "{name}" at {url} gave no SDL: {errors or "no `_service.sdl`"}')
+        told = _first_error(body) or f"HTTP {status} without `data._service.sdl`"
+        raise SupergraphConfigError(f"{at} gave no SDL: {told}")
     return sdl
+
+
+def _first_error(body: object) -> str | None:
+    errors = body.get("errors") if isinstance(body, dict) else None
+    first = errors[0] if isinstance(errors, list) and errors else None
+    message = first.get("message") if isinstance(first, dict) else None
+    return message if isinstance(message, str) else None

@@ -1,5 +1,6 @@
 """Reading `supergraph.yaml`, with schemas in files, in place, and asked of a running subgraph."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -72,11 +73,32 @@ async def test_a_running_subgraph_is_asked_for_its_sdl(tmp_path: Path) -> None:
 
 async def test_a_subgraph_that_answers_html_is_named(tmp_path: Path) -> None:
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(text="<html>", content_type="text/html")
+        return web.Response(status=502, text="<html>", content_type="text/html")
 
     async with serving(answer) as url:
         path = written(tmp_path, f"subgraphs: {{reviews: {{schema: {{subgraph_url: '{url}'}}}}}}")
-        with pytest.raises(SupergraphConfigError, match='subgraph "reviews"'):
+        with pytest.raises(SupergraphConfigError, match=r'subgraph "reviews" at .* answered HTTP 502 with text/html'):
+            await load_subgraphs(path)
+
+
+async def test_a_subgraph_that_does_not_answer_in_time_is_named(tmp_path: Path) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        await asyncio.sleep(5)
+        return web.Response()
+
+    async with serving(answer) as url:
+        path = written(tmp_path, f"subgraphs: {{reviews: {{schema: {{subgraph_url: '{url}'}}}}}}")
+        with pytest.raises(SupergraphConfigError, match=r'subgraph "reviews" at .* did not answer in time'):
+            await load_subgraphs(path, timeout_s=0.2)
+
+
+async def test_an_answer_without_an_sdl_is_told_with_its_status(tmp_path: Path) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"data": {"_service": None}})
+
+    async with serving(answer) as url:
+        path = written(tmp_path, f"subgraphs: {{reviews: {{schema: {{subgraph_url: '{url}'}}}}}}")
+        with pytest.raises(SupergraphConfigError, match=r"gave no SDL: HTTP 200 without `data\._service\.sdl`"):
             await load_subgraphs(path)
 
 
