@@ -35,7 +35,8 @@ class Selection:
     has_directives: bool = False
 
     def __str__(self) -> str:
-        head = self.field if self.field is not None else f"... on {self.on}" if self.on else "..."
+        given = f"({', '.join(f'{name}: {text}' for name, text in self.arguments)})" if self.arguments else ""
+        head = f"{self.field}{given}" if self.field is not None else f"... on {self.on}" if self.on else "..."
         return f"{head} {{ {printed(self.children)} }}" if self.children else head
 
 

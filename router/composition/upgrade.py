@@ -23,6 +23,7 @@ from router.composition.field_sets import (
 )
 from router.composition.model import ROOT_TYPES, Applied, Field, FieldId, SubgraphSchema, TypeDef, TypeKind
 from router.composition.ownership import applied_field_set
+from router.composition.sdl_text import sdl_text
 from router.composition.type_refs import named
 
 _SHAREABLE = Applied("shareable")
@@ -32,8 +33,12 @@ def upgrade(subgraphs: Sequence[SubgraphSchema]) -> list[SubgraphSchema]:
     """The subgraphs, with the Federation 1 ones rewritten.
 
     Raises:
-        CompositionFailed: TYPE_WITH_ONLY_UNUSED_EXTERNAL, where nothing of a type is left.
+        CompositionFailed: TYPE_WITH_ONLY_UNUSED_EXTERNAL, where nothing of a type is left; EXTENSION_WITH_NO_BASE, where
+            one is only extended.
     """
+    errors = [error for schema in subgraphs for error in _baseless(schema, subgraphs)]
+    if errors:
+        raise CompositionFailed(errors)
     upgraded = [schema if schema.is_federation_2 else _without_misuse(schema, subgraphs) for schema in subgraphs]
     errors = [error for schema in upgraded for error in _emptied(schema)]
     if errors:
@@ -42,13 +47,44 @@ def upgrade(subgraphs: Sequence[SubgraphSchema]) -> list[SubgraphSchema]:
     return [schema if schema.is_federation_2 else _with_sharing(schema, upgraded) for schema in upgraded]
 
 
+def _baseless(schema: SubgraphSchema, subgraphs: Sequence[SubgraphSchema]) -> list[CompositionError]:
+    """Errors for types that a Federation 1 subgraph extends and that no subgraph defines."""
+    if schema.is_federation_2:
+        return []
+    return [
+        CompositionError(
+            "EXTENSION_WITH_NO_BASE",
+            f'[{schema.name}] Type "{name}" is an extension type, but there is no type definition for "{name}" in any '
+            "subgraph.",
+            (schema.name,),
+            (found.at,) if found.at else (),
+        )
+        for name, found in schema.types.items()
+        if found.is_extension
+        and name not in ROOT_TYPES
+        and not any(name in other.types and is_base(other, other.types[name]) for other in subgraphs)
+    ]
+
+
+def is_base(schema: SubgraphSchema, found: TypeDef) -> bool:
+    """Whether the subgraph defines the type. In Federation 1, `@extends` says that it does not."""
+    return found.has_base and (schema.is_federation_2 or not found.is_extension)
+
+
 def _without_misuse(schema: SubgraphSchema, subgraphs: Sequence[SubgraphSchema]) -> SubgraphSchema:
-    types = {name: _on_interfaces(found) for name, found in schema.types.items()}
+    types = {name: _on_interfaces(_without_external(found)) for name, found in schema.types.items()}
     types = {name: _without_external_keys(found, schema, subgraphs) for name, found in types.items()}
-    types = {name: _with_useful_provides(found, types) for name, found in types.items()}
+    types = {name: _with_useful_field_sets(found, types) for name, found in types.items()}
     used = _used_externals(types)
     types = {name: _without_unused_externals(found, used) for name, found in types.items()}
     return replace(schema, types=types)
+
+
+def _without_external(found: TypeDef) -> TypeDef:
+    """`@external` on a type meant nothing: only fields could be external."""
+    if not found.has("external"):
+        return found
+    return replace(found, directives=tuple(applied for applied in found.directives if applied.name != "external"))
 
 
 def _on_interfaces(found: TypeDef) -> TypeDef:
@@ -82,16 +118,16 @@ def _without_external_keys(found: TypeDef, schema: SubgraphSchema, subgraphs: Se
     return replace(found, fields=fields)
 
 
-def _with_useful_provides(found: TypeDef, types: Mapping[str, TypeDef]) -> TypeDef:
-    """`@provides` only where it says something: on fields of composite types, of fields that are external there."""
+def _with_useful_field_sets(found: TypeDef, types: Mapping[str, TypeDef]) -> TypeDef:
+    """`@provides` and `@requires` only where they say something: of fields that are external there."""
 
-    def cleaned(field: Field) -> Field:
-        applied = field.applied("provides")
+    def cleaned(field: Field, directive: str) -> Field:
+        applied = field.applied(directive)
         if applied is None:
             return field
-        target = types.get(named(field.type))
+        target = found if directive == "requires" else types.get(named(field.type))
         if target is None or not target.is_composite:
-            return _without(field, "provides")
+            return _without(field, directive)
         try:
             selections = parse_field_set(applied.string("fields") or "")
         except MalformedFieldSet:
@@ -100,13 +136,14 @@ def _with_useful_provides(found: TypeDef, types: Mapping[str, TypeDef]) -> TypeD
         if kept is None:
             return field
         if not kept:
-            return _without(field, "provides")
+            return _without(field, directive)
         if kept == selections:
             return field
-        rewritten = replace(applied, args=(("fields", f'"{printed(kept)}"'),))
+        rewritten = replace(applied, args=(("fields", sdl_text(printed(kept))),))
         return replace(field, directives=tuple(rewritten if other is applied else other for other in field.directives))
 
-    return replace(found, fields={name: cleaned(field) for name, field in found.fields.items()})
+    fields = {name: cleaned(cleaned(field, "provides"), "requires") for name, field in found.fields.items()}
+    return replace(found, fields=fields)
 
 
 def _external_part(selections: FieldSet, parent: TypeDef, types: Mapping[str, TypeDef]) -> FieldSet | None:

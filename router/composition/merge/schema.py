@@ -25,6 +25,7 @@ from router.composition.model import (
 )
 from router.composition.overrides import Overrides
 from router.composition.type_refs import named
+from router.composition.upgrade import is_base
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ def merge_schemas(
     """
     schemas = [prepared.schema for prepared in subgraphs]
     composed = composed_directives(schemas)
+    if composed.errors:
+        raise CompositionFailed([*found, *composed.errors])
     context = MergeContext(
         subgraphs=subgraphs,
         overrides=overrides,
@@ -82,7 +85,7 @@ def merge_schemas(
         subtypes=_subtypes(schemas),
         input_types=frozenset(_input_types(schemas, composed)),
         output_types=frozenset(_output_types(schemas)),
-        errors=[*found, *composed.errors],
+        errors=list(found),
         hints=list(composed.hints),
     )
     by_type: dict[str, list[Source[TypeDef]]] = {}
@@ -158,7 +161,7 @@ def _merge_type(context: MergeContext, name: str, sources: Sequence[Source[TypeD
             sources,
         )
         return None
-    if name not in ROOT_TYPES and not any(_is_base(source) for source in sources):
+    if name not in ROOT_TYPES and not any(is_base(source.schema, source.value) for source in sources):
         _report_no_base(context, name, sources)
         return None
     coordinate = f'"{name}"'
@@ -187,11 +190,6 @@ def _merge_type(context: MergeContext, name: str, sources: Sequence[Source[TypeD
 
 def _kind(found: TypeDef) -> TypeKind:
     return TypeKind.INTERFACE if found.is_interface_object else found.kind
-
-
-def _is_base(source: Source[TypeDef]) -> bool:
-    """Whether the subgraph defines the type. `@extends` means that it does not only in Federation 1."""
-    return source.value.has_base and (source.schema.is_federation_2 or not source.value.is_extension)
 
 
 def _report_no_base(context: MergeContext, name: str, sources: Sequence[Source[TypeDef]]) -> None:

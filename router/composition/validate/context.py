@@ -90,7 +90,7 @@ class _Use:
 
     def _check_selection(self, context: str, field_set: FieldSet, setter: TypeDef) -> None:
         refs = list(self._selected(field_set, setter))
-        if len(refs) > 1:
+        if len(refs) > 1 or sum(selection.field is not None for selection in field_set) > 1:
             self._invalid(context, "multiple selections are made")
         elif not refs and not any(selection.on for selection in field_set):
             self._invalid(context, f'the selection is invalid for type "{setter.name}"')

@@ -114,6 +114,8 @@ class _Check:
                 self._fragment(selection.on, selection.children, parent, under_external=under_external)
                 continue
             if selection.field == "__typename":
+                if self._use.directive != "key" and not under_external:
+                    self._report_not_external(FieldId(parent.name, "__typename"))
                 continue
             field = parent.fields.get(selection.field)
             if field is None:
@@ -180,16 +182,15 @@ class _Check:
         )
 
     def _report_not_external(self, coordinate: FieldId) -> None:
-        if self._use.directive == "provides" and coordinate in self._ownership.key_fields and self._is_fed_1():
+        if not self._schema.is_federation_2 and (
+            self._use.directive == "requires" or coordinate in self._ownership.key_fields
+        ):
             return
         self._error(
             "FIELDS_MISSING_EXTERNAL",
             f'field "{coordinate}" should not be part of a @{self._use.directive} since it is already provided by this '
             "subgraph (it is not marked @external)",
         )
-
-    def _is_fed_1(self) -> bool:
-        return not self._schema.is_federation_2
 
 
 def _has_alias(field_set: FieldSet) -> bool:

@@ -66,7 +66,8 @@ def _check_interface(report: Report, found: TypeDef) -> None:
 
 
 def _check_auth(report: Report, found: TypeDef) -> None:
-    """Authorization is a matter of the objects behind an interface, so it is refused on the interface itself."""
+    """Authorization is a matter of the objects behind an interface, so it is refused on the interface itself. The fields
+    that an `@interfaceObject` adds are its own."""
     if found.kind is not TypeKind.INTERFACE and not found.is_interface_object:
         return
     kind = "interface object" if found.is_interface_object else "interface"
@@ -79,10 +80,10 @@ def _check_auth(report: Report, found: TypeDef) -> None:
                 found.at,
             )
         for field in found.fields.values():
-            if field.has(name):
+            if field.has(name) and found.kind is TypeKind.INTERFACE:
                 report.error(
                     "AUTH_REQUIREMENTS_APPLIED_ON_INTERFACE",
-                    f'Invalid use of @{name} on field "{found.name}.{field.name}" of {kind} "{found.name}": @{name} '
+                    f'Invalid use of @{name} on field "{found.name}.{field.name}" of interface "{found.name}": @{name} '
                     "cannot be applied on interface fields",
                     field.at,
                 )
