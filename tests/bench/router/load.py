@@ -1,6 +1,7 @@
 """The clients: connections that each ask the next thing as soon as the last one is answered, and check every answer."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -149,7 +150,15 @@ async def ask(host: str, port: int, questions: Iterator[Question], *, connection
         await client.done.wait()
 
 
-def until(stop_at: float, question: Question) -> Iterator[Question]:
-    """The same question until a moment of `time.perf_counter`."""
-    while time.perf_counter() < stop_at:
+def until(seconds: float, question: Question, *, at_least: int = 0, at_most_s: float = 0.0) -> Iterator[Question]:
+    """The same question for some seconds from the first on, and on until it was asked `at_least` so often.
+
+    Args:
+        at_most_s: ends it even when it was not.
+    """
+    began = time.perf_counter()
+    for asked in itertools.count():
+        elapsed = time.perf_counter() - began
+        if elapsed >= seconds and (asked >= at_least or elapsed >= at_most_s):
+            return
         yield question

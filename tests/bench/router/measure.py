@@ -30,12 +30,13 @@ class Effort:
     """How long and how hard is asked.
 
     seconds: of measuring one operation, and a sixth of the most for the different ones.
-    warm_up_s: long enough for a just-in-time compiler to have done its work.
+    warm_up_s: the least; longer, up to six times, until `warm_up_requests`: a just-in-time compiler needs some.
     operations: how many different ones, after `warm_up_operations` others.
     """
 
     seconds: float = 10.0
     warm_up_s: float = 10.0
+    warm_up_requests: int = 500
     connections: int = 50
     operations: int = 1000
     warm_up_operations: int = 50
@@ -93,8 +94,8 @@ def _same(operation: str) -> Callable[[str, Effort], Phases]:
     def phases(url: str, effort: Effort) -> Phases:
         question = Question(url, operation, _expected(operation))
         return Phases(
-            lambda: until(time.perf_counter() + effort.warm_up_s, question),
-            lambda: until(time.perf_counter() + effort.seconds, question),
+            lambda: until(effort.warm_up_s, question, at_least=effort.warm_up_requests, at_most_s=6 * effort.warm_up_s),
+            lambda: until(effort.seconds, question),
             effort.connections,
         )
 
