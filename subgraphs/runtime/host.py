@@ -30,6 +30,7 @@ from subgraphs.runtime.migrations import migrate_all
 from subgraphs.runtime.objects import object_store
 from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.outbox import OutboxRelay
+from subgraphs.runtime.proxies import TrustedProxies
 from subgraphs.runtime.serving import HttpServer, PortInUse
 from subgraphs.runtime.settings import RedisSettings, Settings
 from subgraphs.runtime.telemetry import BACKGROUND_FAILURES
@@ -182,7 +183,13 @@ class Host:
         checks: dict[str, Check] = {
             f"database {group.value}": database.ping for group, database in self._databases.items()
         }
-        app = subgraph_app(self._faces, authenticator=authenticator, checks=checks, routes=self._object_routes)
+        app = subgraph_app(
+            self._faces,
+            authenticator=authenticator,
+            checks=checks,
+            routes=self._object_routes,
+            proxies=TrustedProxies(self._settings.service.trusted_proxies),
+        )
         wanted = (
             (app, self._settings.service.subgraph_port, "the GraphQL subgraphs"),
             (metrics_app(), self._settings.service.metrics_port, "metrics"),

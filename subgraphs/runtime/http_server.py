@@ -25,12 +25,15 @@ from subgraphs.runtime.context import RequestContext, current, enter, locale_of,
 from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_graphql, to_problem
 from subgraphs.runtime.faces import GroupFaces
 from subgraphs.runtime.outages import ERRORS_BENEATH
+from subgraphs.runtime.proxies import TrustedProxies
 from subgraphs.runtime.telemetry import GRAPHQL_REQUESTS, ServerSpan
 
 _log = structlog.get_logger("http")
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """The largest image of a firmware, in base64, fits in."""
+
+_NO_PROXIES = TrustedProxies(())
 
 Check = Callable[[], Awaitable[None]]
 
@@ -64,9 +67,10 @@ class BodyLimit:
 class ContextMiddleware:
     """Finds out who asks, before anything else; a credential that does not hold is refused here."""
 
-    def __init__(self, app: ASGIApp, *, authenticator: Authenticator) -> None:
+    def __init__(self, app: ASGIApp, *, authenticator: Authenticator, proxies: TrustedProxies) -> None:
         self._app = app
         self._authenticator = authenticator
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or one WebSocket connection, in its context."""
@@ -76,12 +80,12 @@ class ContextMiddleware:
         headers = Headers(scope=scope)
         with ServerSpan(scope["path"], headers.get("traceparent", "")) as traceparent:
             client = scope.get("client")
-            forwarded = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+            forwarded_for = ",".join(headers.getlist("x-forwarded-for"))
             context = RequestContext(
                 request_id=request_id_of(headers.get("x-request-id", "")),
                 locale=locale_of(headers.get("accept-language", "")),
                 traceparent=traceparent,
-                peer=forwarded or (client[0] if client else ""),
+                peer=self._proxies.caller(client[0] if client else "", forwarded_for),
             )
             enter(context)
             try:
@@ -193,11 +197,13 @@ def subgraph_app(
     authenticator: Authenticator,
     checks: dict[str, Check],
     routes: Sequence[BaseRoute] = (),
+    proxies: TrustedProxies = _NO_PROXIES,
 ) -> ASGIApp:
     """The application of a process: `/<group>/graphql` for each group, and `/graphql` where there is just one.
 
     Args:
         checks: by name, what must answer for the process to be ready (database, broker).
+        proxies: whose `x-forwarded-for` is believed; by default nobody's.
     """
 
     async def healthy(_: Request) -> Response:
@@ -217,7 +223,7 @@ def subgraph_app(
             served += [Route(path, app, methods=["POST"]), WebSocketRoute(path, app)]
         served += faces.http_routes
     routed = Starlette(routes=served, exception_handlers=error_handlers())
-    return ContextMiddleware(BodyLimit(routed, most_bytes=MAX_BODY_BYTES), authenticator=authenticator)
+    return ContextMiddleware(BodyLimit(routed, most_bytes=MAX_BODY_BYTES), authenticator=authenticator, proxies=proxies)
 
 
 async def _state(check: Check) -> str:

@@ -51,6 +51,7 @@ class HttpServer:
             lifespan="on" if lifespan else "off",
             ws="websockets-sansio",
             timeout_keep_alive=_KEEP_ALIVE_S,
+            proxy_headers=False,  # whose word about callers is taken is decided in `proxies` alone
         )
         self._server = _EmbeddedServer(config)
         self._task: asyncio.Task[None] | None = None

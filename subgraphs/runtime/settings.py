@@ -7,9 +7,12 @@ variable; secrets hide themselves in `repr`.
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal, Self, TypeVar
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from domain.catalog import Group
 
 DEVELOPMENT_JWT_SECRET = "dev-secret-change-in-production"  # noqa: S105 - refused in production below
 DEVELOPMENT_DB_PASSWORD = "manpasik_dev_2026"  # noqa: S105 - the documented default of a development database
@@ -17,8 +20,9 @@ DEVELOPMENT_S3_KEY = "minioadmin"
 
 _ADDRESS = re.compile(r"(unix:\S+|(dns:///)?[^\s/]+:[0-9]{1,5})", re.ASCII)
 
+_LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+
 Port = Annotated[int, Field(ge=0, le=65535)]
-Group = TypeVar("Group", bound="_Concern")
 
 
 class SettingsError(Exception):
@@ -44,7 +48,7 @@ class _Concern(BaseModel):
 
 
 class DatabaseSettings(_Concern):
-    """PostgreSQL. A group's database is `<DB_NAME>_<group>`."""
+    """PostgreSQL. A group's database is `<DB_NAME>_<group>`; that of measurement may be on a server of its own, `TIMESCALE_HOST`."""
 
     host: str = Field("postgres", alias="DB_HOST")
     port: Port = Field(5432, alias="DB_PORT")
@@ -57,6 +61,12 @@ class DatabaseSettings(_Concern):
     max_connections: int = Field(20, alias="DB_MAX_CONNS", ge=2, le=1000)
     timescale_host: str = Field("", alias="TIMESCALE_HOST")
     timescale_port: Port = Field(5432, alias="TIMESCALE_PORT")
+
+    def of(self, group: Group) -> Self:
+        """The settings of a group's server."""
+        if group is Group.MEASUREMENT and self.timescale_host:
+            return self.model_copy(update={"host": self.timescale_host, "port": self.timescale_port})
+        return self
 
 
 class KafkaSettings(_Concern):
@@ -155,6 +165,8 @@ class ServiceSettings(_Concern):
     grpc_auth: Literal["strict", "permissive"] = Field("strict", alias="GRPC_AUTH")
     grpc_deadline_seconds: float = Field(30.0, alias="GRPC_DEADLINE_SECONDS", gt=0)
     grpc_max_message_bytes: int = Field(16 * 1024 * 1024, alias="GRPC_MAX_MESSAGE_BYTES", ge=1024)
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(_LOOPBACK, alias="TRUSTED_PROXIES")
+    """Networks of the router and of other proxies, comma separated: their `x-forwarded-for` is believed, nobody else's."""
     registrations_per_hour: int = Field(60, alias="REGISTRATIONS_PER_HOUR", ge=1)
     """New accounts from one network address."""
     unverified_sessions: Literal["allow", "refuse"] | None = Field(None, alias="UNVERIFIED_SESSIONS")
@@ -169,6 +181,13 @@ class ServiceSettings(_Concern):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
 
     @property
     def is_production(self) -> bool:

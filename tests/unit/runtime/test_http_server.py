@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from ipaddress import ip_network
 from typing import Any
 
 import aiohttp
@@ -24,6 +25,7 @@ from subgraphs.runtime.errors import BUG_MESSAGE
 from subgraphs.runtime.faces import GroupFaces
 from subgraphs.runtime.graphql import GraphQLContext, Info, build_schema
 from subgraphs.runtime.http_server import metrics_app, subgraph_app
+from subgraphs.runtime.proxies import TrustedProxies
 from subgraphs.runtime.serving import HttpServer
 from subgraphs.runtime.settings import Settings
 from tests.unit.runtime.conftest import Serve
@@ -100,7 +102,7 @@ class _ReadersOfADatabaseThatIsDown:
 async def _route(request: Request) -> Response:
     if what := request.query_params.get("raise"):
         raise _error(what)
-    return Response("ok")
+    return Response(current().peer if "who" in request.query_params else "ok")
 
 
 def _authenticator(keys: _Keys | _KeysOfADatabaseThatIsDown | None = None) -> Authenticator:
@@ -402,3 +404,11 @@ async def test_a_server_that_never_started_can_be_let_go_of() -> None:
     server = HttpServer(_app(), "127.0.0.1", 0)
     await server.stop(0)
     HttpServer(_app(), "127.0.0.1", server.port)._socket.close()
+
+
+async def test_the_callers_address_is_taken_from_our_proxies_alone(serve: Serve, http: aiohttp.ClientSession) -> None:
+    headers = {"x-forwarded-for": "192.0.2.66, 203.0.113.9"}
+    ours = TrustedProxies([ip_network("127.0.0.0/8")])
+    for proxies, caller in ((ours, "203.0.113.9"), (TrustedProxies([]), "127.0.0.1")):
+        async with http.get(f"{await serve(_app(proxies=proxies))}/plain?who=1", headers=headers) as answer:
+            assert await answer.text() == caller

@@ -1,5 +1,6 @@
 import pytest
 
+from domain.catalog import Group
 from subgraphs.runtime.settings import Environment, Settings, SettingsError
 
 _PRODUCTION = {
@@ -25,6 +26,8 @@ def test_an_empty_environment_is_a_development_network() -> None:
     ("variable", "value"),
     [
         ("DB_PORT", "postgres"),
+        ("TRUSTED_PROXIES", "router"),
+        ("TRUSTED_PROXIES", "10.1.2.3/8"),
         ("DB_PORT", "70000"),
         ("DB_NAME", 'x"; DROP DATABASE y'),
         ("DB_SSLMODE", "sometimes"),
@@ -142,3 +145,17 @@ def test_one_secret_stands_in_for_the_others_in_development() -> None:
     assert settings.master_secret == settings.tokens.service_token_secret == "one"
     settings = Settings.load({"JWT_SECRET": "one", "ENCRYPTION_MASTER_KEY": "two", "SERVICE_TOKEN_SECRET": "three"})
     assert (settings.master_secret, settings.tokens.service_token_secret) == ("two", "three")
+
+
+def test_proxies_are_listed_as_networks_and_loopback_is_the_default() -> None:
+    assert [str(network) for network in Settings.load({}).service.trusted_proxies] == ["127.0.0.0/8", "::1/128"]
+    listed = Settings.load({"TRUSTED_PROXIES": "10.1.0.0/16, fd00::/8,192.0.2.7"}).service.trusted_proxies
+    assert [str(network) for network in listed] == ["10.1.0.0/16", "fd00::/8", "192.0.2.7/32"]
+
+
+def test_measurements_may_be_on_a_server_of_their_own() -> None:
+    settings = Settings.load({"DB_HOST": "pg", "TIMESCALE_HOST": "ts", "TIMESCALE_PORT": "5433"}).database
+    servers = {group: (settings.of(group).host, settings.of(group).port) for group in Group}
+    assert servers.pop(Group.MEASUREMENT) == ("ts", 5433)
+    assert set(servers.values()) == {("pg", 5432)}
+    assert Settings.load({"DB_HOST": "pg"}).database.of(Group.MEASUREMENT).host == "pg"
