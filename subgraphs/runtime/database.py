@@ -44,6 +44,7 @@ class Database:
     ) -> None:
         self.group = group
         self.name = name or f"{settings.name}_{group.value}"
+        settings = settings.of(group)
         self._settings = settings
         self._ssl = _ssl_of(settings)
         size = max_connections or settings.max_connections

@@ -150,7 +150,7 @@ async def migrate(settings: DatabaseSettings, group: Group, *, name: str | None 
             at_head = False
         if at_head:
             return
-        await ensure_database(settings, database.name)
+        await ensure_database(settings.of(group), database.name)
         async with database.engine.connect() as connection, connection.begin():
             await connection.run_sync(_upgrade, group)
     finally:

@@ -36,7 +36,7 @@ ADDED_TOPICS: dict[str, str] = {}
 OTHER_DEFAULTS = {
     "KAFKA_GROUP_ID": "empty stands for {service-name}: one process may host several services",
     "GRPC_PORT": "unset stands for 'per service': the catalogue's port",
-    "TIMESCALE_HOST": "unset keeps measurements in the group's own database, which needs no second server",
+    "TIMESCALE_HOST": "unset keeps measurements on the server of all other groups",
 }
 """Variables whose default is deliberately not the text of the list, with the reason for each."""
 

@@ -96,3 +96,20 @@ async def test_a_database_of_a_later_release_is_left_as_it_is(
     await migrate(postgres.settings, Group.IDENTITY, name=database.name)
     async with database.read() as session:
         assert await session.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+async def test_measurements_are_migrated_on_the_server_of_their_own(postgres: PostgresServer) -> None:
+    own = postgres.settings
+    settings = own.model_copy(
+        update={"host": "127.0.0.1", "port": 1, "timescale_host": own.host, "timescale_port": own.port}
+    )
+    name = await postgres.create_database()
+    await postgres.drop_database(name)
+    await migrate(settings, Group.MEASUREMENT, name=name)
+    database = Database(settings, Group.MEASUREMENT, name=name)
+    async with database.read() as session:
+        assert await session.scalar(text("SELECT count(*) FROM measurement_sessions")) == 0
+    await database.close()
+    with pytest.raises(ConnectionRefusedError):
+        await migrate(settings, Group.HARDWARE, name=name)
+    await postgres.drop_database(name)
