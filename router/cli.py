@@ -1,7 +1,6 @@
 """`router serve | compose | plan | check`."""
 
 import asyncio
-import gc
 import json
 import sys
 from collections.abc import Callable, Coroutine
@@ -44,17 +43,13 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="Settings, YAML or JSON.")] = None,
 ) -> None:
     """Serves a supergraph at /graphql and reloads it when its file changes."""
-    import uvicorn  # noqa: PLC0415  only this command needs it
+    from router.serving.server import serve_forever  # noqa: PLC0415  only this command needs it
 
     with _told():
         settings = load_settings(config) if config else RouterSettings()
         host, port = _address(listen or settings.listen)
         app = create_app(_read(supergraph), settings, watch=_watcher(supergraph, settings.reload_interval_s))
-    # What was built so far lives until the end, and requests make few cycles: collecting rarely saves much time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    uvicorn.run(app, host=host, port=port, loop="uvloop", http="httptools", log_level="warning", access_log=False)
+    serve_forever(app, host, port)
 
 
 @main.command()

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -74,16 +74,11 @@ def create_app(
     routes: list[BaseRoute] = [
         Route("/graphql", endpoint),
         WebSocketRoute("/graphql", socket),
-        Route("/health", lambda _: Response(b'{"status":"ok"}', media_type=JSON)),
+        Route("/health", _health),
         Route("/ready", _ready(service)),
     ]
     if settings.metrics:
-        routes.append(
-            Route(
-                "/metrics",
-                lambda _: PlainTextResponse(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST),
-            )
-        )
+        routes.append(Route("/metrics", _metrics(service)))
     graphql: ASGIApp = endpoint
     middleware = []
     if settings.cors.allow_origins:
@@ -100,10 +95,24 @@ def create_app(
     return app
 
 
-def _ready(service: RouterService) -> Callable[[Request], Response]:
-    def ready(_: Request) -> Response:
+# Coroutines all, though they wait for nothing: other functions are run in a thread, and those may all be taken.
+
+
+async def _health(_: Request) -> Response:
+    return Response(b'{"status":"ok"}', media_type=JSON)
+
+
+def _ready(service: RouterService) -> Callable[[Request], Awaitable[Response]]:
+    async def ready(_: Request) -> Response:
         if service.is_ready:
             return Response(b'{"status":"ready"}', media_type=JSON)
         return Response(b'{"status":"starting"}', 503, media_type=JSON)
 
     return ready
+
+
+def _metrics(service: RouterService) -> Callable[[Request], Awaitable[Response]]:
+    async def metrics(_: Request) -> Response:
+        return PlainTextResponse(generate_latest(service.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return metrics

@@ -103,7 +103,7 @@ async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientError("The body is not complete.", code="BAD_REQUEST")
-        part = message.get("body", b"")
+        part: bytes = message.get("body", b"")
         body = body + part if body else part
         if len(body) > max_bytes:
             raise ClientError(too_large, code="REQUEST_TOO_LARGE", status=413)

@@ -1,0 +1,85 @@
+"""The process that serves: uvicorn, as it suits an application that does nothing but answer."""
+
+import asyncio
+import gc
+import sys
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_KEPT_IDLE_S = 75
+"""Longer than load balancers keep theirs (mostly 60), so that none sends a request on a connection being closed here."""
+_GRACE_S = 30
+_SWITCH_S = 0.0005
+"""How long a thread that plans may keep the interpreter while requests wait; by default ten times as long."""
+
+
+def serve_forever(app: ASGIApp, host: str, port: int) -> None:
+    """Serves until the process is told to end; requests under way get some time then."""
+    # What was built so far lives until the end, and requests make few cycles: collecting rarely saves much time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    sys.setswitchinterval(_SWITCH_S)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=OneWriteProtocol,
+        ws="websockets-sansio",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # the endpoint appends the peer's address to what it was told, and believes nothing
+        timeout_keep_alive=_KEPT_IDLE_S,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+class OneWriteProtocol(HttpToolsProtocol):
+    """uvicorn writes the head and the body of a response by themselves. Here they leave together, in one system call."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(_Gathering(transport, self.loop))
+
+
+class _Gathering(asyncio.Transport):
+    """What is written in one turn of the event loop is sent at its end."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._written: list[bytes] = []
+        for name in ("get_extra_info", "is_closing", "pause_reading", "resume_reading", "is_reading"):
+            setattr(self, name, getattr(transport, name))
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(bytes(data))
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._transport.set_protocol(protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._transport.get_protocol()
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size() + sum(map(len, self._written))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._transport.set_write_buffer_limits(high, low)
+
+    def _send(self) -> None:
+        written, self._written = self._written, []
+        if written and not self._transport.is_closing():
+            self._transport.write(written[0] if len(written) == 1 else b"".join(written))
