@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,11 @@ from infra.local.errors import LocalStackError
 LOOPBACK = "127.0.0.1"
 _SUPERVISE = Path(__file__).with_name("supervise.py")
 _LOG_LIMIT_BYTES = 10_000_000
+_OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST_PORT = 10_000
+_PORT_TRIES = 1000
+_random = random.SystemRandom()  # processes that start together must not look in the same order
+_reservations: list[socket.socket] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +125,32 @@ def rotate_log(log: Path) -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
+    """A port of the loopback interface that nobody listens on, and that no other caller of this function gets.
+
+    It lies below those that the system gives to outgoing connections: one of these could take the port before its server
+    does. The datagram port of the same number is held until this process ends, so that others who look see it taken.
+    """
+    for _ in range(_PORT_TRIES):
+        port = _random.randrange(_LOWEST_PORT, _lowest_outgoing_port())
+        reservation = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            reservation.bind((LOOPBACK, port))
+            with socket.socket() as probe:
+                probe.bind((LOOPBACK, port))
+        except OSError:
+            reservation.close()
+            continue
+        _reservations.append(reservation)
         return port
+    raise LocalStackError(f"{LOOPBACK} has no free port between {_LOWEST_PORT} and {_lowest_outgoing_port()}")
+
+
+def _lowest_outgoing_port() -> int:
+    try:
+        lowest = int(_OUTGOING_PORTS.read_text().split()[0])
+    except (OSError, ValueError, IndexError):  # not Linux, which has the lowest of all
+        return 32_768
+    return lowest if lowest > _LOWEST_PORT + 1000 else 32_768
 
 
 def require_free_port(port: int, *, server: str, setting: str) -> None:
