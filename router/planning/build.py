@@ -249,7 +249,7 @@ class FetchGraphBuilder:
         path = (*cursor.path, key, *("@" for _ in range(definition.type_text.count("["))))
         inside = Cursor(cursor.group, placed.selection, path)
         if self._spots is not None:
-            spot = Spot(type_name, inside, definition.type_name, provided, around)
+            spot = Spot(around.type_name, inside, definition.type_name, provided, around)
             self._spots.setdefault((cursor.path, item.key), []).append(spot)
         return {cursor.group.number} | self.select(inside, definition.type_name, item.selection, provided, around)
 

@@ -130,12 +130,18 @@ class Federation:
         result = execute_sync(
             self.engine.supergraph.api_schema,
             parse(query),
-            root_value=_Within({"__typename": "Query", **self.universe.roots}, None),
             variable_values=dict(variables or {}),
-            field_resolver=_resolve_in_monolith,
-            type_resolver=_resolve_type,
+            **self.as_monolith(),
         )
         return {"data": result.data, "errors": [error.message for error in result.errors or ()]}
+
+    def as_monolith(self) -> dict[str, Any]:
+        """What makes an executor that one server, besides the API schema and the operation."""
+        return {
+            "root_value": _Within({"__typename": "Query", **self.universe.roots}, None),
+            "field_resolver": _resolve_in_monolith,
+            "type_resolver": _resolve_type,
+        }
 
 
 @dataclass(frozen=True)
