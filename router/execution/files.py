@@ -1,6 +1,6 @@
 """Files among the variables of an operation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,16 +24,12 @@ class Uploads:
     variables: Mapping[str, Any]
     placed: Mapping[str, tuple[Placed, ...]]
 
-    def of(self, variables: Iterable[str]) -> tuple[Placed, ...]:
-        """The files that a request with these variables needs; perhaps none."""
-        return tuple(placed for name in variables for placed in self.placed.get(name, ()))
-
 
 class FilePoster(Protocol):
     """How a subgraph is asked when files are among the variables."""
 
-    @property
-    def uploads(self) -> Uploads: ...
+    def of(self, variables: Iterable[str]) -> Sequence[Placed]:
+        """The files that a request with these variables needs; perhaps none."""
 
     async def post(
         self, subgraph: SubgraphName, body: bytes, files: Sequence[Placed], headers: Mapping[str, str]
@@ -43,3 +39,19 @@ class FilePoster(Protocol):
         Raises:
             SubgraphFailure: there is none, or none that could be GraphQL.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class FilesOf:
+    """The `FilePoster` of one operation. send: the transport's."""
+
+    uploads: Uploads
+    send: Callable[[SubgraphName, bytes, Sequence[Placed], Mapping[str, str]], Awaitable[bytes]]
+
+    def of(self, variables: Iterable[str]) -> Sequence[Placed]:
+        return [placed for name in variables for placed in self.uploads.placed.get(name, ())]
+
+    async def post(
+        self, subgraph: SubgraphName, body: bytes, files: Sequence[Placed], headers: Mapping[str, str]
+    ) -> bytes:
+        return await self.send(subgraph, body, files, headers)

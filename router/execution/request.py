@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from router.execution.errors import AnswerError, SubgraphFailure
+from router.execution.files import FilePoster
 from router.execution.values import Json, Object
 from router.planning.fetch_graph import Path
 from router.planning.plan import BatchFetchNode, FetchNode
@@ -30,6 +31,7 @@ class Transport(Protocol):
 class Run:
     """One request on its way through the plan.
 
+    files: sends what has files among its variables; None: there are none.
     fetches: how many subgraph requests were sent.
     under_way: the paths at which a request that was sent is to complete objects.
     found: the objects found at paths of the answer, until it gets new ones.
@@ -38,6 +40,7 @@ class Run:
     transport: Transport
     variables: Mapping[str, Any]
     headers: Mapping[str, str]
+    files: FilePoster | None = None
     answer: Object = field(default_factory=dict)
     errors: list[AnswerError] = field(default_factory=list)
     fetches: int = 0
@@ -74,7 +77,10 @@ def sender(node: FetchNode | BatchFetchNode) -> Send:
         except TypeError as error:  # orjson writes 254 levels
             raise SubgraphFailure(f"the variables cannot be sent: {error}.", code="BAD_USER_INPUT") from error
         run.fetches += 1
-        raw = await run.transport.post(subgraph, body, run.headers)
+        if run.files is not None and (files := run.files.of(names)):
+            raw = await run.files.post(subgraph, body, files, run.headers)
+        else:
+            raw = await run.transport.post(subgraph, body, run.headers)
         try:
             return read_answer(orjson.loads(raw))
         except orjson.JSONDecodeError as error:

@@ -38,6 +38,7 @@ from router.serving.incremental import MultipartParts, multipart_parts
 from router.serving.presence import Presence
 from router.serving.service import RouterService
 from router.serving.streaming import StreamForm, StreamResponse, stream_form
+from router.serving.uploads import Form, is_form, read_form
 
 logger = logging.getLogger("router")
 
@@ -72,24 +73,29 @@ class GraphQLEndpoint:
         headers = headers_of(scope)
         media_type = JSON
         client = Presence(receive)
+        operation: Any = None
         try:
-            form = accepted(headers.get("accept", ""))
-            media_type = form.media_type
-            operation = await self._read(scope, receive, headers)
-            client.watch()
-            response = await self._answer(operation, headers, form, read_only=scope["method"] == "GET")
-        except ClientError as error:
-            response = refuse(error, media_type)
-        except asyncio.CancelledError:
-            if not client.has_gone:
-                raise
-            return
-        except Exception:
-            logger.exception("request failed")
-            response = refuse(_internal_error(), media_type)
+            try:
+                form = accepted(headers.get("accept", ""))
+                media_type = form.media_type
+                operation = await self._read(scope, receive, headers)
+                client.watch()
+                response = await self._answer(operation, headers, form, read_only=scope["method"] == "GET")
+            except ClientError as error:
+                response = refuse(error, media_type)
+            except asyncio.CancelledError:
+                if not client.has_gone:
+                    raise
+                return
+            except Exception:
+                logger.exception("request failed")
+                response = refuse(_internal_error(), media_type)
+            finally:
+                client.leave()
+            await response(scope, receive, send)
         finally:
-            client.leave()
-        await response(scope, receive, send)
+            if isinstance(operation, Form):
+                await operation.close()
 
     async def _read(self, scope: Scope, receive: Receive, headers: Mapping[str, str]) -> Any:
         """What was asked for: decoded JSON, or a request, or an answer that needs no operation.
@@ -99,6 +105,8 @@ class GraphQLEndpoint:
         """
         match scope["method"]:
             case "POST":
+                if is_form(headers.get("content-type", "")):
+                    return await read_form(headers, receive, self._settings.limits, self._settings.uploads)
                 body = await read_body(headers, receive, self._settings.limits.max_body_bytes)
                 return decode_body(headers, body)
             case "GET":
@@ -115,6 +123,8 @@ class GraphQLEndpoint:
     async def _answer(self, operation: Any, headers: Mapping[str, str], form: Accepted, *, read_only: bool) -> ASGIApp:
         if isinstance(operation, Reply | HTMLResponse):
             return operation
+        if isinstance(operation, Form):
+            operation = operation.operation
         if isinstance(operation, list):
             return await self._batch(operation, headers, form.media_type)
         request = operation if isinstance(operation, GraphQLRequest) else request_from(operation)
@@ -151,7 +161,7 @@ class GraphQLEndpoint:
     async def _batch(self, operations: list[Any], headers: Mapping[str, str], media_type: str) -> ASGIApp:
         if not self._service.settings.batching:
             raise ClientError("Batches are not served here; send one operation.", code="BATCHING_NOT_SUPPORTED")
-        requests = [request_from(operation) for operation in operations]
+        requests = [each if isinstance(each, GraphQLRequest) else request_from(each) for each in operations]
 
         async def one(request: GraphQLRequest) -> dict[str, Any]:
             try:

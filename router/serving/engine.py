@@ -27,6 +27,7 @@ from graphql.validation import NoSchemaIntrospectionCustomRule, specified_rules
 from router.errors import ClientError
 from router.execution.deferred import Delivery
 from router.execution.errors import AnswerError
+from router.execution.files import FilePoster, Uploads
 from router.execution.run import CompiledPlan, Response, Run, Transport
 from router.planning.operation import Operation, condition_variables, has_defer, normalize
 from router.planning.plan import QueryPlan, fetches
@@ -54,13 +55,17 @@ _WORKERS = 2
 
 @dataclass(frozen=True, slots=True)
 class GraphQLRequest:
-    """query: "" when only the id of a trusted document was sent. in_parts: whether the client takes deferred parts."""
+    """query: "" when only the id of a trusted document was sent. in_parts: whether the client takes deferred parts.
+
+    uploads: the files among the variables.
+    """
 
     query: str
     operation_name: str | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
     document_id: str | None = None
     in_parts: bool = False
+    uploads: Uploads | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +101,15 @@ class Document:
 class Prepared:
     """An operation ready to run.
 
-    variables: the client's, checked; refusals: what the caller may not see, not in the plan.
+    variables: the client's, checked; refusals: what the caller may not see, not in the plan; files: sends those that are
+    among the variables, where null stands for them.
     """
 
     compiled: CompiledPlan
     document: Document
     variables: Mapping[str, Any]
     refusals: tuple[Refusal, ...]
+    files: FilePoster | None = None
 
     @property
     def kind(self) -> OperationType:
@@ -271,7 +278,7 @@ class Engine:
         return self._with_introspection(prepared, response), delivery
 
     def start(self, prepared: Prepared, transport: Transport, headers: Mapping[str, str]) -> Run:
-        run = Run(transport, prepared.variables, headers)
+        run = Run(transport, prepared.variables, headers, prepared.files)
         run.errors.extend(
             AnswerError(
                 "Unauthorized field or type.",
