@@ -144,7 +144,9 @@ class _Source:
             variable = f"v{len(reads)}"
             reads.append((variable, field.stored))
             results.append(f"{field.key!r}: {variable}")
-            if field.is_typename:
+            if field.is_typename and self._shapes.typename(type_name, None) is None:
+                checks.append("raise Irregular")
+            elif field.is_typename:
                 checks.append(f"if {variable} is None: {variable} = {type_name!r}")
                 checks.append(f"elif {variable} != {type_name!r}: raise Irregular")
             else:

@@ -73,7 +73,7 @@ def is_shallow(value: Json) -> bool:
             for item in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(item, list | dict)
         ]
-    return False
+    return not level
 
 
 _BUILT_IN: dict[str, Convert] = {

@@ -78,19 +78,28 @@ class Shapes:
         Objects of an interface object, whose real type nobody asked for, have those of the interface.
         """
         if told is None or told == abstract:
-            return abstract if abstract in self._supergraph.interfaces else None
+            return abstract if self._is_interface_object(abstract) else None
         if abstract not in self._possible:
             named = self._schema.type_map[abstract]
             assert isinstance(named, GraphQLInterfaceType | GraphQLUnionType)  # noqa: S101  the caller asked
             self._possible[abstract] = frozenset(member.name for member in self._schema.get_possible_types(named))
         return told if isinstance(told, str) and told in self._possible[abstract] else None
 
+    def _is_interface_object(self, name: str) -> bool:
+        views = (subgraph.types.get(name) for subgraph in self._supergraph.subgraphs.values())
+        return any(view is not None and view.interface_object for view in views)
+
     def is_hidden(self, abstract: str, told: Json) -> bool:
         """Whether objects of the abstract type can be of the type told, but the API does not show that type."""
         return isinstance(told, str) and told in self._supergraph.possible.get(abstract, ())
 
     def typename(self, type_name: str, told: Json) -> str | None:
-        """The `__typename` to answer for an object taken to be of a type; None when it says that it is of another."""
+        """The `__typename` to answer for an object taken to be of a type.
+
+        None when it says that it is of another, or when only an interface of its type is known.
+        """
+        if not isinstance(self._schema.type_map[type_name], GraphQLObjectType):
+            return None
         return type_name if told is None or told == type_name or type_name in self._roots else None
 
     def is_root(self, type_name: str) -> bool:
