@@ -1,4 +1,8 @@
-"""Who may act on a reader: its owner, the reader itself, services, and technicians where they calibrate."""
+"""Who may act on a reader: its owner, the reader itself, services, and technicians where they calibrate.
+
+The owner's token also needs the scope of what it does, `device:read` or `device:write`; cartridges and calibrations, which
+are nothing without a reader, have none of their own.
+"""
 
 from domain.errors import Forbidden, NotFound
 from domain.ids import DeviceId, UserId
@@ -14,7 +18,21 @@ class DeviceNotFound(NotFound):
         super().__init__(f"No device is registered under the id {device_id}.", device_id=device_id)
 
 
-def require_access(principal: Principal, device_id: DeviceId, owner: UserId | None, *, technicians: bool) -> None:
+def require_scope(principal: Principal, scope: Scope) -> None:
+    """Let in who may do this kind of thing at all. A reader's credential is bound to its reader, and needs no scope.
+
+    Raises:
+        Unauthenticated: anonymous.
+        Forbidden: the token lacks the scope.
+    """
+    principal.require_authenticated()
+    if principal.kind is not PrincipalKind.DEVICE:
+        principal.require_scope(scope)
+
+
+def require_access(
+    principal: Principal, device_id: DeviceId, owner: UserId | None, *, scope: Scope, technicians: bool
+) -> None:
     """Allow a caller to act on a reader, or say why not.
 
     Args:
@@ -24,11 +42,12 @@ def require_access(principal: Principal, device_id: DeviceId, owner: UserId | No
     Raises:
         Unauthenticated: anonymous.
         DeviceNotFound: nobody registered it, and the caller needs an owner to be told from others.
-        Forbidden: it belongs to somebody else, or a reader asks about another reader.
+        Forbidden: it belongs to somebody else, a reader asks about another reader, or the token lacks the scope.
     """
     principal.require_authenticated()
     if principal.is_trusted or (technicians and principal.has_scope(Scope.CALIBRATION_FACTORY)):
         return
+    require_scope(principal, scope)
     if principal.kind is PrincipalKind.DEVICE:
         if principal.subject != device_id:
             raise Forbidden("A reader acts for itself only.", device_id=device_id)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
-from domain.hardware.access import require_access
+from domain.hardware.access import require_access, require_scope
 from domain.hardware.calibration.errors import CalibrationFitPoor, CalibrationInvalid, CalibrationNotFound
 from domain.hardware.calibration.events import CalibrationCompleted
 from domain.hardware.calibration.least_squares import MAX_POINTS, MIN_POINTS, Line, fit_line
@@ -145,7 +145,7 @@ class CalibrationService:
             CalibrationFitPoor: R2 or a residual is beyond its limit; the message names it.
         """
         user = principal.acting_for(user_id)
-        await self._require_access(session, principal, device_id, technicians=False)
+        await self._require_access(session, principal, device_id, scope=Scope.DEVICE_WRITE, technicians=False)
         line = _fit(points)
         calibrations = CalibrationRepository(session)
         await calibrations.lock(device_id, code)
@@ -288,7 +288,10 @@ class CalibrationService:
         self, session: AsyncSession, principal: Principal, device_ids: Collection[str]
     ) -> Collection[str]:
         principal.require_authenticated()
-        if principal.has_scope(Scope.CALIBRATION_FACTORY) or principal.role is Role.ADMIN:
+        if principal.has_scope(Scope.CALIBRATION_FACTORY):
+            return device_ids
+        require_scope(principal, Scope.DEVICE_READ)
+        if principal.role is Role.ADMIN:
             return device_ids
         if principal.kind is PrincipalKind.DEVICE:
             return [device_id for device_id in device_ids if device_id == principal.subject]
@@ -296,14 +299,20 @@ class CalibrationService:
         return [device_id for device_id in device_ids if owners.get(device_id) == principal.user_id]
 
     async def _require_access(
-        self, session: AsyncSession, principal: Principal, device_id: str, *, technicians: bool = True
+        self,
+        session: AsyncSession,
+        principal: Principal,
+        device_id: str,
+        *,
+        scope: Scope = Scope.DEVICE_READ,
+        technicians: bool = True,
     ) -> None:
         _check_device_id(device_id)
         principal.require_authenticated()
         owner: UserId | None = None
         if not principal.is_trusted:
             owner = await self._readers.owner_of(session, device_id)
-        require_access(principal, DeviceId(device_id), owner, technicians=technicians)
+        require_access(principal, DeviceId(device_id), owner, scope=scope, technicians=technicians)
 
     def _alpha_of(self, model: CalibrationModel | None) -> float:
         return model.default_alpha if model else self._default_alpha

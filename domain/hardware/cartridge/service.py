@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
 from domain.errors import Forbidden, InvalidInput
+from domain.hardware.access import require_scope
 from domain.hardware.cartridge.errors import CartridgeNotFound, CartridgeTypeNotFound, refused
 from domain.hardware.cartridge.models import (
     Cartridge,
@@ -28,7 +29,7 @@ from domain.hardware.cartridge.registry import category_of
 from domain.hardware.cartridge.repository import CartridgeRepository, RegistryRepository
 from domain.ids import new_id
 from domain.paging import page_limit
-from domain.principal import Principal, PrincipalKind
+from domain.principal import Principal, PrincipalKind, Scope
 
 MAX_ID_LENGTH = 64
 _HEX_UID_LENGTH = 16
@@ -96,7 +97,7 @@ class CartridgeService:
             CartridgeTypeNotFound: no type has the legacy code of a version 1 tag.
             DeviceNotFound, Forbidden: `device_id` is not registered, or not the caller's.
         """
-        principal.require_authenticated()
+        require_scope(principal, Scope.DEVICE_WRITE)
         if principal.kind is PrincipalKind.DEVICE:
             device_id = device_id or principal.subject
         content = await self._content(session, decode(tag, tag_version))
@@ -203,6 +204,7 @@ class CartridgeService:
         Args:
             category, type_index: what the caller takes it for; 0 means whatever it is.
         """
+        require_scope(principal, Scope.DEVICE_READ)
         principal.acting_for(user_id)
         cartridge = await CartridgeRepository(session).get(normal_uid(uid))
         if cartridge is None:
@@ -229,6 +231,7 @@ class CartridgeService:
             CartridgeExpired, CartridgeUsedUp, CartridgeTypeInactive, CartridgeTypeUnregistered: it may not be used.
             CartridgeTypeMismatch: it is of another type than named.
         """
+        require_scope(principal, Scope.DEVICE_WRITE)
         user = principal.acting_for(user_id)
         if not 1 <= len(session_id) <= MAX_ID_LENGTH or "\0" in session_id:
             raise InvalidInput(f"session_id must have 1 to {MAX_ID_LENGTH} characters.", field="session_id")
@@ -269,6 +272,7 @@ class CartridgeService:
         """
         if principal.kind is PrincipalKind.DEVICE:
             raise Forbidden("A reader cannot list what its owner has used; this needs an access token.")
+        require_scope(principal, Scope.DEVICE_READ)
         user = principal.acting_for(user_id)
         limit, offset = page_limit(limit, offset)
         return await CartridgeRepository(session).usages_of(user, limit=limit, offset=offset)
@@ -284,7 +288,7 @@ class CartridgeService:
         self, session: AsyncSession, principal: Principal, uids: Collection[str]
     ) -> dict[str, CartridgeDetail]:
         """Those of the cartridges that were read, in two statements however many they are."""
-        principal.require_authenticated()
+        require_scope(principal, Scope.DEVICE_READ)
         found = await CartridgeRepository(session).by_uids(uids)
         categories = await RegistryRepository(session).plain_categories() if found else ()
         now = self.clock.now()

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
 from domain.errors import Forbidden
-from domain.hardware.access import DeviceNotFound, require_access
+from domain.hardware.access import DeviceNotFound, require_access, require_scope
 from domain.hardware.device.errors import (
     CredentialRefused,
     DeviceBelongsToAnother,
@@ -35,7 +35,7 @@ from domain.hardware.device.repository import CommandRepository, CredentialRepos
 from domain.ids import DeviceId, UserId, new_id
 from domain.messaging import Outbox
 from domain.paging import Page, PageRequest
-from domain.principal import Principal, PrincipalKind
+from domain.principal import Principal, PrincipalKind, Scope
 
 COMMAND_TTL = timedelta(hours=24)
 """A command that was not fetched for this long is dropped: nobody wants last week's reboot."""
@@ -87,6 +87,7 @@ class DeviceService:
             SerialNumberTaken: the serial number is that of another reader, or the reader has another one.
             Forbidden: a reader cannot register readers.
         """
+        require_scope(principal, Scope.DEVICE_WRITE)
         if principal.kind is PrincipalKind.DEVICE:
             raise Forbidden("A person registers a device, with an access token.")
         owner = principal.acting_for(user_id)
@@ -161,7 +162,7 @@ class DeviceService:
         """Raises: DeviceNotFound, Forbidden: see `require_access`."""
         device = await DeviceRepository(session).get(device_id)
         owner = UserId(device.owner_user_id) if device else None
-        require_access(principal, DeviceId(device_id), owner, technicians=True)
+        require_access(principal, DeviceId(device_id), owner, scope=Scope.DEVICE_READ, technicians=True)
         if device is None:
             raise DeviceNotFound(device_id)
         return device
@@ -185,6 +186,7 @@ class DeviceService:
 
     async def list_owned(self, session: AsyncSession, principal: Principal, *, user_id: str) -> Sequence[Device]:
         """A person's readers, oldest registration first."""
+        require_scope(principal, Scope.DEVICE_READ)
         return await DeviceRepository(session).owned_by(principal.acting_for(user_id))
 
     async def pages_owned(
@@ -195,6 +197,7 @@ class DeviceService:
         Raises:
             Forbidden: one of them is somebody else.
         """
+        require_scope(principal, Scope.DEVICE_READ)
         for user_id in user_ids:
             principal.acting_for(user_id)
         return await DeviceRepository(session).pages_of(user_ids, page)
@@ -250,7 +253,7 @@ class DeviceService:
             )
         device = await DeviceRepository(session).record_heartbeat(device_id, beat, at=self._clock.now())
         owner = UserId(device.owner_user_id) if device else None
-        require_access(principal, DeviceId(device_id), owner, technicians=False)
+        require_access(principal, DeviceId(device_id), owner, scope=Scope.DEVICE_WRITE, technicians=False)
         if device is None:
             raise DeviceNotFound(device_id)
         return device
@@ -351,7 +354,7 @@ class DeviceService:
     async def _own_for_update(self, session: AsyncSession, principal: Principal, device_id: str) -> Device:
         device = await DeviceRepository(session).get_for_update(device_id)
         owner = UserId(device.owner_user_id) if device else None
-        require_access(principal, DeviceId(device_id), owner, technicians=False)
+        require_access(principal, DeviceId(device_id), owner, scope=Scope.DEVICE_WRITE, technicians=False)
         if device is None:
             raise DeviceNotFound(device_id)
         return device
@@ -372,7 +375,13 @@ def _hash(secret: str) -> bytes:
 
 def _may_see(principal: Principal, device: Device) -> bool:
     try:
-        require_access(principal, DeviceId(device.device_id), UserId(device.owner_user_id), technicians=True)
+        require_access(
+            principal,
+            DeviceId(device.device_id),
+            UserId(device.owner_user_id),
+            scope=Scope.DEVICE_READ,
+            technicians=True,
+        )
     except Forbidden:
         return False
     return True
