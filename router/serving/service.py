@@ -3,18 +3,17 @@
 import asyncio
 import contextlib
 import logging
+import sys
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from graphql import OperationType
-from opentelemetry import propagate, trace
-from prometheus_client import CollectorRegistry
 
 from router.errors import ClientError, PlanningError, RouterError
-from router.execution.files import FilesOf
 from router.execution.request import Transport
 from router.execution.run import Response
 from router.serving.client import OutgoingHeaders
@@ -30,9 +29,11 @@ from router.serving.subscriptions import StreamFailed, Subscription
 from router.serving.transport import HttpTransport
 from router.serving.upstream import open_stream_session
 
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
 logger = logging.getLogger("router")
 access_log = logging.getLogger("router.access")
-_tracer = trace.get_tracer("router")
 
 
 def _authenticator(settings: RouterSettings) -> Authenticator:
@@ -43,14 +44,13 @@ def _authenticator(settings: RouterSettings) -> Authenticator:
     return JwtAuthenticator(settings.jwt)
 
 
-def _is_tracing() -> bool:
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+def _tracing() -> ModuleType | None:
+    """None while nobody has set up tracing, which nobody can without having imported its library."""
+    if "opentelemetry.trace" not in sys.modules:
+        return None
+    from router.serving import tracing  # noqa: PLC0415  reads all installed packages when it is imported
 
-
-def _span(headers: Mapping[str, str]) -> contextlib.AbstractContextManager[object]:
-    """A span around one request, child of the caller's."""
-    context = propagate.extract(dict(headers)) if "traceparent" in headers else None
-    return _tracer.start_as_current_span("graphql.request", context=context)
+    return tracing if tracing.is_set_up() else None
 
 
 class RouterService:
@@ -62,14 +62,14 @@ class RouterService:
         self.settings = settings
         self.engine = Engine(supergraph_sdl, settings)
         self._documents = TrustedDocuments(settings.trusted_documents, required=settings.require_trusted_documents)
-        self.registry = CollectorRegistry()
         self.authenticator: Authenticator = authenticator or _authenticator(settings)
-        self._metrics = Metrics(self.registry)
+        self._metrics = Metrics()
         self._metrics.gauge(
             "router_cached_entries", "Entries in the operation cache.", lambda: len(self.engine.documents)
         )
         self._open_streams = 0
         self._metrics.gauge("router_open_subscriptions", "Subscriptions that are running.", lambda: self._open_streams)
+        self._tracing: ModuleType | None = None
         self._streams: aiohttp.ClientSession | None = None
         self._transport: HttpTransport | None = None
         self._for_queries: Transport | None = None
@@ -81,10 +81,16 @@ class RouterService:
         return self._transport
 
     @property
+    def registry(self) -> "CollectorRegistry":
+        """The metrics, as Prometheus's library reads them."""
+        return self._metrics.registry
+
+    @property
     def is_ready(self) -> bool:
         return self._transport is not None
 
     async def open(self) -> None:
+        self._tracing = _tracing()
         self._streams = open_stream_session()
         self._connect()
 
@@ -130,8 +136,8 @@ class RouterService:
         started = time.perf_counter()
         result = "error"
         try:
-            if _is_tracing():
-                with _span(headers):
+            if self._tracing is not None:
+                with self._tracing.span(headers):
                     response = await self._run(request, headers, read_only=read_only)
             else:
                 response = await self._run(request, headers, read_only=read_only)
@@ -283,15 +289,12 @@ class RouterService:
             text = self._documents.text(request.query or None, request.document_id)
             if text != request.query:
                 request = replace(request, query=text or "")
-        prepared = await engine.prepare(request, identity, headers)
-        if (uploads := request.uploads) is not None:
-            return replace(prepared, variables=uploads.variables, files=FilesOf(uploads, self.transport.post_files))
-        return prepared
+        return await engine.prepare(request, identity, headers)
 
     def subgraph_headers(self, headers: Mapping[str, str], identity: Identity) -> Mapping[str, str]:
         sent = OutgoingHeaders({name: headers[name] for name in self.settings.forward_headers if name in headers})
-        if _is_tracing():
-            propagate.inject(sent)  # else the client's own traceparent goes through as it came
+        if self._tracing is not None:
+            self._tracing.pass_on(sent)  # else the client's own traceparent goes through as it came
         if identity.forward:
             sent.update(identity.forward)
         return sent

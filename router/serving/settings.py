@@ -4,7 +4,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from router.errors import InvalidSettings
@@ -181,6 +180,8 @@ def load_settings(path: Path) -> RouterSettings:
     Raises:
         InvalidSettings: the file cannot be read, or a value is wrong; the message names the key.
     """
+    import yaml  # noqa: PLC0415  most starts have no such file
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
