@@ -43,6 +43,8 @@ from router.serving.uploads import Form, is_form, read_form
 logger = logging.getLogger("router")
 
 ALLOWED = b"GET, POST, OPTIONS"
+VARY = ((b"vary", b"accept"),)
+"""For answers that a cache may keep: only those to GET."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class GraphQLEndpoint:
             if response is not None:
                 return response
         content = await self._service.answer(request, headers, read_only=read_only)
-        return Reply(orjson.dumps(content), form.media_type)
+        return Reply(orjson.dumps(content), form.media_type, headers=VARY if read_only else ())
 
     async def _in_parts(
         self,

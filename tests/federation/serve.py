@@ -11,6 +11,8 @@ import aiohttp
 import uvicorn
 from starlette.applications import Starlette
 
+from router.serving.server import OneWriteProtocol
+
 
 @dataclass(frozen=True)
 class Served:
@@ -35,7 +37,9 @@ class Served:
 async def serve(app: Starlette) -> AsyncIterator[Served]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_level="error", lifespan="on", ws="websockets-sansio")
+        config = uvicorn.Config(
+            app, http=OneWriteProtocol, log_level="error", lifespan="on", ws="websockets-sansio", proxy_headers=False
+        )
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[listening]))
         while not server.started:  # noqa: ASYNC110  uvicorn has no event to wait for

@@ -1,12 +1,15 @@
 """The router over HTTP: methods, media types, status codes, bad input, limits, reload."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from router.serving.app import create_app
+from router.serving.http import headers_of
 from router.serving.service import RouterService
 from router.serving.settings import CorsSettings, Limits, RouterSettings
 from tests.federation.serve import Served, serve
@@ -206,3 +209,139 @@ async def test_a_client_that_goes_away_is_not_worked_for(router: Served) -> None
 async def _endless() -> AsyncIterator[bytes]:
     yield b'{"query":'
     raise aiohttp.ClientError("gone")
+
+
+# -- the edges of HTTP -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "PATCH"])
+async def test_other_methods_are_told_which_there_are(router: Served, method: str) -> None:
+    response = await router.session.request(method, f"{router.url}/graphql", params={"query": "{__typename}"})
+    assert (response.status, response.headers["allow"]) == (405, "GET, POST, OPTIONS")
+
+
+async def test_options_names_the_methods(router: Served) -> None:
+    response = await router.session.options(f"{router.url}/graphql")
+    assert (response.status, response.headers["allow"]) == (204, "GET, POST, OPTIONS")
+
+
+@pytest.mark.parametrize(
+    "query_string",
+    [
+        "query={__typename}&query={__typename}",
+        "query={__typename}&variables={}&variables={}",
+        "query=%7B__typename%7D%ff",
+        "query={__typename}&variables={",
+        "query={__typename}&variables=[]",
+        "query=",
+        "&".join(f"a{n}=" for n in range(200)),
+    ],
+)
+async def test_a_url_that_can_be_read_in_two_ways_or_none_is_refused(router: Served, query_string: str) -> None:
+    response = await router.session.get(URL(f"{router.url}/graphql?{query_string}", encoded=True))
+    assert response.status == 400
+    assert (await response.json())["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"content-type": "application/json; charset=utf-8"}, 200),
+        ({"content-type": 'APPLICATION/JSON;charset="UTF-8"'}, 200),
+        ({"content-type": "application/json; charset=utf-16"}, 415),
+        ({"content-type": "text/plain"}, 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, 415),
+        ({"content-type": "application/json, text/plain"}, 415),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
+        ({"content-type": "application/json", "content-encoding": "identity"}, 200),
+    ],
+)
+async def test_a_body_is_read_only_as_what_it_says_it_is(router: Served, headers: dict[str, str], status: int) -> None:
+    response = await router.session.post(
+        f"{router.url}/graphql", data=b'{"query":"{__typename}"}', headers=headers, skip_auto_headers=["content-type"]
+    )
+    assert response.status == status
+
+
+async def test_a_body_without_a_type_is_415(router: Served) -> None:
+    answer = await _raw(router, b"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}", until_closed=False)
+    assert answer.startswith(b"HTTP/1.1 415")
+
+
+async def test_a_huge_body_of_unknown_length_is_413(router: Served) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(30):
+            yield b" " * 1000
+
+    response = await router.post("/graphql", data=chunks(), headers={"content-type": "application/json"})
+    assert response.status == 413
+
+
+async def test_answers_of_a_url_depend_on_what_is_accepted_and_say_so(router: Served) -> None:
+    response = await router.get("/graphql", params={"query": "{__typename}"})
+    assert "accept" in response.headers["vary"].split(", ")
+    assert int(response.headers["content-length"]) == len(await response.read())
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"sec-fetch-site": "cross-site", "origin": "https://evil.example"}, 403),
+        ({"sec-fetch-site": "cross-site", "origin": "https://app.example"}, 200),
+        ({"sec-fetch-site": "cross-site", "apollo-require-preflight": "true"}, 200),
+        ({"sec-fetch-site": "cross-site", "graphql-preflight": ""}, 200),
+    ],
+)
+async def test_a_page_of_another_site_cannot_make_a_browser_ask(
+    router: Served, headers: dict[str, str], status: int
+) -> None:
+    response = await router.get("/graphql", params={"query": "{__typename}"}, headers=headers)
+    assert response.status == status
+    if status == 403:
+        assert (await response.json())["errors"][0]["extensions"]["code"] == "CSRF_PREVENTED"
+
+
+def test_a_header_that_comes_several_times_has_all_its_values() -> None:
+    raw = [(b"x-forwarded-for", b"1.1.1.1"), (b"accept", b"a/b"), (b"x-forwarded-for", b"2.2.2.2"), (b"cookie", b"a=1")]
+    headers = headers_of({"type": "http", "headers": [*raw, (b"cookie", b"b=2")], "client": ("3.3.3.3", 1)})
+    assert headers == {"x-forwarded-for": "1.1.1.1, 2.2.2.2, 3.3.3.3", "accept": "a/b", "cookie": "a=1; b=2"}
+
+
+async def test_a_head_and_its_body_are_sent_in_one_piece(router: Served) -> None:
+    answer = await _raw(router, _REQUEST, until_closed=False)
+    assert answer.endswith(b'\r\n\r\n{"data":{"__typename":"Query"}}')
+
+
+async def test_requests_sent_ahead_are_answered_in_order_and_the_last_closes_the_connection(router: Served) -> None:
+    last = _REQUEST.replace(b"host: x", b"host: x\r\nconnection: close").replace(b"__typename", b"b: __typename")
+    answer = await _raw(router, _REQUEST * 3 + last.replace(b"length: 24", b"length: 27"))
+    bodies = [part.split(b"\r\n\r\n")[1] for part in answer.split(b"HTTP/1.1 200 OK")[1:]]
+    assert bodies == [b'{"data":{"__typename":"Query"}}'] * 3 + [b'{"data":{"b":"Query"}}']
+
+
+async def test_what_is_not_http_is_refused_and_the_connection_closed(router: Served) -> None:
+    assert (await _raw(router, b"nonsense\r\n\r\n")).startswith(b"HTTP/1.1 400")
+
+
+_REQUEST = (
+    b"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 24\r\n\r\n"
+    b'{"query":"{__typename}"}'
+)
+
+
+async def _raw(router: Served, request: bytes, *, until_closed: bool = True) -> bytes:
+    """What is answered on a connection of its own: all of it, or what comes first."""
+    url = URL(router.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        writer.write(request)
+        if not until_closed:
+            return await asyncio.wait_for(reader.read(65_536), 5)
+        return await asyncio.wait_for(reader.read(), 5)
+    finally:
+        writer.close()
