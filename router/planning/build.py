@@ -62,9 +62,8 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where the objects that a field leads to are answered. parent: the type that the field is asked of."""
+    """Where the objects that a field leads to are answered. around: the object that the field is asked of."""
 
-    parent: str
     cursor: Cursor
     type_name: str
     provided: Selection | None
@@ -249,7 +248,7 @@ class FetchGraphBuilder:
         path = (*cursor.path, key, *("@" for _ in range(definition.type_text.count("["))))
         inside = Cursor(cursor.group, placed.selection, path)
         if self._spots is not None:
-            spot = Spot(around.type_name, inside, definition.type_name, provided, around)
+            spot = Spot(inside, definition.type_name, provided, around)
             self._spots.setdefault((cursor.path, item.key), []).append(spot)
         return {cursor.group.number} | self.select(inside, definition.type_name, item.selection, provided, around)
 

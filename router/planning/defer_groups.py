@@ -16,6 +16,9 @@ from router.planning.walk import Walker
 from router.supergraph.model import Kind, Supergraph
 from router.supergraph.selection import Field, Fragment, Selection
 
+Lineage = tuple[str, ...]
+"""The types of the objects around something, from the innermost to the operation's root."""
+
 
 class CannotDefer(PlanningError):
     """Something would have to be asked again that must not be: a mutation's field."""
@@ -29,6 +32,12 @@ class _Here:
     spots: tuple[Spot, ...] = ()
     step: Step | None = None
     outer: "_Here | None" = None
+
+    def conditions(self) -> Iterator[str]:
+        """The types that the fields leading here are asked of, from the innermost."""
+        if self.step is not None and self.outer is not None:
+            yield self.step.condition
+            yield from self.outer.conditions()
 
 
 class DeferredGroups:
@@ -62,12 +71,14 @@ class DeferredGroups:
 
     def _spots(self, here: _Here, step: Step) -> Iterator[Spot]:
         paths = {spot.cursor.path: None for spot in here.spots} or {(): None}
-        seen: set[tuple[int, str]] = set()
+        conditions = (step.condition, *here.conditions())
+        seen: set[tuple[object, ...]] = set()
         for path in paths:
             for spot in self._builder.spots_below(path, step.field.key):
-                if spot.parent != step.condition and not self._supergraph.overlaps(spot.parent, step.condition):
+                lineage = _lineage(spot)
+                if not all(map(self._may_be, lineage, conditions)):
                     continue
-                identity = (id(spot.cursor.selection), spot.parent)
+                identity = (id(spot.cursor.selection), lineage)
                 if identity not in seen:
                     seen.add(identity)
                     yield spot
@@ -79,19 +90,25 @@ class DeferredGroups:
                 raise CannotDefer(f"`{selection}` cannot be asked a second time.")
             self._builder.add_root(selection, stage=stage)
             return
-        # Objects around of different types may be answered in different places, one type's fields also in several.
-        left: dict[str, Selection | None] = {}
+        # Inside of objects of different types it may be answered in different places, inside of one also in several.
+        left: dict[Lineage, Selection | None] = {}
         for spot in here.spots:
-            for type_name in self._objects(spot.parent):
-                left.setdefault(type_name, selection)
+            around, *outer = _lineage(spot)
+            left.update({(type_name, *outer): selection for type_name in self._objects(around)})
         for spot in here.spots:
-            members = [name for name in self._objects(spot.parent) if left[name] is not None]
-            for wanted in {id(left[name]): left[name] for name in members}.values():
+            inside = [each for each in left if self._covers(_lineage(spot), each)]
+            for wanted in {id(left[each]): left[each] for each in inside}.values():
                 if wanted is None:
                     continue
                 rest = self._cover(spot, wanted, stage)
-                left.update((name, rest) for name in members if left[name] is wanted)
+                left.update((each, rest) for each in inside if left[each] is wanted)
         self._lift(here.step, here.outer, left, stage)
+
+    def _may_be(self, type_name: str, condition: str) -> bool:
+        return type_name == condition or self._supergraph.overlaps(type_name, condition)
+
+    def _covers(self, lineage: Lineage, other: Lineage) -> bool:
+        return all(mine == name or name in self._objects(mine) for mine, name in zip(lineage, other, strict=True))
 
     def _cover(self, spot: Spot, selection: Selection, stage: int) -> Selection | None:
         """Places what can be asked again by key, then what comes with the object; answers the rest."""
@@ -115,20 +132,24 @@ class DeferredGroups:
             self._around[memo] = replace(spot.around, stage=stage, hops={})
         return self._around[memo]
 
-    def _lift(self, step: Step, outer: _Here, left: dict[str, Selection | None], stage: int) -> None:
+    def _lift(self, step: Step, outer: _Here, left: dict[Lineage, Selection | None], stage: int) -> None:
         """Asks what is left over of the object around."""
         item = step.field
-        lifted: dict[int, Selection] = {}
-        for type_name, rest in left.items():
-            if rest is None:
-                continue
-            field = Field(item.key, item.name, item.arguments, item.arguments_text, rest)
-            if self._supergraph.kinds[outer.place.type_name] is Kind.OBJECT:
-                lifted[id(rest)] = Selection((field,))
-            else:
-                self._plan(outer, Selection((Fragment(type_name, Selection((field,))),)), stage)
-        for selection in lifted.values():
+        lifted = {(around, id(rest)): rest for (around, *_), rest in left.items() if rest is not None}
+        for (around, _), rest in lifted.items():
+            selection = Selection((Field(item.key, item.name, item.arguments, item.arguments_text, rest),))
+            if self._supergraph.kinds[outer.place.type_name] is not Kind.OBJECT:
+                selection = Selection((Fragment(around, selection),))
             self._plan(outer, selection, stage)
 
     def _objects(self, type_name: str) -> tuple[str, ...]:
         return self._supergraph.possible.get(type_name) or (type_name,)
+
+
+def _lineage(spot: Spot) -> Lineage:
+    names: list[str] = []
+    site: Site | None = spot.around
+    while site is not None:
+        names.append(site.type_name)
+        site = site.outer
+    return tuple(names)

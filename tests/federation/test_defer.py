@@ -25,6 +25,7 @@ from tests.federation.deferring import (
     together_as_of_2022,
 )
 from tests.federation.graph import Federation
+from tests.federation.markets import markets
 from tests.federation.operations import everything
 from tests.federation.random_graph import RandomGraph
 from tests.federation.shop import SHOP, shop, universe
@@ -476,6 +477,26 @@ async def test_all_parts_are_the_whole_answer_on_a_random_supergraph(seed: int) 
     schema = federation.engine.supergraph.api_schema
     query = everything(schema, "Query", depth=3 + seed % 2, chance=0.5, seed=seed)
     await _assert_same(federation, query, seed)
+
+
+@pytest.mark.parametrize("seed", range(0, 40, 2))
+async def test_all_parts_are_the_whole_answer_where_fields_take_values_of_objects_around_them(seed: int) -> None:
+    federation = markets()
+    schema = federation.engine.supergraph.api_schema
+    query = everything(schema, "Query", depth=2 + seed % 4, chance=0.3 + (seed % 5) / 10, seed=seed)
+    await _assert_same(federation, query, seed)
+
+
+async def test_a_fragment_is_found_again_inside_of_each_type_around_it() -> None:
+    federation = markets()
+    fragments = (
+        "... on Stall {s} {{ offers {{ parts {{ id size }} }} }}",
+        "... on Shop {s} {{ offers {{ price ... {s} {{ parts {{ id ... {s} {{ size }} }} }} }} }}",
+    )
+    deferred, plain = (
+        "{ mixed { " + " ".join(f.format(s=s) for f in fragments) + " } }" for s in ("@defer", "@include(if: true)")
+    )
+    assert together(await ask_in_parts(federation, deferred)) == federation.monolith(plain)["data"]
 
 
 def test_a_subscription_cannot_defer() -> None:
