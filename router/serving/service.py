@@ -14,6 +14,7 @@ import aiohttp
 from graphql import OperationType
 
 from router.errors import ClientError, PlanningError, RouterError
+from router.execution.files import FilesOf
 from router.execution.request import Transport
 from router.execution.run import Response
 from router.serving.client import OutgoingHeaders
@@ -289,7 +290,10 @@ class RouterService:
             text = self._documents.text(request.query or None, request.document_id)
             if text != request.query:
                 request = replace(request, query=text or "")
-        return await engine.prepare(request, identity, headers)
+        prepared = await engine.prepare(request, identity, headers)
+        if (uploads := request.uploads) is not None:
+            return replace(prepared, variables=uploads.variables, files=FilesOf(uploads, self.transport.post_files))
+        return prepared
 
     def subgraph_headers(self, headers: Mapping[str, str], identity: Identity) -> Mapping[str, str]:
         sent = OutgoingHeaders({name: headers[name] for name in self.settings.forward_headers if name in headers})
