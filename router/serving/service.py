@@ -10,7 +10,6 @@ from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 from graphql import OperationType
 
 from router.errors import ClientError, PlanningError, RouterError
@@ -28,7 +27,7 @@ from router.serving.settings import RouterSettings
 from router.serving.sharing import SharingTransport
 from router.serving.subscriptions import StreamFailed, Subscription
 from router.serving.transport import HttpTransport
-from router.serving.upstream import open_stream_session
+from router.serving.upstream.session import StreamSession
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -71,7 +70,7 @@ class RouterService:
         self._open_streams = 0
         self._metrics.gauge("router_open_subscriptions", "Subscriptions that are running.", lambda: self._open_streams)
         self._tracing: ModuleType | None = None
-        self._streams: aiohttp.ClientSession | None = None
+        self._streams: StreamSession | None = None
         self._transport: HttpTransport | None = None
         self._for_queries: Transport | None = None
 
@@ -92,7 +91,7 @@ class RouterService:
 
     async def open(self) -> None:
         self._tracing = _tracing()
-        self._streams = open_stream_session()
+        self._streams = StreamSession()
         self._connect()
 
     async def close(self) -> None:

@@ -5,16 +5,14 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-import aiohttp
-
 from router.execution.errors import SubgraphFailure
 from router.execution.files import Placed
 from router.serving.client import OutgoingHeaders, Peer, address_of, encode_headers
 from router.serving.connection import HttpAnswer, MalformedAnswer, Unreachable
 from router.serving.metrics import Durations, Metrics
 from router.serving.settings import RouterSettings, SubgraphSubscriptions
-from router.serving.upstream import EventSource, subscribe
-from router.serving.upstream.form import SubgraphForm, post_form
+from router.serving.upstream.session import StreamSession
+from router.serving.upstream.source import EventSource
 from router.supergraph.model import SubgraphName, Supergraph
 
 HTTP_OK_BELOW = 300
@@ -33,7 +31,7 @@ class HttpTransport:
         self,
         supergraph: Supergraph,
         settings: RouterSettings,
-        streams: aiohttp.ClientSession,
+        streams: StreamSession,
         metrics: Metrics,
         before: "HttpTransport | None" = None,
     ) -> None:
@@ -102,12 +100,14 @@ class HttpTransport:
         self, subgraph: SubgraphName, body: bytes, files: Sequence[Placed], headers: Mapping[str, str]
     ) -> bytes:
         """As `post`, with files among the variables; never sent twice."""
+        from router.serving.upstream.form import SubgraphForm, post_form  # noqa: PLC0415  see `StreamSession`
+
         started = time.perf_counter()
         source = self._sources[subgraph]
         try:
             return _graphql(
                 await post_form(
-                    self._streams,
+                    self._streams.get(),
                     self._urls[subgraph],
                     SubgraphForm(body, files),
                     headers,
@@ -130,7 +130,9 @@ class HttpTransport:
         Raises:
             SubgraphFailure: the stream cannot be opened, or breaks.
         """
-        return subscribe(self._streams, self._sources[subgraph], request, headers)
+        from router.serving.upstream.streams import subscribe  # noqa: PLC0415  see `StreamSession`
+
+        return subscribe(self._streams.get(), self._sources[subgraph], request, headers)
 
     def _failure(self, subgraph: SubgraphName, error: Exception) -> SubgraphFailure:
         match error:
