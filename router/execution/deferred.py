@@ -112,6 +112,10 @@ class DeferredPlan:
         self._renamed = renamed
         self._shapes = Shapes(supergraph, renamed)
         self._projections: dict[tuple[Selection, str, Path], Projection | None] = {}
+        delivering = frozenset().union(*deferral.blocks)
+        # The next fragment around each that delivers something itself, or NOT_DEFERRED.
+        self.outer = {number: self._outer(number, delivering) for number in delivering}
+        self.blocks_of = {number: [b for b in deferral.blocks if number in b] for number in delivering}
         blocks = [each.block for each in node.deferred]
         self.steps: dict[Block, Step] = {}
         self.after: dict[Block, frozenset[Block]] = {block: frozenset() for block in deferral.blocks}
@@ -127,9 +131,7 @@ class DeferredPlan:
     def of_block(self, block: Block, refused: Iterable[AnswerError]) -> list[AnswerError]:
         return [error for error in refused if self.deferral.block_at(error.path or ()) == block]
 
-    def outer(self, number: int) -> int:
-        """The next fragment around a deferred one that delivers something itself, or NOT_DEFERRED."""
-        delivering = {each for block in self.deferral.blocks for each in block}
+    def _outer(self, number: int, delivering: frozenset[int]) -> int:
         outer = self.deferral.defers[number].outer
         while outer != NOT_DEFERRED and outer not in delivering:
             outer = self.deferral.defers[outer].outer
@@ -299,7 +301,7 @@ class Delivery:
             at = at.outer
         known = self._records.get((number, at.where))
         if known is None:
-            outer = self._plan.outer(number)
+            outer = self._plan.outer[number]
             around = None if outer == NOT_DEFERRED else self._record(outer, at)
             known = Record(number, at.where, self._plan.deferral.defers[number].label, around, at)
             self._records[number, at.where] = known
@@ -354,7 +356,7 @@ class Delivery:
         return (
             record.number is not None
             and not record.is_done
-            and all(record.defer not in block or block in self._seen for block in self._plan.deferral.blocks)
+            and self._seen.issuperset(self._plan.blocks_of[record.defer])
         )
 
     def _complete(self, record: Record, delivered: list[Delivered], completed: list[Completed]) -> None:
@@ -399,24 +401,24 @@ def _is_due(record: Record) -> bool:
 def _shared_out(errors: Sequence[AnswerError], objects: Sequence[_Object]) -> list[list[AnswerError]]:
     """Each group's errors: those at its object or below, and those at what is around it, which concern it as well."""
     shared: list[list[AnswerError]] = [[] for _ in objects]
+    if not errors or not objects:
+        return shared
+    at: dict[ClientPath, list[int]] = {}
+    around: dict[ClientPath, list[int]] = {}
+    for position, each in enumerate(objects):
+        # A place in every item of a list is told by its response keys alone.
+        keys = tuple(step for step in each.where if type(step) is str)
+        for path in {each.where, keys}:
+            at.setdefault(path, []).append(position)
+            for length in range(len(path) + 1):
+                around.setdefault(path[:length], []).append(position)
     for error in errors:
-        homes = [(position, at) for position, at in enumerate(objects) if _concerns(error, at)]
-        for position, at in homes or list(enumerate(objects))[:1]:
-            path = error.path
-            around = path is None or (len(path) < len(at.where) and path == at.where[: len(path)])
-            shared[position].append(replace(error, path=at.where) if around else error)
+        path = error.path or ()
+        if path in around:
+            for position in dict.fromkeys(around[path]):
+                shared[position].append(replace(error, path=objects[position].where or None))
+            continue
+        above = next((path[:length] for length in range(len(path), -1, -1) if path[:length] in at), None)
+        for position in at[above] if above is not None else (0,):
+            shared[position].append(error)
     return shared
-
-
-def _concerns(error: AnswerError, at: _Object) -> bool:
-    if error.path is None:
-        return True
-    length = min(len(error.path), len(at.where))
-    if error.path[:length] == at.where[:length]:
-        return True
-    if any(type(step) is int for step in error.path):
-        return False
-    # A place in every item of a list is told by its response keys alone.
-    keys = tuple(step for step in at.where if type(step) is str)
-    length = min(len(error.path), len(keys))
-    return error.path[:length] == keys[:length]
