@@ -330,6 +330,7 @@ def _only(type_text: str) -> tuple[Projection, str]:
     supergraph = read_supergraph(
         f"""{_HEAD}
         scalar Anything @join__type(graph: ONE)
+        enum Color @join__type(graph: ONE) {{ RED @join__enumValue(graph: ONE) }}
         type Query @join__type(graph: ONE) {{ it: {type_text} }}"""
     )
     document = parse("{ it }")
@@ -357,6 +358,9 @@ def _nested(levels: int) -> Any:
         ("Int", "12", None),
         ("Float", 3, 3),
         ("Float", False, None),
+        ("[Float]", [1, 1.5, None], [1, 1.5, None]),
+        ("[Float]", [1.5, True], [1.5, None]),
+        ("[Boolean!]", [True, 0], None),
         ("ID", 12, "12"),
         ("ID", 1.2345678901234568e29, None),
         ("ID", True, None),
@@ -379,6 +383,24 @@ def test_leaves_are_coerced_by_the_specification(type_text: str, value: Any, exp
         assert repr(data) == repr({key: expected})
         lost = expected is None or (isinstance(expected, list) and expected.count(None) > value.count(None))
         assert [violation.path[0] for violation in violations] == ([key] if lost else [])
+
+
+@pytest.mark.parametrize("type_text", ["Color", "[Color]", "[[Color!]]"])
+def test_an_enum_value_that_the_api_does_not_have_is_null_without_an_error(type_text: str) -> None:
+    projection, key = _only(type_text)
+    depth = type_text.count("[")
+    for _ in range(2):
+        for value in ("RED", "BLUE", 3, ["RED"]):
+            data, violations = projection.project({key: _wrapped(value, depth)})
+            expected = [None] if depth == 2 and value != "RED" else _wrapped("RED" if value == "RED" else None, depth)
+            assert data == {key: expected}
+            assert violations == [] or "!" in type_text
+
+
+def _wrapped(value: Any, depth: int) -> Any:
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def test_what_repeats_is_projected_once_in_an_answer_and_anew_in_the_next() -> None:
