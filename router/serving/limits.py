@@ -3,7 +3,8 @@
 Fragments are measured once each and multiplied, never expanded, so that a bomb costs no more to refuse than to read.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from graphql import (
@@ -44,9 +45,28 @@ def parse_limited(query: str, limits: Limits) -> DocumentNode:
             raise ClientError(
                 f"The document has more than {limits.max_tokens} tokens.", code="OPERATION_TOO_LARGE"
             ) from error
+        if "nested too deeply" in error.message:
+            raise _too_deep() from error
         raise ClientError(error.message, code="GRAPHQL_PARSE_FAILED") from error
     except RecursionError as error:
-        raise ClientError("The document is nested too deeply.", code="OPERATION_TOO_LARGE") from error
+        raise _too_deep() from error
+
+
+@contextlib.contextmanager
+def within_the_stack() -> Iterator[None]:
+    """For steps that descend into an operation, whose fragments may lie within each other a thousandfold.
+
+    Raises:
+        ClientError: the operation is nested too deeply (`OPERATION_TOO_LARGE`).
+    """
+    try:
+        yield
+    except RecursionError as error:
+        raise _too_deep() from error
+
+
+def _too_deep() -> ClientError:
+    return ClientError("The document is nested too deeply.", code="OPERATION_TOO_LARGE")
 
 
 def check_size(document: DocumentNode, operation: OperationDefinitionNode, limits: Limits) -> None:
