@@ -27,7 +27,13 @@ async def build(resources: GroupResources) -> GroupFaces:
     settings, database, clock = resources.settings.service, resources.database, resources.clock
     await ensure_partitions(database, clock.now())
     idle_timeout = timedelta(seconds=settings.session_idle_timeout_seconds)
-    service = MeasurementService(clock, resources.sealer, PgVectorIndex(), idle_timeout=idle_timeout)
+    service = MeasurementService(
+        clock,
+        resources.sealer,
+        PgVectorIndex(),
+        idle_timeout=idle_timeout,
+        takes_stored_frames=settings.offline_mode_enabled,
+    )
     starter = SessionStarter(
         GrpcHardware(resources.clients("measurement")),
         database.transaction,

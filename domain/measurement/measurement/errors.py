@@ -81,6 +81,18 @@ class FrameInvalid(InvalidInput):
     reason = "FRAME_INVALID"
 
 
+class FrameStoredOffline(FrameInvalid):
+    """A frame from before its session, where only live ones are taken."""
+
+    reason = "FRAME_STORED_OFFLINE"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The frame was measured before its session began, and this platform takes live frames only.",
+            field="timestamp",
+        )
+
+
 class SessionChanged(InvalidInput):
     """A stream carries the frames of one session."""
 

@@ -38,6 +38,7 @@ from domain.measurement.measurement.correction import (
 from domain.measurement.measurement.errors import (
     FrameInvalid,
     FramesNotStored,
+    FrameStoredOffline,
     SessionBusy,
     SessionEnded,
     StreamSuperseded,
@@ -91,6 +92,7 @@ class StreamState:
         channels: of every frame; None while an unverified session has none yet.
         sequence, head: of the last stored frame; 0 and the genesis hash before the first.
         known: `measured_at_us` of all stored frames.
+        live_from_us: frames that were measured before are refused; None where what readers have stored offline is taken.
     """
 
     session_id: str
@@ -101,6 +103,7 @@ class StreamState:
     sequence: int
     head: bytes
     known: set[int]
+    live_from_us: int | None = None
 
 
 class LiveSession:
@@ -119,6 +122,7 @@ class LiveSession:
         self.busy_since: float | None = None
         self.failure: Exception | None = None
         self._known = state.known
+        self._live_from_us = state.live_from_us
         self._clock = clock
         self._gains: FloatArray | None = None
         self._offsets: FloatArray | None = None
@@ -247,6 +251,8 @@ class LiveSession:
             raise FrameInvalid(
                 "timestamp must lie between the year 2000 and tomorrow: set the reader's clock.", field="timestamp"
             )
+        elif self._live_from_us is not None and reading.measured_at_us < self._live_from_us:
+            raise FrameStoredOffline
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from domain.measurement.measurement.correction import differential
 from domain.measurement.measurement.errors import SessionEmpty, SessionEnded, SessionNotEnded, SessionNotFound
 from domain.measurement.measurement.events import HealthAlertTriggered, MeasurementCompleted
 from domain.measurement.measurement.fingerprint import Fingerprints, fingerprints, mean_direction
-from domain.measurement.measurement.frames import StoredFrame, decode_frame
+from domain.measurement.measurement.frames import StoredFrame, decode_frame, to_us
 from domain.measurement.measurement.ingest import StreamState, seal_context
 from domain.measurement.measurement.models import (
     FINGERPRINT_DIMENSION,
@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 MAX_EXPORT = 5_000
 MAX_SIMILAR = 50
+CLOCK_BEHIND = timedelta(minutes=10)
+"""By how much the clock of a live reader may be behind."""
 _RESOURCE = "MeasurementSession"
 
 
@@ -53,9 +55,20 @@ class MeasurementService:
 
     Args:
         idle_timeout: a session without a signal for this long ends by itself.
+        takes_stored_frames: whether a session may get frames that a reader has measured and stored before it could open
+            the session. What was measured in a session that has lost its connection is taken in any case.
     """
 
-    def __init__(self, clock: Clock, sealer: Sealer, index: FingerprintIndex, *, idle_timeout: timedelta) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        sealer: Sealer,
+        index: FingerprintIndex,
+        *,
+        idle_timeout: timedelta,
+        takes_stored_frames: bool = True,
+    ) -> None:
+        self._takes_stored_frames = takes_stored_frames
         self._clock = clock
         self._sealer = sealer
         self._index = index
@@ -91,6 +104,7 @@ class MeasurementService:
             sequence=last.sequence if last else 0,
             head=last.chain_hash if last else chain.genesis(row.id),
             known=await frames.timestamps_us(row.id) if last else set(),
+            live_from_us=None if self._takes_stored_frames else to_us(row.started_at - CLOCK_BEHIND),
         )
 
     async def end(self, session: AsyncSession, principal: Principal, session_id: str) -> Session:

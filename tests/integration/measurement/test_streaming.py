@@ -3,14 +3,33 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
 
 import grpc
+import grpc.aio
 import numpy as np
 import pytest
 from manpasik.v1 import measurement_pb2 as pb
 
+from domain.catalog import Group
 from domain.ids import new_id
-from tests.integration.measurement.conftest import BASE_US, CARTRIDGE, DEVICE, OTHER, USER, Measurement, as_, frame
+from domain.sealing import Sealer
+from subgraphs.runtime.errors import from_grpc
+from tests.integration.measurement.conftest import (
+    BASE_US,
+    CARTRIDGE,
+    DEVICE,
+    OTHER,
+    USER,
+    Measurement,
+    MovableClock,
+    as_,
+    frame,
+    running,
+)
+from tests.integration.measurement.hardware import Hardware
+from tests.support.postgres import DatabaseFor
 
 
 async def status_of(call: object) -> grpc.StatusCode:
@@ -235,3 +254,34 @@ async def test_what_is_stored_is_sealed_compact_and_in_its_month(measurement: Me
     assert made[0]["count"] >= 4
     assert int(rows[0]["measured_at"].timestamp()) == BASE_US // 1_000_000
     assert CARTRIDGE in measurement.hardware.uses
+
+
+async def test_what_was_measured_before_the_session_is_refused_where_only_live_frames_are_taken(
+    database_for: DatabaseFor, sealer: Sealer, hardware: Hardware, tmp_path: Path
+) -> None:
+    database, clock = await database_for(Group.MEASUREMENT), MovableClock()
+    begun = clock.now()
+    async with running(database, sealer, hardware, clock, str(tmp_path), OFFLINE_MODE_ENABLED=False) as measurement:
+        session_id = await measurement.start()
+
+        def measured(after: timedelta) -> pb.MeasurementData:
+            message = frame(session_id)
+            message.timestamp.FromDatetime(begun + after)
+            return message
+
+        behind = measured(timedelta(minutes=-9))  # a clock that is a little behind
+        assert len(await measurement.stream([behind])) == 1
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await measurement.stream([measured(timedelta(minutes=-11))])
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert from_grpc(refused.value).reason == "FRAME_STORED_OFFLINE"
+        clock.ahead = timedelta(seconds=250)  # the connection was lost meanwhile
+        assert len(await measurement.stream([behind, measured(timedelta(seconds=1))])) == 2
+        assert (await measurement.end(session_id)).total_measurements == 2
+
+
+async def test_what_was_measured_before_the_session_is_taken_by_default(measurement: Measurement) -> None:
+    session_id = await measurement.start()
+    stored = frame(session_id)
+    stored.timestamp.FromDatetime(measurement.clock.now() - timedelta(days=30))
+    assert len(await measurement.stream([stored])) == 1
