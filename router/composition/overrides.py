@@ -94,15 +94,6 @@ def _read(
 ) -> Override | None:
     origin = applied.string("from") or ""
     label = applied.string("label")
-    if label is not None and not (_LABEL.match(label) or _PERCENT.match(label)):
-        findings.error(
-            "OVERRIDE_LABEL_INVALID",
-            f'Invalid @override label "{label}" on field "{coordinate}" on subgraph "{schema.name}": labels must start '
-            "with a letter and after that may contain alphanumerics, underscores, minuses, colons, periods, or slashes. "
-            'Alternatively, labels may be of the form "percent(x)" where x is a float between 0-100 inclusive.',
-            schema,
-            applied,
-        )
     if origin == schema.name:
         findings.error(
             "OVERRIDE_FROM_SELF_ERROR",
@@ -124,6 +115,15 @@ def _read(
             applied,
         )
         return None
+    if label is not None and not (_LABEL.match(label) or _PERCENT.match(label)):
+        findings.error(
+            "OVERRIDE_LABEL_INVALID",
+            f'Invalid @override label "{label}" on field "{coordinate}" on subgraph "{schema.name}": labels must start '
+            "with a letter and after that may contain alphanumerics, underscores, minuses, colons, periods, or slashes. "
+            'Alternatively, labels may be of the form "percent(x)" where x is a float between 0-100 inclusive.',
+            schema,
+            applied,
+        )
     source = by_name.get(origin)
     if source is None:
         findings.hints.append(

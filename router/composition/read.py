@@ -38,7 +38,6 @@ from graphql import (
     UnionTypeDefinitionNode,
     UnionTypeExtensionNode,
     ValueNode,
-    parse,
     print_ast,
 )
 from graphql.language.print_string import print_string
@@ -61,6 +60,7 @@ from router.composition.model import (
 )
 from router.composition.type_refs import renamed
 from router.composition.validity import check_graphql
+from router.sdl import parse_sdl
 
 _KINDS: Mapping[type, TypeKind] = {
     ScalarTypeDefinitionNode: TypeKind.SCALAR,
@@ -101,7 +101,7 @@ def read_subgraph(name: str, url: str, sdl: str, graph: str) -> SubgraphSchema:
 
 def _parsed(name: str, sdl: str) -> DocumentNode:
     try:
-        return parse(sdl)
+        return parse_sdl(sdl)
     except GraphQLSyntaxError as error:
         places = tuple(SourceLocation(name, place.line, place.column) for place in error.locations or ())
         raise CompositionFailed(

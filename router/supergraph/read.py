@@ -28,12 +28,12 @@ from graphql import (
     TypeDefinitionNode,
     TypeNode,
     UnionTypeDefinitionNode,
-    parse,
     print_ast,
     value_from_ast_untyped,
 )
 
 from router.errors import InvalidSupergraph
+from router.sdl import parse_sdl
 from router.supergraph.api_schema import build_api_schema, linked_names, schema_definition
 from router.supergraph.model import (
     Access,
@@ -60,7 +60,7 @@ def read_supergraph(sdl: str) -> Supergraph:
         InvalidSupergraph: the text is not SDL, or not a supergraph in the join specification.
     """
     try:
-        document = parse(sdl, no_location=True)
+        document = parse_sdl(sdl, no_location=True)
     except GraphQLError as error:
         raise InvalidSupergraph(f"The supergraph is not valid SDL: {error.message}") from error
     return _Reader(document).read()

@@ -143,6 +143,8 @@ class _Check:
         coordinate = FieldId(parent.name, field.name)
         target = self._schema.types.get(named(field.type))
         is_composite = target is not None and target.is_composite
+        if self._use.directive == "key" and self._has_barred_type(coordinate, target):
+            return
         if is_composite and not children:
             self._error(
                 "INVALID_FIELDS", f'Field "{coordinate}" of type "{field.type}" needs a selection of subfields.'
@@ -157,20 +159,20 @@ class _Check:
             return
         if field.args and self._use.directive != "requires":
             self._error("FIELDS_HAS_ARGS", f"field {coordinate} cannot be included because it has arguments.")
-        if self._use.directive == "key":
-            self._check_key_type(coordinate, target)
         is_external = self._is_external(parent, field)
         if self._use.directive != "key" and not under_external and not is_external and not children:
             self._report_not_external(coordinate)
         if children and target is not None:
             self._selections(children, target, under_external=under_external or is_external)
 
-    def _check_key_type(self, coordinate: FieldId, target: TypeDef | None) -> None:
-        if target is not None and target.kind in (TypeKind.INTERFACE, TypeKind.UNION):
-            self._error(
-                "FIELDS_SELECT_INVALID_TYPE",
-                f'field "{coordinate}" is a {target.kind.name.title()} type which is not allowed in @key',
-            )
+    def _has_barred_type(self, coordinate: FieldId, target: TypeDef | None) -> bool:
+        if target is None or target.kind not in (TypeKind.INTERFACE, TypeKind.UNION):
+            return False
+        self._error(
+            "FIELDS_SELECT_INVALID_TYPE",
+            f'field "{coordinate}" is a {target.kind.name.title()} type which is not allowed in @key',
+        )
+        return True
 
     def _is_external(self, parent: TypeDef, field: Field) -> bool:
         """Whether the field, or, for an interface's field, any of its implementations, is external."""
