@@ -1,10 +1,11 @@
 """Everything about a router that is not in its supergraph. Read once at the entry point and passed in."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from router.errors import InvalidSettings
 
@@ -41,12 +42,57 @@ class SubgraphSubscriptions(_Settings):
     idle_timeout_s: float | None = Field(default=None, gt=0)
 
 
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9!#$%&'*+.^_`|~-]+$")]
+
+_OF_THE_CONNECTION = frozenset(
+    {
+        *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect"),
+        *("host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
+    }
+)
+"""Headers that belong to one connection or body. Passed on, they would describe another one wrongly."""
+
+
+def _can_be_passed_on(names: Iterable[str]) -> None:
+    """Raises:
+    ValueError: one of the headers belongs to the connection.
+    """
+    if own := _OF_THE_CONNECTION.intersection(names):
+        raise ValueError(f"{min(own)} belongs to the connection and cannot be chosen")
+
+
+class HeaderRules(_Settings):
+    """What becomes of the headers that are forwarded, for one subgraph; names in lower case.
+
+    Those in `remove` are left out, then those in `rename` get another name (unless a header has that already), then those
+    in `set` get this value, whatever the client sent.
+    """
+
+    remove: tuple[_Name, ...] = ()
+    rename: dict[_Name, _Name] = Field(default_factory=dict)
+    set: dict[_Name, SecretStr] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_are_free(self) -> "HeaderRules":
+        _can_be_passed_on((*self.rename.values(), *self.set))
+        return self
+
+    @field_validator("set")
+    @classmethod
+    def _values_are_one_line(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, secret in value.items():
+            if any(not character.isprintable() for character in secret.get_secret_value()):
+                raise ValueError(f"the value of {name} holds a character that no header may hold")
+        return value
+
+
 class SubgraphSettings(_Settings):
     """url: replaces the one in the supergraph; timeout_s: replaces the default for this subgraph."""
 
     url: str | None = None
     timeout_s: float | None = Field(default=None, gt=0)
     subscriptions: SubgraphSubscriptions = SubgraphSubscriptions()
+    headers: HeaderRules = HeaderRules()
 
 
 class SubscriptionSettings(_Settings):
@@ -167,6 +213,12 @@ class RouterSettings(_Settings):
     trusted_documents: Path | None = None
     require_trusted_documents: bool = False
     reload_interval_s: Annotated[float, Field(gt=0)] = 1.0
+
+    @field_validator("forward_headers")
+    @classmethod
+    def _forwarded_headers_are_the_clients(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        _can_be_passed_on(name.lower() for name in value)
+        return value
 
     @field_validator("override_labels", mode="before")
     @classmethod

@@ -9,8 +9,9 @@ from router.execution.errors import SubgraphFailure
 from router.execution.files import Placed
 from router.serving.client import OutgoingHeaders, Peer, address_of, encode_headers
 from router.serving.connection import HttpAnswer, MalformedAnswer, Unreachable
+from router.serving.headers import HeaderRewrite
 from router.serving.metrics import Durations, Metrics
-from router.serving.settings import RouterSettings, SubgraphSubscriptions
+from router.serving.settings import HeaderRules, RouterSettings, SubgraphSubscriptions
 from router.serving.upstream.session import StreamSession
 from router.serving.upstream.source import EventSource
 from router.supergraph.model import SubgraphName, Supergraph
@@ -41,6 +42,7 @@ class HttpTransport:
         self.peers: dict[SubgraphName, Peer] = {}
         self._sources: dict[SubgraphName, EventSource] = {}
         self._seconds: dict[SubgraphName, Durations] = {}
+        self._rewrites: dict[SubgraphName, HeaderRewrite] = {}
         known = dict(before.peers) if before is not None else {}
         for name, subgraph in supergraph.subgraphs.items():
             override = settings.subgraphs.get(name)
@@ -48,6 +50,8 @@ class HttpTransport:
             timeout_s = (override.timeout_s if override else None) or settings.timeout_s
             events = override.subscriptions if override else SubgraphSubscriptions()
             self._urls[name] = url
+            if override and override.headers != HeaderRules():
+                self._rewrites[name] = HeaderRewrite(override.headers)
             self._seconds[name] = metrics.of_subgraph(name)
             self._sources[name] = EventSource(
                 _event_url(url, events),
@@ -87,6 +91,7 @@ class HttpTransport:
         """
         started = time.perf_counter()
         try:
+            headers = self._rewritten(subgraph, headers)
             encoded = headers.encoded if isinstance(headers, OutgoingHeaders) else encode_headers(headers)
             return _graphql(await self.peers[subgraph].post(body, encoded, repeatable=body.startswith(_QUERIES)))
         except (KeyError, ValueError, TimeoutError, Unreachable, MalformedAnswer, SubgraphFailure) as error:
@@ -110,7 +115,7 @@ class HttpTransport:
                     self._streams.get(),
                     self._urls[subgraph],
                     SubgraphForm(body, files),
-                    headers,
+                    self._rewritten(subgraph, headers),
                     timeout_s=source.timeout_s,
                     max_bytes=source.max_bytes,
                 )
@@ -132,7 +137,11 @@ class HttpTransport:
         """
         from router.serving.upstream.streams import subscribe  # noqa: PLC0415  see `StreamSession`
 
-        return subscribe(self._streams.get(), self._sources[subgraph], request, headers)
+        return subscribe(self._streams.get(), self._sources[subgraph], request, self._rewritten(subgraph, headers))
+
+    def _rewritten(self, subgraph: SubgraphName, headers: Mapping[str, str]) -> Mapping[str, str]:
+        rewrite = self._rewrites.get(subgraph)
+        return headers if rewrite is None else rewrite(headers)
 
     def _failure(self, subgraph: SubgraphName, error: Exception) -> SubgraphFailure:
         match error:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -10,7 +10,7 @@ from aiohttp import WSMsgType, web
 
 from router.serving.app import create_app
 from router.serving.identity import Authenticator
-from router.serving.settings import RouterSettings, SubgraphSettings, SubgraphSubscriptions
+from router.serving.settings import HeaderRules, RouterSettings, SubgraphSettings, SubgraphSubscriptions
 from tests.federation.serve import Served, serve
 from tests.federation.test_subscriptions import SUPERGRAPH
 
@@ -28,6 +28,7 @@ class Ticker:
         self.started = asyncio.Event()
         self.requests: list[dict[str, Any]] = []
         self.script: Callable[[web.StreamResponse], Awaitable[None]] | None = None
+        self.headers: Mapping[str, str] = {}
         self.head: tuple[int, str] | None = None
 
     async def events(self, request: Any) -> AsyncIterator[dict[str, Any]]:
@@ -61,6 +62,7 @@ class Ticker:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         operation = await request.json()
+        self.headers = request.headers
         form = request.match_info["form"]
         media_type = "text/event-stream" if form == "sse" else "multipart/mixed;boundary=graphql;subscriptionSpec=1.0"
         status, media_type = self.head or (200, media_type)
@@ -125,6 +127,7 @@ async def ticking(
     authenticator: Authenticator | None = None,
     idle_timeout_s: float | None = None,
     timeout_s: float = 5,
+    headers: HeaderRules | None = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[Served, Ticker]]:
     """A router whose subgraph ticks over that protocol."""
@@ -142,7 +145,9 @@ async def ticking(
         {"protocol": protocol, "path": PATHS[protocol], "idle_timeout_s": idle_timeout_s}
     )
     subgraphs = {
-        "ticks": SubgraphSettings(url=f"{url}/ticks", timeout_s=timeout_s, subscriptions=events),
+        "ticks": SubgraphSettings(
+            url=f"{url}/ticks", timeout_s=timeout_s, subscriptions=events, headers=headers or HeaderRules()
+        ),
         "names": SubgraphSettings(url=f"{url}/names"),
     }
     router = create_app(SUPERGRAPH, RouterSettings(subgraphs=subgraphs, **settings), authenticator=authenticator)
