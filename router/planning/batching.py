@@ -5,8 +5,6 @@ earliest and the latest wave in which a group can be asked, any will do. Each re
 wave can stab. Groups stay groups of their own (`parts`), each with its path and representations.
 """
 
-from dataclasses import dataclass
-
 from router.planning.fetch_graph import FetchGraph, FetchGroup, GroupKind
 
 _Place = tuple[str, int]
@@ -15,66 +13,79 @@ _Place = tuple[str, int]
 
 def batch_paths(graph: FetchGraph) -> None:
     """Merges what may share a request, until nothing more does."""
-    while (found := _next_batch(graph)) is not None:
-        _merge(graph, found)
+    while batches := _next_batches(graph):
+        for batch in batches:
+            _merge(graph, batch)
 
 
-@dataclass(frozen=True, slots=True)
 class _Spans:
-    """For each group the earliest and the latest wave in which it can be asked."""
+    """For each group the earliest and the latest wave in which it can be asked, and all that it waits for, as bits."""
 
-    earliest: dict[int, int]
-    latest: dict[int, int]
+    def __init__(self, graph: FetchGraph) -> None:
+        groups = graph.groups
+        self.earliest: dict[int, int] = {}
+        for number in groups:
+            graph.depth(number, self.earliest)
+        in_order = sorted(groups, key=self.earliest.__getitem__)
+        self.before: dict[int, int] = {}
+        for number in in_order:
+            bits = 1 << number
+            for need in groups[number].needs:
+                bits |= self.before[need]
+            self.before[number] = bits
+        height = dict.fromkeys(groups, 0)
+        for number in reversed(in_order):
+            for need in groups[number].needs:
+                height[need] = max(height[need], height[number] + 1)
+        last = max((self.earliest[n] + height[n] for n in groups), default=0)
+        self.latest = {number: last - height[number] for number in groups}
 
 
-def _next_batch(graph: FetchGraph) -> list[FetchGroup] | None:
-    """The groups of the next request to be made of several, the one that is due soonest."""
+def _next_batches(graph: FetchGraph) -> list[list[FetchGroup]]:
+    """The groups of the request that is due soonest among those to be made of several, and of others beside it."""
     by_place: dict[_Place, list[FetchGroup]] = {}
-    for number in sorted(graph.groups):
-        group = graph.groups[number]
+    for group in graph.groups.values():
         if group.kind is GroupKind.ENTITIES and not group.contexts:  # those are batched by value already
             by_place.setdefault((group.subgraph, group.stage), []).append(group)
     by_place = {place: groups for place, groups in by_place.items() if len(groups) > 1}
     if not by_place:
-        return None
-    spans = _spans(graph)
-    best: tuple[tuple[int, int, _Place], list[FetchGroup]] | None = None
-    for place, groups in sorted(by_place.items()):
+        return []
+    spans = _Spans(graph)
+    found: list[tuple[tuple[int, int, _Place], list[FetchGroup]]] = []
+    for place, groups in by_place.items():
         groups.sort(key=lambda group: (spans.latest[group.number], group.number))
         for position, first in enumerate(groups):
-            together = _together(graph, spans, first, groups[position + 1 :])
+            together = _together(spans, first, groups[position + 1 :])
             if len(together) > 1:
-                rank = (spans.latest[first.number], -len(together), place)
-                if best is None or rank < best[0]:
-                    best = rank, together
+                found.append(((spans.latest[first.number], -len(together), place), together))
                 break
-    return None if best is None else best[1]
+    found.sort(key=lambda entry: entry[0])
+    batches: list[list[FetchGroup]] = []
+    members = before = 0
+    for _, batch in found:
+        own = above = 0
+        for group in batch:
+            own |= 1 << group.number
+            above |= spans.before[group.number]
+        if not above & members and not before & own:  # neither waits for the other, so that neither changes the other
+            batches.append(batch)
+            members |= own
+            before |= above
+    return batches
 
 
-def _together(graph: FetchGraph, spans: _Spans, first: FetchGroup, others: list[FetchGroup]) -> list[FetchGroup]:
+def _together(spans: _Spans, first: FetchGroup, others: list[FetchGroup]) -> list[FetchGroup]:
     """The first group and those that can be asked when it must be: none of them waits for another."""
     together = [first]
-    before = graph.ancestors([first.number])
+    members = 1 << first.number
+    due, before = spans.latest[first.number], spans.before[first.number]
     for other in others:
-        if spans.earliest[other.number] > spans.latest[first.number] or other.number in before:
-            continue
-        above = graph.ancestors([other.number])
-        if above.isdisjoint(group.number for group in together):
+        above = spans.before[other.number]
+        if spans.earliest[other.number] <= due and not above & members and not before >> other.number & 1:
             together.append(other)
+            members |= 1 << other.number
             before |= above
     return together
-
-
-def _spans(graph: FetchGraph) -> _Spans:
-    earliest: dict[int, int] = {}
-    for number in graph.groups:
-        graph.depth(number, earliest)
-    height = dict.fromkeys(graph.groups, 0)
-    for number in sorted(graph.groups, key=lambda n: -earliest[n]):
-        for need in graph.groups[number].needs:
-            height[need] = max(height[need], height[number] + 1)
-    last = max((earliest[n] + height[n] for n in graph.groups), default=0)
-    return _Spans(earliest, {number: last - height[number] for number in graph.groups})
 
 
 def _merge(graph: FetchGraph, groups: list[FetchGroup]) -> None:

@@ -437,6 +437,8 @@ class FetchGraphBuilder:
 
     def _stored(self, path: Path, type_name: str, items: Iterable[Field | Fragment]) -> list[Field | Fragment]:
         """The items under the keys where the answer holds them, after any renaming."""
+        if not self._names.renamed:
+            return list(items)
         stored: list[Field | Fragment] = []
         for item in items:
             if isinstance(item, Fragment):

@@ -1,22 +1,35 @@
 """Which subgraphs a site asks: for each of its items one that answers it, so that the whole costs least.
 
-Few candidate sets are tried in full, many greedily.
+Few candidate sets are tried in full, many greedily, so that the number of sets tried is bounded: by
+2 ** MAX_CANDIDATES_TRIED_IN_FULL, or by the square of the number of candidates. Candidates that another one beats in
+everything are not tried, and items that the same subgraphs answer equally well are looked at once.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 
-from router.planning.choices import FREE, Cost, Option
-from router.planning.routes import Route
+from router.planning.choices import Cost, Option
+from router.planning.query_graph import Route
 from router.supergraph.model import SubgraphName
+from router.supergraph.selection import Field, Fragment
 
 MAX_CANDIDATES_TRIED_IN_FULL = 6
+MAX_PARTIAL_ANSWERS_PAIRED = 8
 
-Options = dict[str, dict[SubgraphName, Option]]
+Options = Mapping[str, Mapping[SubgraphName, Option]]
 """For each item, by its name, what every subgraph that can be asked answers of it."""
 
-_Assessed = tuple[tuple[int, Cost, list[SubgraphName]], dict[str, SubgraphName]]
-"""What a candidate set of subgraphs costs (less is better), and who answers what under it."""
+_Assessed = tuple[tuple[int, Cost, list[SubgraphName]], list[SubgraphName]]
+"""What a candidate set of subgraphs costs (less is better), and who answers each kind of item under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Items with the same options. ranked: best first, (how much is left over, cost, away from home, subgraph)."""
+
+    names: list[str]
+    ranked: list[tuple[int, Cost, bool, SubgraphName]]
 
 
 def combine(
@@ -30,32 +43,36 @@ def combine(
 
     already: subgraphs that are asked anyway, for other items of the same site.
     """
-    forced = {next(iter(o)) for o in options.values() if len(o) == 1} - {home}
-    others = _undominated(sorted({s for o in options.values() for s in o} - forced - {home}), options, routes)
+    if all(len(by_subgraph) == 1 for by_subgraph in options.values()):
+        return {name: next(iter(by_subgraph)) for name, by_subgraph in options.items()}
+    kinds = _kinds(options, home)
+    forced = {kind.ranked[0][3] for kind in kinds if len(kind.ranked) == 1} - {home}
+    others = _undominated(
+        sorted({entry[3] for kind in kinds for entry in kind.ranked} - forced - {home}), kinds, routes
+    )
     # No set of n more subgraphs can need fewer requests than this plus n.
     fewest = len(already.union(*(routes[s].via for s in forced)))
-    fewest += sum(min(option.cost.hops for option in o.values()) for o in options.values())
-    least_left = sum(all(option.leftover is not None for option in o.values()) for o in options.values())
+    fewest += sum(min(cost.hops for _, cost, _, _ in kind.ranked) * len(kind.names) for kind in kinds)
+    least_left = sum(min(left for left, _, _, _ in kind.ranked) * len(kind.names) for kind in kinds)
 
     def assess(extra: frozenset[SubgraphName]) -> _Assessed | None:
-        allowed = {s for s in ({home} | forced | extra) if s is not None}
-        chosen: dict[str, SubgraphName] = {}
-        left = 0
-        total = FREE
-        for name, by_subgraph in options.items():
-            best = min(
-                ((o.leftover is not None, o.cost, s != home, s) for s, o in by_subgraph.items() if s in allowed),
-                default=None,
-            )
+        allowed = forced | extra
+        chosen: list[SubgraphName] = []
+        left = hops = deepest = fields = 0
+        for kind in kinds:
+            best = next((entry for entry in kind.ranked if not entry[2] or entry[3] in allowed), None)
             if best is None:
                 return None
-            chosen[name] = best[3]
-            left += best[0]
-            total = total.beside(best[1])
-        used = set(chosen.values()) - {home}
+            count = len(kind.names)
+            chosen.append(best[3])
+            left += best[0] * count
+            hops += best[1].hops * count
+            deepest = max(deepest, best[1].depth)
+            fields += best[1].fields * count
+        used = set(chosen) - {home}
         via = already.union(*(routes[s].via for s in used)) if used else already
         depth = max((routes[s].depth for s in used), default=0)
-        total = Cost(total.hops + len(via), total.depth + depth, total.fields + sum(routes[s].fields for s in used))
+        total = Cost(hops + len(via), deepest + depth, fields + sum(routes[s].fields for s in used))
         return (left, total, sorted(used)), chosen
 
     best = assess(frozenset())
@@ -71,7 +88,43 @@ def combine(
         best = _greedily(others, best, assess)
     if best is None:  # every item has an option, so allowing all of them always works
         raise AssertionError("no combination covers the site")
-    return best[1]
+    return {name: subgraph for kind, subgraph in zip(kinds, best[1], strict=True) for name in kind.names}
+
+
+def _kinds(options: Options, home: SubgraphName | None) -> list[_Kind]:
+    alike: dict[int, list[str]] = {}
+    for name, by_subgraph in options.items():
+        alike.setdefault(id(by_subgraph), []).append(name)
+    kinds: list[_Kind] = []
+    for names in alike.values():
+        by_subgraph = options[names[0]]
+        left = _left_over(by_subgraph, home)
+        ranked = sorted((left.get(s, 0), option.cost, s != home, s) for s, option in by_subgraph.items())
+        kinds.append(_Kind(names, ranked))
+    return kinds
+
+
+def _left_over(by_subgraph: Mapping[SubgraphName, Option], home: SubgraphName | None) -> dict[SubgraphName, int]:
+    """For each subgraph that answers an item only in part, its rank among these, from 1.
+
+    First come those with which one more leaves least, then those that leave least themselves.
+    """
+    leaves = {s: _leaves(option.leftover) for s, option in by_subgraph.items() if option.leftover is not None}
+    if len(leaves) < 2:
+        return dict.fromkeys(leaves, 1)
+    paired = len(leaves) <= MAX_PARTIAL_ANSWERS_PAIRED
+    ranks: dict[tuple[int, bool, int], list[SubgraphName]] = {}
+    for subgraph, mine in leaves.items():
+        then = min(len(mine & other) for s, other in leaves.items() if s != subgraph) if paired else 0
+        ranks.setdefault((then, subgraph != home, len(mine)), []).append(subgraph)
+    return {s: position for position, rank in enumerate(sorted(ranks), 1) for s in ranks[rank]}
+
+
+def _leaves(item: Field | Fragment, path: tuple[str, ...] = ()) -> frozenset[tuple[str, ...]]:
+    here = (*path, item.key if isinstance(item, Field) else f"... on {item.type_condition}")
+    if item.selection is None:
+        return frozenset({here})
+    return frozenset().union(*(_leaves(inner, here) for inner in item.selection.items))
 
 
 def _greedily(
@@ -85,7 +138,7 @@ def _greedily(
         best = assess(frozenset(others))
         if best is None:
             return None
-        extra = frozenset(best[1].values()) & frozenset(others)
+        extra = frozenset(best[1]) & frozenset(others)
         for subgraph in others:
             found = assess(extra - {subgraph})
             if found is not None and found[0] <= best[0]:
@@ -102,34 +155,32 @@ def _greedily(
 
 
 def _undominated(
-    candidates: list[SubgraphName],
-    options: Options,
-    routes: Mapping[SubgraphName, Route],
+    candidates: list[SubgraphName], kinds: list[_Kind], routes: Mapping[SubgraphName, Route]
 ) -> list[SubgraphName]:
     """The candidates without those that another one beats, or equals, in everything."""
+    if len(candidates) < 2:
+        return candidates
+    offers = {candidate: _offer(candidate, kinds, routes) for candidate in candidates}
     kept: list[SubgraphName] = []
     for candidate in candidates:
-        mine = _offer(candidate, options, routes)
-        if any(_beats(_offer(other, options, routes), mine) for other in kept):
+        mine = offers[candidate]
+        if any(_beats(offers[other], mine) for other in kept):
             continue
-        kept = [other for other in kept if not _beats(mine, _offer(other, options, routes))]
+        kept = [other for other in kept if not _beats(mine, offers[other])]
         kept.append(candidate)
     return kept
 
 
-_Offer = tuple[frozenset[SubgraphName], int, int, dict[str, tuple[bool, Cost]]]
+_Offer = tuple[frozenset[SubgraphName], int, int, dict[int, tuple[int, Cost]]]
 
 
-def _offer(
-    candidate: SubgraphName,
-    options: Options,
-    routes: Mapping[SubgraphName, Route],
-) -> _Offer:
+def _offer(candidate: SubgraphName, kinds: list[_Kind], routes: Mapping[SubgraphName, Route]) -> _Offer:
     route = routes[candidate]
     offered = {
-        name: (by_subgraph[candidate].leftover is not None, by_subgraph[candidate].cost)
-        for name, by_subgraph in options.items()
-        if candidate in by_subgraph
+        position: (left, cost)
+        for position, kind in enumerate(kinds)
+        for left, cost, _, subgraph in kind.ranked
+        if subgraph == candidate
     }
     return route.via - {candidate}, route.depth, route.fields, offered
 
@@ -139,5 +190,5 @@ def _beats(one: _Offer, other: _Offer) -> bool:
         one[0] <= other[0]
         and one[1] <= other[1]
         and one[2] <= other[2]
-        and all(name in one[3] and one[3][name] <= offered for name, offered in other[3].items())
+        and all(kind in one[3] and one[3][kind] <= offered for kind, offered in other[3].items())
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from router.supergraph.model import SubgraphName
-from router.supergraph.selection import Argument, Field, Fragment, Selection
+from router.supergraph.selection import Argument, Field, Fragment, print_item
 
 Path = tuple[str, ...]
 """Response keys from the root; "@" steps into each element of a list."""
@@ -71,8 +71,9 @@ class Representation:
         )
 
     def add(self, items: Iterable[Field | Fragment]) -> None:
-        known = {str(Selection((item,))) for item in self.fields}
-        self.fields.extend(item for item in items if str(Selection((item,))) not in known)
+        new = [item for item in items if item not in self.fields]
+        known = {print_item(item) for item in self.fields} if new and self.fields else frozenset()
+        self.fields.extend(item for item in new if print_item(item) not in known)
 
 
 def _leaves(items: Iterable[Field | Fragment]) -> Iterator[Field]:
@@ -126,6 +127,7 @@ class FetchGraph:
 
     def __init__(self) -> None:
         self.groups: dict[int, FetchGroup] = {}
+        self._by_place: dict[tuple[Path, SubgraphName, GroupKind, int], list[FetchGroup]] = {}
         self._next = 0
 
     def add(
@@ -133,6 +135,7 @@ class FetchGraph:
     ) -> FetchGroup:
         group = FetchGroup(self._next, subgraph, kind, path, stage, needs=set(needs))
         self.groups[group.number] = group
+        self._by_place.setdefault((path, subgraph, kind, stage), []).append(group)
         self._next += 1
         return group
 
@@ -144,11 +147,8 @@ class FetchGraph:
         return graph
 
     def at(self, path: Path, subgraph: SubgraphName, kind: GroupKind, stage: int) -> list[FetchGroup]:
-        return [
-            group
-            for group in self.groups.values()
-            if group.path == path and group.subgraph == subgraph and group.kind is kind and group.stage == stage
-        ]
+        """The groups at a place of a graph that was made by `add`, in the order of their numbers."""
+        return [g for g in self._by_place.get((path, subgraph, kind, stage), ()) if g.number in self.groups]
 
     def ancestors(self, numbers: Iterable[int]) -> set[int]:
         """The groups, and every group that must be answered before them."""

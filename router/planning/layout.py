@@ -31,6 +31,7 @@ class Layout:
         for group in graph.groups.values():
             for need in sorted(group.needs):
                 self._children[need].append(group.number)
+        self._made: dict[int, PlanNode] = {}
         self._depths: dict[int, int] = {}
         for number in graph.groups:
             graph.depth(number, self._depths)
@@ -80,7 +81,9 @@ class Layout:
         return SequenceNode(tuple(_side_by_side([self._node(number) for number in wave]) for wave in waves))
 
     def _node(self, number: int) -> PlanNode:
-        return self._nodes.node(self._graph.groups[number])
+        if number not in self._made:
+            self._made[number] = self._nodes.node(self._graph.groups[number])
+        return self._made[number]
 
     def _arrange(self, ready: list[int], component: set[int], done: set[int]) -> PlanNode:
         """Ready groups side by side, each followed by what needs only it; what needs several comes after all of them."""

@@ -10,6 +10,7 @@ class Names:
     def __init__(self, selection: Selection) -> None:
         self._claims: dict[Path, dict[str, set[tuple[str, str]]]] = {}
         self._renamed: dict[tuple[Path, str, str], str] = {}
+        self._internal_items: dict[tuple[Path, Field | Fragment], Field | Fragment] = {}
         self._count = 0
         self._claim((), selection)
 
@@ -29,7 +30,13 @@ class Names:
     def internal(self, path: Path, selection: Selection) -> Selection:
         """A key or required selection under response keys that are free at this path, or already mean the same."""
         place = tuple(step for step in path if step != "@")
-        return Selection(tuple(self._internal(place, item) for item in selection.items))
+        items: list[Field | Fragment] = []
+        for item in selection.items:
+            named = self._internal_items.get((place, item))
+            if named is None:
+                named = self._internal_items[place, item] = self._internal(place, item)
+            items.append(named)
+        return Selection(tuple(items))
 
     def _internal(self, path: Path, item: Field | Fragment) -> Field | Fragment:
         if isinstance(item, Fragment):

@@ -15,20 +15,9 @@ Places = frozenset[SubgraphName]
 
 def narrow(graph: QueryGraph, walker: Walker, selection: Selection, root_type: str) -> Selection:
     """The selection without fragments on members that cannot come; itself if every union is the same everywhere."""
-    if not _has_partial_unions(graph):
+    if not graph.has_partial_unions:
         return selection
     return _Narrowing(graph, walker).selection(selection, root_type, frozenset(graph.subgraph_names))
-
-
-def _has_partial_unions(graph: QueryGraph) -> bool:
-    for name, kind in graph.supergraph.kinds.items():
-        if kind is Kind.UNION:
-            members = {
-                view.possible for s in graph.supergraph.subgraphs.values() if (view := s.types.get(name)) is not None
-            }
-            if len(members) > 1:
-                return True
-    return False
 
 
 class _Narrowing:

@@ -4,27 +4,15 @@ A shortest path over (type, subgraph) nodes in which a key may take its fields f
 (Knuth's generalisation of Dijkstra's algorithm).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Protocol
 
 from router.planning.choices import Cost, Option
-from router.planning.query_graph import QueryGraph
+from router.planning.query_graph import QueryGraph, Route
 from router.supergraph.model import Key, SubgraphName, SubgraphType
 from router.supergraph.selection import Field, Fragment, Selection
 
 _Provided = Selection | None
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """How a site reaches a subgraph: the key, and which reached subgraph gives each of its fields."""
-
-    subgraph: SubgraphName
-    key: Key | None
-    sources: tuple[tuple[Field | Fragment, SubgraphName], ...]
-    via: frozenset[SubgraphName]
-    depth: int
-    fields: int
 
 
 class _Options(Protocol):
@@ -43,30 +31,43 @@ class _Options(Protocol):
 
 
 class Routes:
-    """The routes of one query graph."""
+    """The routes of one query graph, as one operation's walk finds them.
+
+    Routes do not depend on the operation, so they are kept with the graph, but only those whose search was not cut short
+    because it came back to itself: what such a search finds depends on where it began.
+    """
 
     def __init__(self, graph: QueryGraph, option: _Options) -> None:
         self.graph = graph
         self._option = option
-        self._known: dict[tuple[str, SubgraphName | None, _Provided], dict[SubgraphName, Route]] = {}
+        self._known: dict[tuple[str, SubgraphName | None, _Provided], Mapping[SubgraphName, Route]] = {}
+        self.cuts = 0
 
-    def of(self, type_name: str, home: SubgraphName | None, provided: _Provided = None) -> dict[SubgraphName, Route]:
+    def of(self, type_name: str, home: SubgraphName | None, provided: _Provided = None) -> Mapping[SubgraphName, Route]:
         """How every other subgraph is reached from an object at home in one."""
         memo = (type_name, home, provided)
+        if (kept := self.graph.routes.get(memo)) is not None:
+            return kept
         if (known := self._known.get(memo)) is not None:
+            self.cuts += 1
             return known
+        cuts = self.cuts
         self._known[memo] = {}  # a key that needs the very same site to be resolved is no way there
-        if self.graph.is_root(type_name):
-            routes = {
-                subgraph: Route(subgraph, None, (), frozenset({subgraph}), 1, 0)
-                for subgraph in self.graph.subgraph_names
-                if subgraph != home and self.graph.view(type_name, subgraph) is not None
-            }
-        else:
-            assert home is not None  # noqa: S101  only root types have no home
-            routes = self._search(type_name, home, provided)
+        routes = self._find(type_name, home, provided)
+        if self.cuts == cuts:
+            self.graph.routes[memo] = routes
         self._known[memo] = routes
         return routes
+
+    def _find(self, type_name: str, home: SubgraphName | None, provided: _Provided) -> Mapping[SubgraphName, Route]:
+        if not self.graph.is_root(type_name):
+            assert home is not None  # noqa: S101  only root types have no home
+            return self._search(type_name, home, provided)
+        return {
+            subgraph: Route(subgraph, None, (), frozenset({subgraph}), 1, 0)
+            for subgraph in self.graph.subgraph_names
+            if subgraph != home and self.graph.view(type_name, subgraph) is not None
+        }
 
     def _search(self, type_name: str, home: SubgraphName, provided: _Provided) -> dict[SubgraphName, Route]:
         reached: dict[SubgraphName, Route] = {home: Route(home, None, (), frozenset(), 0, 0)}

@@ -13,6 +13,8 @@ only through the parent. What a subgraph leaves over is asked of the next one, a
 up to the parent's site as `leftover`.
 """
 
+from collections.abc import Mapping
+
 from router.planning.choices import FREE, Assignment, Choice, Cost, Option, Split
 from router.planning.combine import combine
 from router.planning.query_graph import QueryGraph, merge_items
@@ -20,6 +22,7 @@ from router.planning.routes import Routes
 from router.supergraph.model import Kind, SubgraphName, SubgraphType
 from router.supergraph.selection import Field, Fragment, Selection
 
+LEAF = Option(Cost(0, 0, 1), None)
 ENTITY_FIELD_WEIGHT = 10
 """A field fetched after a hop counts more than one fetched in place: among equals, later requests carry less."""
 
@@ -36,7 +39,9 @@ class Walker:
         self._choices: dict[tuple[str, _Home, Selection, _Provided], Choice] = {}
         self.routes = Routes(graph, self.option)
         self._splits: dict[tuple[str, SubgraphName, Selection, _Provided], Split] = {}
+        self._cut: set[tuple[str, _Home, Selection, _Provided]] = set()
         self._active: set[tuple[str, _Home, Selection]] = set()
+        self._leaves: dict[tuple[tuple[SubgraphName, ...], int], Mapping[SubgraphName, Option]] = {}
 
     # -- a site ----------------------------------------------------------------------------------------------------
 
@@ -44,15 +49,21 @@ class Walker:
         """The best combination for an object of a type at home in a subgraph (None: the operation's root)."""
         memo = (type_name, home, selection, provided)
         if (known := self._choices.get(memo)) is not None:
+            if memo in self._cut:
+                self.routes.cuts += 1
             return known
         guard = (type_name, home, selection)
         if guard in self._active:
+            self.routes.cuts += 1
             return Choice((), FREE, frozenset(), selection)
+        cuts = self.routes.cuts
         self._active.add(guard)
         try:
             choice = self._choose(type_name, home, selection, provided)
         finally:
             self._active.discard(guard)
+        if self.routes.cuts != cuts:
+            self._cut.add(memo)
         self._choices[memo] = choice
         return choice
 
@@ -107,23 +118,39 @@ class Walker:
 
     def _options(
         self, type_name: str, home: _Home, item: Field | Fragment, provided: _Provided, tried: set[SubgraphName]
-    ) -> dict[SubgraphName, Option]:
+    ) -> Mapping[SubgraphName, Option]:
         options: dict[SubgraphName, Option] = {}
         if home is not None and home not in tried:
             option = self.option(type_name, home, item, provided, home=home, home_provided=provided)
+            if option is LEAF:
+                return self._leaf_options((home,), weight=1)
             if option is not None:
                 options[home] = option
                 if option.leftover is None and option.cost.hops == 0:
                     return options
-        for subgraph in self.routes.of(type_name, home, provided):
-            if subgraph in tried or subgraph == home:
+        routes = self.routes.of(type_name, home, provided)
+        named = isinstance(item, Field)
+        candidates = (
+            self.graph.answering(type_name, item.name) if isinstance(item, Field) else self.graph.subgraph_names
+        )
+        weight = 1 if home is None else ENTITY_FIELD_WEIGHT
+        only_leaves = named and not options
+        for subgraph in candidates:
+            if subgraph in tried or subgraph == home or subgraph not in routes:
                 continue
             option = self.option(type_name, subgraph, item, None, home=home, home_provided=provided)
             if option is not None:
-                weight = 1 if home is None else ENTITY_FIELD_WEIGHT
-                cost = option.cost._replace(fields=option.cost.fields * weight)
-                options[subgraph] = Option(cost, option.leftover)
-        return options
+                only_leaves = only_leaves and option is LEAF
+                cost = option.cost
+                options[subgraph] = Option(Cost(cost.hops, cost.depth, cost.fields * weight), option.leftover)
+        return self._leaf_options(tuple(options), weight=weight) if only_leaves else options
+
+    def _leaf_options(self, subgraphs: tuple[SubgraphName, ...], *, weight: int) -> Mapping[SubgraphName, Option]:
+        """One and the same mapping for all leaves that these subgraphs answer, so that they are told to be alike."""
+        memo = (subgraphs, weight)
+        if memo not in self._leaves:
+            self._leaves[memo] = dict.fromkeys(subgraphs, Option(Cost(0, 0, weight), None))
+        return self._leaves[memo]
 
     def option(
         self,
@@ -148,7 +175,9 @@ class Walker:
         local = self.graph.local_field(view, item.name, type_name, provided)
         if local is None:
             return None
-        cost = Cost(0, 0, 1)
+        if item.selection is None and not local.definition.needs_more:
+            return LEAF
+        cost = LEAF.cost
         if local.definition.needs_more:
             required = self._required_cost(type_name, subgraph, local.definition.requires, home, home_provided)
             if required is None:
@@ -291,12 +320,12 @@ class Walker:
     def _direct_option(self, view: SubgraphType, subgraph: SubgraphName, item: Field) -> Option | None:
         definition = view.fields[item.name]
         if item.selection is None:
-            return Option(Cost(0, 0, 1), None)
+            return LEAF
         below, leftover = self.selection_cost(definition.type_name, subgraph, item.selection, definition.provides)
         if leftover is item.selection:
             return None
         rest = None if leftover is None else _with_selection(item, leftover)
-        return Option(below.beside(Cost(0, 0, 1)), rest)
+        return Option(below.beside(LEAF.cost), rest)
 
 
 def _identity(item: Field | Fragment) -> str:

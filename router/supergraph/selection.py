@@ -54,10 +54,11 @@ class Selection:
 
 def print_selection(selection: Selection) -> str:
     """The selection in one line, without the outer braces."""
-    return " ".join(_print_item(item) for item in selection.items)
+    return " ".join(print_item(item) for item in selection.items)
 
 
-def _print_item(item: Field | Fragment) -> str:
+def print_item(item: Field | Fragment) -> str:
+    """One field or fragment, with what is below it."""
     if isinstance(item, Fragment):
         return f"... on {item.type_condition} {{ {print_selection(item.selection)} }}"
     alias = "" if item.key == item.name else f"{item.key}: "
