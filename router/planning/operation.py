@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphql import (
+    REMOVE,
     DirectiveNode,
     DocumentNode,
     FieldNode,
@@ -30,6 +31,7 @@ from graphql import (
     value_from_ast_untyped,
     visit,
 )
+from graphql.language import VisitorAction
 from graphql.type import GraphQLDeferDirective, GraphQLInterfaceType, GraphQLObjectType
 
 from router.errors import ClientError
@@ -135,6 +137,17 @@ def has_defer(document: DocumentNode) -> bool:
 
     visit(document, Defers())
     return bool(found)
+
+
+def without_defer(document: DocumentNode) -> DocumentNode:
+    """The document with nothing deferred."""
+
+    class Defers(Visitor):
+        def enter_directive(self, node: DirectiveNode, *_: object) -> VisitorAction:
+            return REMOVE if node.name.value == GraphQLDeferDirective.name else None
+
+    undeferred: DocumentNode = visit(document, Defers())
+    return undeferred
 
 
 def normalize(

@@ -29,7 +29,7 @@ from router.execution.deferred import Delivery
 from router.execution.errors import AnswerError
 from router.execution.files import FilePoster, Uploads
 from router.execution.run import CompiledPlan, Response, Run, Transport
-from router.planning.operation import Operation, condition_variables, has_defer, normalize
+from router.planning.operation import Operation, condition_variables, has_defer, normalize, without_defer
 from router.planning.plan import QueryPlan, fetches
 from router.planning.planner import Planner
 from router.serving.access import Refusal, denied, guarded, without
@@ -37,7 +37,7 @@ from router.serving.cache import Cache
 from router.serving.cost import estimate_cost
 from router.serving.identity import Identity
 from router.serving.labels import OverrideLabels
-from router.serving.limits import check_size, parse_limited, within_the_stack
+from router.serving.limits import check_size, parse_limited
 from router.serving.settings import RouterSettings
 from router.serving.variables import Variables
 from router.supergraph.model import Supergraph
@@ -188,7 +188,6 @@ class Engine:
     def _is_large(self, query: str) -> bool:
         return len(query) >= self._apart_from
 
-    @within_the_stack()
     def _read(self, request: GraphQLRequest) -> Document:
         document = parse_limited(request.query, self.settings.limits)
         operation = get_operation_ast(document, request.operation_name)
@@ -229,7 +228,6 @@ class Engine:
             message = f"The operation may cost {cost}; at most {most} is served."
             raise ClientError(message, code="OPERATION_TOO_COSTLY")
 
-    @within_the_stack()
     def _normalize(self, document: Document, decided: Mapping[str, bool]) -> Normalized:
         operation = normalize(
             self.supergraph,
@@ -241,7 +239,6 @@ class Engine:
         )
         return Normalized(operation, guarded(self.supergraph, operation), self._labels.touched_by(operation))
 
-    @within_the_stack()
     def _compile(
         self, operation: Operation, refused: frozenset[str], identity: Identity, labels: frozenset[str]
     ) -> Variant:
@@ -307,9 +304,10 @@ class Engine:
             directives=(),
         )
         others = tuple(d for d in prepared.document.document.definitions if not isinstance(d, OperationDefinitionNode))
+        document = DocumentNode(definitions=(only, *others))
         result = execute_sync(
             self.supergraph.api_schema,
-            DocumentNode(definitions=(only, *others)),
+            without_defer(document) if prepared.document.has_defer else document,
             variable_values=dict(prepared.variables),
         )
         errors = tuple(

@@ -108,6 +108,12 @@ async def parts(
             yield _august_2022(delivery, update, redact=redact)
 
 
+def tells_errors(part: Mapping[str, Any]) -> bool:
+    """Whether a part, of either form, tells of errors."""
+    entries = (*part.get("incremental", ()), *part.get("completed", ()))
+    return "errors" in part or any("errors" in entry for entry in entries)
+
+
 def _current(update: Update, *, redact: bool) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if update.pending:

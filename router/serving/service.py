@@ -21,7 +21,7 @@ from router.serving.documents import TrustedDocuments
 from router.serving.engine import Engine, GraphQLRequest, Prepared
 from router.serving.http import error_entries, payload
 from router.serving.identity import Authenticator, Identity, NoAuthenticator
-from router.serving.incremental import PartsForm, parts, stream_parts
+from router.serving.incremental import PartsForm, parts, stream_parts, tells_errors
 from router.serving.metrics import Metrics
 from router.serving.settings import RouterSettings
 from router.serving.sharing import SharingTransport
@@ -175,7 +175,7 @@ class RouterService:
         Raises:
             ClientError: the request is at fault.
         """
-        engine, transport = self.engine, self.transport
+        engine, transport, for_queries = self.engine, self.transport, self._for_queries
         identity = await self.authenticator.authenticate(headers)
         try:
             prepared = await self.prepare(engine, replace(request, in_parts=True), identity, headers)
@@ -186,7 +186,8 @@ class RouterService:
         if read_only and prepared.kind is OperationType.MUTATION:
             raise ClientError("Mutations need POST.", code="METHOD_NOT_ALLOWED", status=405)
         sent = self.subgraph_headers(headers, identity)
-        return self._deferred(engine, prepared, transport, sent, request.operation_name, form)
+        shared = for_queries if prepared.kind is OperationType.QUERY else None
+        return self._deferred(engine, prepared, shared or transport, sent, request.operation_name, form)
 
     async def _deferred(
         self,
@@ -199,13 +200,15 @@ class RouterService:
     ) -> AsyncGenerator[dict[str, Any], None]:
         started = time.perf_counter()
         result = "error"
+        has_errors = False
         try:
             response, delivery = await engine.begin(prepared, transport, headers)
             answers = parts(response, delivery, form, redact=self.settings.redact_errors)
             async with contextlib.aclosing(answers):
                 async for answer in answers:
+                    has_errors = has_errors or tells_errors(answer)
                     yield answer
-            result = "partial" if response.errors else "ok"
+            result = "partial" if has_errors else "ok"
         finally:
             self._note(name, result, started)
 

@@ -358,8 +358,10 @@ async def test_a_mutation_defers_below_its_fields() -> None:
 
 
 async def test_an_introspected_field_is_answered_at_once() -> None:
-    answers = await ask_in_parts(shop(), '{ me { id } ... @defer { __type(name: "Role") { name } } }')
-    assert together(answers) == {"me": {"id": "u1"}, "__type": {"name": "Role"}}
+    query = '{ me { id } ... @defer { __type(name: "Role") { ... @defer { name } ...K @defer } } } fragment K on __Type { kind }'
+    expected = {"me": {"id": "u1"}, "__type": {"name": "Role", "kind": "ENUM"}}
+    assert together(await ask_in_parts(shop(), query)) == expected
+    assert (await shop().ask(query))["data"] == expected
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
