@@ -1,6 +1,7 @@
 """`router serve | compose | plan | check`."""
 
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import Callable, Coroutine
@@ -48,7 +49,11 @@ def serve(
     with _told():
         settings = load_settings(config) if config else RouterSettings()
         host, port = _address(listen or settings.listen)
-        app = create_app(_read(supergraph), settings, watch=_watcher(supergraph, settings.reload_interval_s))
+        gc.disable()  # nothing that is built here is garbage
+        try:
+            app = create_app(_read(supergraph), settings, watch=_watcher(supergraph, settings.reload_interval_s))
+        finally:
+            gc.enable()
     serve_forever(app, host, port)
 
 

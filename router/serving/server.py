@@ -17,8 +17,7 @@ _SWITCH_S = 0.0005
 
 def serve_forever(app: ASGIApp, host: str, port: int) -> None:
     """Serves until the process is told to end; requests under way get some time then."""
-    # What was built so far lives until the end, and requests make few cycles: collecting rarely saves much time.
-    gc.collect()
+    # What was built so far lives until the end; requests make few cycles, so that collecting them may be rare.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     sys.setswitchinterval(_SWITCH_S)
