@@ -37,7 +37,7 @@ from router.serving.cache import Cache
 from router.serving.cost import estimate_cost
 from router.serving.identity import Identity
 from router.serving.labels import OverrideLabels
-from router.serving.limits import check_size, parse_limited
+from router.serving.limits import check_size, parse_limited, within_the_stack
 from router.serving.settings import RouterSettings
 from router.serving.variables import Variables
 from router.supergraph.model import Supergraph
@@ -188,6 +188,7 @@ class Engine:
     def _is_large(self, query: str) -> bool:
         return len(query) >= self._apart_from
 
+    @within_the_stack()
     def _read(self, request: GraphQLRequest) -> Document:
         document = parse_limited(request.query, self.settings.limits)
         operation = get_operation_ast(document, request.operation_name)
@@ -228,6 +229,7 @@ class Engine:
             message = f"The operation may cost {cost}; at most {most} is served."
             raise ClientError(message, code="OPERATION_TOO_COSTLY")
 
+    @within_the_stack()
     def _normalize(self, document: Document, decided: Mapping[str, bool]) -> Normalized:
         operation = normalize(
             self.supergraph,
@@ -239,6 +241,7 @@ class Engine:
         )
         return Normalized(operation, guarded(self.supergraph, operation), self._labels.touched_by(operation))
 
+    @within_the_stack()
     def _compile(
         self, operation: Operation, refused: frozenset[str], identity: Identity, labels: frozenset[str]
     ) -> Variant:
