@@ -29,7 +29,7 @@ from router.execution.deferred import Delivery
 from router.execution.errors import AnswerError
 from router.execution.files import FilePoster, Uploads
 from router.execution.run import CompiledPlan, Response, Run, Transport
-from router.planning.operation import Operation, condition_variables, has_defer, normalize, without_defer
+from router.planning.operation import Operation, condition_variables, has_defer, normalize
 from router.planning.plan import QueryPlan, fetches
 from router.planning.planner import Planner
 from router.serving.access import Refusal, denied, guarded, without
@@ -222,6 +222,7 @@ class Engine:
             raise RequestError(tuple(_formatted(e) for e in read), code="BAD_USER_INPUT")
         return read
 
+    @within_the_stack()
     def _check_cost(self, document: Document, variables: Mapping[str, Any]) -> None:
         most = self.settings.limits.max_cost
         cost = estimate_cost(self.supergraph, document.document, document.operation, variables)
@@ -307,10 +308,9 @@ class Engine:
             directives=(),
         )
         others = tuple(d for d in prepared.document.document.definitions if not isinstance(d, OperationDefinitionNode))
-        document = DocumentNode(definitions=(only, *others))
         result = execute_sync(
             self.supergraph.api_schema,
-            without_defer(document) if prepared.document.has_defer else document,
+            DocumentNode(definitions=(only, *others)),
             variable_values=dict(prepared.variables),
         )
         errors = tuple(

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from router.errors import ClientError
 from router.serving.engine import GraphQLRequest
-from router.serving.http import error_entries, headers_of, request_from
+from router.serving.http import check_cross_site, error_entries, headers_of, request_from
 from router.serving.identity import Identity
 from router.serving.settings import RouterSettings
 from router.serving.subscriptions import StreamFailed
@@ -85,6 +85,7 @@ class Connection:
         self._operations = operations
         self._limits = settings.subscriptions
         self._max_bytes = settings.limits.max_body_bytes
+        self._allowed_origins = settings.cors.allow_origins
         self._headers = headers_of(socket.scope)
         self._identity: Identity | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -96,6 +97,11 @@ class Connection:
     async def serve(self, limit: ConnectionLimit) -> None:
         if PROTOCOL not in self._socket.scope.get("subprotocols", []):
             await self._socket.close(NOT_ACCEPTABLE, "Subprotocol not acceptable")
+            return
+        try:  # browsers open a WebSocket for any page, with the user's cookies and without asking first
+            check_cross_site(self._headers, self._allowed_origins)
+        except ClientError:
+            await self._socket.close(FORBIDDEN, "Forbidden")
             return
         with limit as has_room:
             await self._socket.accept(subprotocol=PROTOCOL)

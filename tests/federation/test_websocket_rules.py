@@ -11,7 +11,7 @@ import pytest
 
 from router.errors import ClientError
 from router.serving.identity import ANONYMOUS, Identity
-from router.serving.settings import Limits, SubscriptionSettings
+from router.serving.settings import CorsSettings, Limits, SubscriptionSettings
 from tests.federation.serve import Served
 from tests.federation.test_event_streams import SSE, all_of, body, streamed, tick
 from tests.federation.test_subscriptions import connected
@@ -96,6 +96,32 @@ async def test_a_connection_without_the_protocol_is_not_accepted() -> None:
     async with ticking("sse") as (router, _):
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await router.session.ws_connect(f"{router.url.replace('http', 'ws')}/graphql", protocols=("soap",))
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"sec-fetch-site": "cross-site", "origin": "https://evil.example"}, 403),
+        ({"sec-fetch-site": "same-site", "origin": "https://other.example"}, 403),
+        ({"sec-fetch-site": "cross-site", "origin": "https://app.example"}, 101),
+        ({"sec-fetch-site": "same-origin", "origin": "https://api.example"}, 101),
+        ({}, 101),
+    ],
+)
+async def test_a_page_of_another_site_opens_no_connection_for_its_visitor(
+    headers: dict[str, str], expected: int
+) -> None:
+    cors = CorsSettings(allow_origins=("https://app.example",))
+    async with ticking("sse", cors=cors) as (router, _):
+        url = f"{router.url.replace('http', 'ws')}/graphql"
+        try:
+            socket = await router.session.ws_connect(url, protocols=("graphql-transport-ws",), headers=headers)
+        except aiohttp.WSServerHandshakeError as refused:
+            status = refused.status
+        else:
+            status = 101
+            await socket.close()
+        assert status == expected
 
 
 async def test_one_connection_runs_only_so_many_operations_at_once() -> None:
