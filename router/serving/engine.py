@@ -29,7 +29,7 @@ from router.execution.deferred import Delivery
 from router.execution.errors import AnswerError
 from router.execution.files import FilePoster, Uploads
 from router.execution.run import CompiledPlan, Response, Run, Transport
-from router.planning.operation import Operation, condition_variables, has_defer, normalize
+from router.planning.operation import Operation, condition_variables, has_defer, normalize, without_defer
 from router.planning.plan import QueryPlan, fetches
 from router.planning.planner import Planner
 from router.serving.access import Refusal, denied, guarded, without
@@ -308,9 +308,10 @@ class Engine:
             directives=(),
         )
         others = tuple(d for d in prepared.document.document.definitions if not isinstance(d, OperationDefinitionNode))
+        document = DocumentNode(definitions=(only, *others))
         result = execute_sync(
             self.supergraph.api_schema,
-            DocumentNode(definitions=(only, *others)),
+            without_defer(document) if prepared.document.has_defer else document,
             variable_values=dict(prepared.variables),
         )
         errors = tuple(
