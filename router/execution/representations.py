@@ -36,15 +36,44 @@ class RepresentationBuilder:
                 self._builders.setdefault(name, []).append((number, builder))
         fields = flat.pop() if len(flat) == 1 else None
         self.sharing = None if fields is None else Sharing(fields)
+        self._only = builder if len(required) == 1 and fields is not None and None not in self._builders else None
 
     def build(self, objects: Sequence[Object]) -> tuple[list[Object], list[list[Object]]]:
         """The distinct representations, and for each the objects that it stands for."""
+        return self._build_any(objects) if self._only is None else self._build_flat(objects, self._only)
+
+    def _build_flat(self, objects: Sequence[Object], builder: "_Builder") -> tuple[list[Object], list[list[Object]]]:
+        """For objects of which the values of the same fields, `__typename` first, say all; as nearly always."""
+        representations: list[Object] = []
+        targets: list[list[Object]] = []
+        known: dict[object, list[Object]] = {}
+        types = self._builders
+        identify = builder.identify
+        assert identify is not None  # noqa: S101  the builder is flat
+        for value in objects:
+            try:
+                identity = identify(value)
+                same = known.get(identity)
+            except (KeyError, TypeError):
+                return self._build_any(objects)
+            if same is None:
+                representation = builder.build_flat(identity) if identity[0] in types else None
+                if representation is None:
+                    continue
+                known[identity] = same = []
+                representations.append(representation)
+                targets.append(same)
+            same.append(value)
+        return representations, targets
+
+    def _build_any(self, objects: Sequence[Object]) -> tuple[list[Object], list[list[Object]]]:
         representations: list[Object] = []
         targets: list[list[Object]] = []
         known: list[dict[object, list[Object]]] = [{} for _ in range(self._count)]
         builders = self._builders
         for value in objects:
-            for number, builder in builders.get(value.get("__typename"), ()):
+            told = value.get("__typename")
+            for number, builder in builders.get(told, ()) if told is None or type(told) is str else ():
                 identity: Any = None
                 same: list[Object] | None = None
                 if (identify := builder.identify) is not None:
@@ -148,7 +177,8 @@ def _writer(supergraph: Supergraph, items: Sequence[Field | Fragment]) -> Writer
         for name, key, convert in nested:
             into[name] = convert(value.get(key))
         for types, writer in fragments:
-            if value.get("__typename") in types:
+            told = value.get("__typename")
+            if type(told) is str and told in types:
                 writer(value, into)
 
     return write

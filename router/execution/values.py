@@ -46,7 +46,7 @@ class Merge:
                     continue
                 elif below is not None and _is_alike(known, value):
                     pending.append((known, value, below))
-                elif place != "__typename" or self._kinds.get(known) is not Kind.OBJECT:
+                elif place != "__typename" or self._kinds.get(str(known)) is not Kind.OBJECT:
                     current[place] = value
 
     def copied(self, value: Object) -> Object:

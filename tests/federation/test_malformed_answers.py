@@ -133,6 +133,19 @@ async def test_an_entity_for_each_representation_or_none_at_all(entities: Any, e
     assert [e["extensions"]["code"] for e in answer.get("errors", ())] == ["SUBGRAPH_MALFORMED_RESPONSE"] * errors
 
 
+@pytest.mark.parametrize("told", [["Product"], {"a": 1}, 3, None, "User", "Nothing"])
+async def test_an_object_that_does_not_say_what_it_is_is_not_asked_for(told: Any) -> None:
+    federation = shop()
+    product = {"__typename": told, "upc": "p1", "price": 1, "weight": 1, "dimensions": {"__typename": told}}
+    federation.broken["catalog"] = orjson.dumps({"data": {"products": [product, product], "topProduct": product}})
+
+    answer = await federation.ask("{ products { upc inStock shipping parcel } topProduct { __typename } }")
+
+    assert [p["inStock"] for p in answer["data"]["products"]] == [None, None]
+    assert answer["data"]["topProduct"] == (None if told is not None else {"__typename": "Product"})
+    assert not any("representations" in sent.variables for sent in federation.sent)
+
+
 async def test_an_error_is_told_under_the_clients_keys_and_where_the_client_asked() -> None:
     federation = shop()
     messages = {
