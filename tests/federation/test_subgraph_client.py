@@ -260,7 +260,9 @@ async def test_a_compressed_answer_is_decompressed(compress: Callable[[bytes], b
         assert (await peer.post(b"{}", repeatable=True)).body == b'{"data":null}'
 
 
-@pytest.mark.parametrize(("coding", "body"), [(b"gzip", b"{}"), (b"br", b"{}"), (b"gzip", gzip.compress(b"{}", mtime=0)[:-9])])
+@pytest.mark.parametrize(
+    ("coding", "body"), [(b"gzip", b"{}"), (b"br", b"{}"), (b"gzip", gzip.compress(b"{}", mtime=0)[:-9])]
+)
 @on_both_loops
 async def test_a_body_that_is_not_what_its_coding_says_is_refused(coding: bytes, body: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-encoding: %b\r\ncontent-length: %d\r\n\r\n" % (coding, len(body))
