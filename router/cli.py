@@ -112,7 +112,7 @@ def plan(
         if errors := validate(model.api_schema, document):
             raise ClientError("\n".join(_located(error, operation) for error in errors))
         values = _variables(variables) if variables else {}
-        planned = Planner(model).plan(normalize(model, document, chosen, variables=values))
+        planned = Planner(model).plan(normalize(model, document, chosen, variables=values, defer=True))
         typer.echo(str(planned.plan))
 
 

@@ -35,6 +35,17 @@ def test_plan_prints_the_plan(tmp_path: Path) -> None:
     assert shown.stdout.startswith("QueryPlan {\n  Sequence {")
 
 
+@pytest.mark.parametrize(("later", "begins"), [("true", "Defer {"), ("false", "Fetch(")])
+def test_plan_shows_what_is_deferred(tmp_path: Path, later: str, begins: str) -> None:
+    supergraph = _write(tmp_path / "s.graphql", SHOP)
+    operation = _write(tmp_path / "o.graphql", "query($x: Boolean!) { me { name ... @defer(if: $x) { role } } }")
+    variables = _write(tmp_path / "v.json", f'{{"x": {later}}}')
+
+    shown = run(main, ["plan", "--supergraph", supergraph, "--operation", operation, "--variables", variables])
+
+    assert shown.stdout.startswith(f"QueryPlan {{\n  {begins}")
+
+
 def test_plan_says_what_is_wrong_with_an_operation(tmp_path: Path) -> None:
     supergraph = _write(tmp_path / "s.graphql", SHOP)
     shown = run(main, ["plan", "--supergraph", supergraph, "--operation", _write(tmp_path / "o.graphql", "{ nope }")])
