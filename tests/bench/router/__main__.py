@@ -7,6 +7,10 @@ what one server that holds the whole graph would say. On a machine that does oth
 processor time per request, and "a core", its inverse: the wall-clock figures are then lower bounds. So they are when
 "load" comes near 100 %: then clients and subgraphs are the limit, not the router.
 
+For each scenario a router is started afresh, so that "RSS MB" (its peak) is that of the scenario. "fetches" are
+subgraph requests per operation, "core" and "load" how busy the two cores were kept, "ratio" the CPU beside the first
+line's. Requests, their order and the data are the same in every run and for every router.
+
 A peer is given as NAME=COMMAND with the placeholders {supergraph} (a file), {folder} (with that file, each subgraph's
 SDL as NAME.graphql, and supergraph.yaml as Rover reads it) and {port}. Switch its in-flight sharing of identical
 requests off, for it is off in the others, and let it serve /graphql or /.
@@ -110,7 +114,7 @@ def _line(result: Measured, first: Measured) -> str:
     return (
         f"{result.router:<16}{result.per_second:>8.1f}{result.per_core_second:>9.1f}{p50:>9.2f}{p95:>9.2f}{p99:>9.2f}"
         f"{result.cpu_ms:>9.3f}{result.cpu_ms / first.cpu_ms:>7.2f}x{result.peak_rss_bytes / 1e6:>9.0f}{fetches:>9.2f}"
-        f"{len(tally.latencies_s):>8}{tally.wrong:>7}{tally.failed:>7}"
+        f"{tally.right:>8}{tally.wrong:>7}{tally.failed:>7}"
         f"{result.cpu_s / result.seconds:>6.0%}{result.load_cpu_s / result.seconds:>6.0%}"
     )
 

@@ -60,12 +60,12 @@ class Measured:
 
     @property
     def per_second(self) -> float:
-        return len(self.tally.latencies_s) / self.seconds
+        return self.tally.right / self.seconds
 
     @property
     def per_core_second(self) -> float:
         """How many it would answer with a core of its own all the time."""
-        return len(self.tally.latencies_s) / self.cpu_s if self.cpu_s else float("nan")
+        return self.tally.right / self.cpu_s if self.cpu_s else float("nan")
 
     @property
     def cpu_ms(self) -> float:
@@ -74,7 +74,7 @@ class Measured:
 
     @property
     def quantiles_ms(self) -> tuple[float, float, float]:
-        """p50, p95 and p99 of the right answers."""
+        """p50, p95 and p99, as far as there were enough answers."""
         if not self.tally.latencies_s:
             return (float("nan"),) * 3
         p50, p95, p99 = (float(value) * 1000 for value in np.percentile(self.tally.latencies_s, [50, 95, 99]))
@@ -208,7 +208,7 @@ async def _ready(process: psutil.Popen, port: int) -> str:
             question = Question(url, ONE_FETCH, _expected(ONE_FETCH))
             with contextlib.suppress(OSError):
                 await ask("127.0.0.1", port, iter([question]), connections=1, tally=tally)
-            if tally.latencies_s:
+            if tally.right:
                 return url
         await asyncio.sleep(0.1)
     raise CannotMeasure(f"no right answer within {_START_S:.0f} s; the last was {tally.sample[:300]!r}")
