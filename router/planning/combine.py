@@ -1,8 +1,10 @@
 """Which subgraphs a site asks: for each of its items one that answers it, so that the whole costs least.
 
-Few candidate sets are tried in full, many greedily, so that the number of sets tried is bounded: by
+Few candidate sets are tried in full, many greedily, so that the number of sets tried at a site is bounded: by
 2 ** MAX_CANDIDATES_TRIED_IN_FULL, or by the square of the number of candidates. Candidates that another one beats in
-everything are not tried, and items that the same subgraphs answer equally well are looked at once.
+everything are not tried, and items that the same subgraphs answer equally well are looked at once. An operation whose
+sites need more than MAX_SETS_TRIED together is planned greedily from there on, and with twice as many the first set
+that covers a site is taken: every plan answers the operation, a later one may only ask more often than it had to.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +16,7 @@ from router.planning.query_graph import Route
 from router.supergraph.model import SubgraphName
 from router.supergraph.selection import Field, Fragment
 
+MAX_SETS_TRIED = 20_000
 MAX_CANDIDATES_TRIED_IN_FULL = 6
 MAX_PARTIAL_ANSWERS_PAIRED = 8
 
@@ -22,6 +25,13 @@ Options = Mapping[str, Mapping[SubgraphName, Option]]
 
 _Assessed = tuple[tuple[int, Cost, list[SubgraphName]], list[SubgraphName]]
 """What a candidate set of subgraphs costs (less is better), and who answers each kind of item under it."""
+
+
+@dataclass(slots=True)
+class Effort:
+    """How many candidate sets were tried for one operation."""
+
+    tried: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,7 @@ class _Kind:
 def combine(
     options: Options,
     routes: Mapping[SubgraphName, Route],
+    effort: Effort,
     *,
     home: SubgraphName | None,
     already: frozenset[SubgraphName],
@@ -56,6 +67,7 @@ def combine(
     least_left = sum(min(left for left, _, _, _ in kind.ranked) * len(kind.names) for kind in kinds)
 
     def assess(extra: frozenset[SubgraphName]) -> _Assessed | None:
+        effort.tried += 1
         allowed = forced | extra
         chosen: list[SubgraphName] = []
         left = hops = deepest = fields = 0
@@ -76,7 +88,7 @@ def combine(
         return (left, total, sorted(used)), chosen
 
     best = assess(frozenset())
-    if len(others) <= MAX_CANDIDATES_TRIED_IN_FULL:
+    if len(others) <= MAX_CANDIDATES_TRIED_IN_FULL and effort.tried < MAX_SETS_TRIED:
         for size in range(1, len(others) + 1):
             if best is not None and best[0][0] == least_left and best[0][1].hops < fewest + size:
                 break
@@ -85,7 +97,7 @@ def combine(
                 if found is not None and (best is None or found[0] < best[0]):
                     best = found
     else:
-        best = _greedily(others, best, assess)
+        best = _greedily(others, best, assess, effort)
     if best is None:  # every item has an option, so allowing all of them always works
         raise AssertionError("no combination covers the site")
     return {name: subgraph for kind, subgraph in zip(kinds, best[1], strict=True) for name in kind.names}
@@ -131,20 +143,21 @@ def _greedily(
     others: list[SubgraphName],
     best: _Assessed | None,
     assess: Callable[[frozenset[SubgraphName]], _Assessed | None],
+    effort: Effort,
 ) -> _Assessed | None:
     """Adds the subgraph that helps most until none helps; all of them when a subset does not cover the items."""
     extra: frozenset[SubgraphName] = frozenset()
     if best is None:
         best = assess(frozenset(others))
-        if best is None:
-            return None
+        if best is None or effort.tried >= 2 * MAX_SETS_TRIED:
+            return best
         extra = frozenset(best[1]) & frozenset(others)
         for subgraph in others:
             found = assess(extra - {subgraph})
             if found is not None and found[0] <= best[0]:
                 best, extra = found, extra - {subgraph}
         return best
-    improved = True
+    improved = effort.tried < 2 * MAX_SETS_TRIED
     while improved:
         improved = False
         for subgraph in others:

@@ -17,7 +17,7 @@ from router.planning.plan import QueryPlan
 from router.planning.query_graph import QueryGraph
 from router.planning.walk import Walker
 from router.supergraph.model import Supergraph
-from router.supergraph.selection import Selection
+from router.supergraph.selection import Selection, shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Planner:
         selection = narrow(self._graph, walker, operation.selection, operation.root_type)
         if operation.defers:
             return self._plan_deferred(operation, walker, selection)
-        builder = FetchGraphBuilder(self._graph, walker, selection, operation.root_type)
+        builder = FetchGraphBuilder(self._graph, walker, shared(selection), operation.root_type)
         groups = builder.build(in_order=operation.kind is OperationType.MUTATION)
         optimize(groups)
         layout = Layout(groups, operation)

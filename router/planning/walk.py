@@ -16,7 +16,7 @@ up to the parent's site as `leftover`.
 from collections.abc import Mapping
 
 from router.planning.choices import FREE, Assignment, Choice, Cost, Option, Split
-from router.planning.combine import combine
+from router.planning.combine import Effort, combine
 from router.planning.query_graph import QueryGraph, merge_items
 from router.planning.routes import Routes
 from router.supergraph.model import Kind, SubgraphName, SubgraphType
@@ -38,6 +38,7 @@ class Walker:
         self.graph = graph
         self._choices: dict[tuple[str, _Home, Selection, _Provided], Choice] = {}
         self.routes = Routes(graph, self.option)
+        self.effort = Effort()
         self._splits: dict[tuple[str, SubgraphName, Selection, _Provided], Split] = {}
         self._cut: set[tuple[str, _Home, Selection, _Provided]] = set()
         self._active: set[tuple[str, _Home, Selection]] = set()
@@ -86,7 +87,7 @@ class Walker:
                 break
             options = {name: options[name] for name, _ in pending}
             routes = self.routes.of(type_name, home, provided)
-            chosen = combine(options, routes, home=home, already=frozenset(hopped))
+            chosen = combine(options, routes, self.effort, home=home, already=frozenset(hopped))
             again: list[tuple[str, Field | Fragment]] = []
             for name, item in pending:
                 subgraph = chosen[name]

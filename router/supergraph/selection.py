@@ -52,6 +52,37 @@ class Selection:
         return print_selection(self)
 
 
+def shared(selection: Selection) -> Selection:
+    """The same selection, in which equal parts are one object: what is found out for one is known for the others."""
+    return _Sharing().selection(selection)
+
+
+class _Sharing:
+    def __init__(self) -> None:
+        self._selections: dict[tuple[Field | Fragment, ...], Selection] = {}
+        self._fields: dict[tuple[str, str, str, Selection | None, frozenset[int] | None], Field] = {}
+        self._fragments: dict[tuple[str, Selection], Fragment] = {}
+
+    def selection(self, selection: Selection) -> Selection:
+        items = tuple(self._field(i) if isinstance(i, Field) else self._fragment(i) for i in selection.items)
+        return self._selections.setdefault(items, Selection(items))
+
+    def _field(self, item: Field) -> Field:
+        below = None if item.selection is None else self.selection(item.selection)
+        same = (item.key, item.name, item.arguments_text, below, item.defers)
+        known = self._fields.get(same)
+        if known is None:
+            known = item
+            if below is not item.selection:
+                known = Field(item.key, item.name, item.arguments, item.arguments_text, below, item.defers)
+            self._fields[same] = known
+        return known
+
+    def _fragment(self, item: Fragment) -> Fragment:
+        below = self.selection(item.selection)
+        return self._fragments.setdefault((item.type_condition, below), Fragment(item.type_condition, below))
+
+
 def print_selection(selection: Selection) -> str:
     """The selection in one line, without the outer braces."""
     return " ".join(print_item(item) for item in selection.items)
