@@ -9,9 +9,11 @@ from collections.abc import Mapping
 
 from router.execution.errors import SubgraphFailure
 from router.execution.request import Transport
+from router.serving.client import OutgoingHeaders
 from router.supergraph.model import SubgraphName
 
-_Key = tuple[SubgraphName, bytes, frozenset[tuple[str, str]]]
+_Headers = bytes | frozenset[tuple[str, str]]
+_Key = tuple[SubgraphName, bytes, _Headers]
 _Outcome = bytes | SubgraphFailure | None
 
 _TRACING = ("traceparent", "tracestate")
@@ -59,5 +61,10 @@ class SharingTransport:
                     future.set_result(outcome)
 
 
-def _relevant(headers: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+def _relevant(headers: Mapping[str, str]) -> _Headers:
+    if isinstance(headers, OutgoingHeaders) and not ("traceparent" in headers or "tracestate" in headers):
+        try:
+            return headers.encoded  # once for all requests of an operation
+        except ValueError:
+            pass  # the transport says what is wrong with them
     return frozenset([item for item in headers.items() if item[0] not in _TRACING])
