@@ -28,7 +28,38 @@ scalar S @specifiedBy(url: "https://example.org") directive @d(i: Int, f: Float 
 extend type Q @z extend interface B @z { g: Int } extend union U = S2 extend enum E { BLUE } extend input In { e: Int }
 extend scalar S @x
 '''
-PIECES = '" """ { } ( ) [ ] ! @ $ 0 01 - 1. é \\ # & | = : true null ... \ufeff "" 1e5 .5 type'.split(" ")
+PIECES = [
+    '"',
+    '"""',
+    "{",
+    "}",
+    "(",
+    ")",
+    "[",
+    "]",
+    "!",
+    "@",
+    "$",
+    "0",
+    "01",
+    "-",
+    "1.",
+    "é",
+    "\\",
+    "#",
+    "&",
+    "|",
+    "=",
+    ":",
+    "true",
+    "null",
+    "...",
+    "\ufeff",
+    '""',
+    "1e5",
+    ".5",
+    "type",
+]
 PIECES += ["", " extend ", "\n", "query { a }"]
 
 
