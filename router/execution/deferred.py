@@ -1,71 +1,28 @@
-"""The parts of an answer that are delivered later: found in what is there, fetched side by side, projected where they stand.
+"""The parts of an answer that are delivered later: fetched side by side, and told of when what is around them was.
 
-Every part of the plan works on the same answer tree. When the fields of a block are there, each object that its fields
-stand in gives one *group*: the block's fields of that object, projected alone, so that a null without a place ends in the
-group. The groups of a deferred fragment at one object are its *record*, which is delivered as a whole when the records
-around it were.
+Every part of the plan works on the same answer tree. `deferred_objects.py` finds in it the groups of fields that are
+delivered together; the record of a deferred fragment at one object is delivered as a whole, after the records around it.
 
 Source: GraphQL incremental delivery (graphql/graphql-spec#1110), "Incremental Delivery" and "YieldIncrementalResults".
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from router.execution.deferred_objects import AnsweredObject, DeferredPlan, Group, Record
 from router.execution.errors import AnswerError
-from router.execution.projection import Projection, Violation
-from router.execution.request import Run, Step
-from router.execution.shapes import Renamed, Shapes
-from router.execution.values import ClientPath, Json, Object
-from router.planning.defer import PRIMARY, Block, Deferral, Part, Place
-from router.planning.defer import Step as PlaceStep
-from router.planning.fetch_graph import Path
-from router.planning.plan import DeferNode, PlanNode
-from router.supergraph.model import Kind, Supergraph
-from router.supergraph.selection import NOT_DEFERRED, Selection
+from router.execution.projection import Violation
+from router.execution.request import Run
+from router.execution.values import ClientPath, Object
+from router.planning.defer import PRIMARY, Block
+from router.supergraph.selection import NOT_DEFERRED
+
+__all__ = ["Completed", "DeferredPlan", "Delivered", "Delivery", "Record", "Update"]
 
 _NULL = "RESPONSE_VALIDATION_FAILED"
 Explain = Callable[[Sequence[AnswerError], Iterable[Violation]], tuple[AnswerError, ...]]
 """The errors to tell, from those reported and the values that could not be used."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Object:
-    """An object of the answer. where: in the client's answer; stored: in the tree; outer: the object around it."""
-
-    place: Place
-    type_name: str
-    value: Object
-    where: ClientPath
-    stored: Path
-    outer: "_Object | None"
-
-
-@dataclass(slots=True, eq=False)
-class Record:
-    """A deferred fragment at one object. path: the object's."""
-
-    defer: int
-    path: ClientPath
-    label: str | None
-    outer: "Record | None"
-    at: _Object
-    groups: "list[_Group]" = field(default_factory=list)
-    number: int | None = None
-    is_done: bool = False
-    has_failed: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    """The fields of a block at one object. data: None before they are there, and when null has reached the object."""
-
-    part: Part
-    at: _Object
-    records: list[Record] = field(default_factory=list)
-    data: Object | None = None
-    errors: tuple[AnswerError, ...] = ()
-    is_sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,131 +53,6 @@ class Update:
     has_next: bool
 
 
-class DeferredPlan:
-    """The deferred parts of a plan, ready to run any number of times, also at once."""
-
-    def __init__(
-        self,
-        supergraph: Supergraph,
-        deferral: Deferral,
-        node: DeferNode,
-        renamed: Renamed,
-        compiled: Callable[[PlanNode], Step],
-    ) -> None:
-        self.deferral = deferral
-        self._supergraph = supergraph
-        self._renamed = renamed
-        self._shapes = Shapes(supergraph, renamed)
-        self._projections: dict[tuple[Selection, str, Path], Projection | None] = {}
-        delivering = frozenset().union(*deferral.blocks)
-        # The next fragment around each that delivers something itself, or NOT_DEFERRED.
-        self.outer = {number: self._outer(number, delivering) for number in delivering}
-        self.blocks_of = {number: [b for b in deferral.blocks if number in b] for number in delivering}
-        blocks = [each.block for each in node.deferred]
-        self.steps: dict[Block, Step] = {}
-        self.after: dict[Block, frozenset[Block]] = {block: frozenset() for block in deferral.blocks}
-        for each in node.deferred:
-            if each.node is not None:
-                self.steps[each.block] = compiled(each.node)
-            self.after[each.block] = frozenset(blocks[position] for position in each.after)
-
-    def first(self, refused: Iterable[AnswerError]) -> list[AnswerError]:
-        """Of the fields refused beforehand, those that belong to the primary answer."""
-        return self.of_block(PRIMARY, refused)
-
-    def of_block(self, block: Block, refused: Iterable[AnswerError]) -> list[AnswerError]:
-        return [error for error in refused if self.deferral.block_at(error.path or ()) == block]
-
-    def _outer(self, number: int, delivering: frozenset[int]) -> int:
-        outer = self.deferral.defers[number].outer
-        while outer != NOT_DEFERRED and outer not in delivering:
-            outer = self.deferral.defers[outer].outer
-        return outer
-
-    # -- finding groups --------------------------------------------------------------------------------------------
-
-    def groups(self, answer: Object, data: Object | None) -> Iterator[_Group]:
-        """What is deferred in the primary answer; `data`: as the client got it."""
-        root = self.deferral.root
-        yield from self._find(root, PRIMARY, answer, data, (), (), None)
-
-    def groups_below(self, group: _Group) -> Iterator[_Group]:
-        """What is deferred once more in a group that was delivered."""
-        yield from self._below(group.at, group.part.block, group.data)
-
-    def _find(
-        self,
-        place: Place,
-        block: Block,
-        value: Json,
-        data: Json,
-        where: ClientPath,
-        stored: Path,
-        outer: _Object | None,
-    ) -> Iterator[_Group]:
-        if type(data) is list and type(value) is list:
-            for position, (item, shown) in enumerate(zip(value, data, strict=False)):
-                yield from self._find(place, block, item, shown, (*where, position), (*stored, "@"), outer)
-        elif type(data) is dict and type(value) is dict:
-            at = _Object(place, self._type_of(place, value), value, where, stored, outer)
-            for part in place.parts:
-                if self._asks(part.selection, at):
-                    yield _Group(part, at)
-            yield from self._below(at, block, data)
-
-    def _below(self, at: _Object, block: Block, data: Object | None) -> Iterator[_Group]:
-        if data is None:
-            return
-        for step in at.place.steps:
-            if step.block == block and self._applies(step, at):
-                key = step.field.key
-                stored = self._shapes.stored(at.type_name, key, at.stored)
-                below = at.value.get(stored)
-                yield from self._find(
-                    step.place, block, below, data.get(key), (*at.where, key), (*at.stored, stored), at
-                )
-
-    def _applies(self, step: PlaceStep, at: _Object) -> bool:
-        return self._supergraph.is_subtype(at.type_name, step.condition)
-
-    def _asks(self, selection: Selection, at: _Object) -> bool:
-        """Whether a selection asks something of an object; of an interface object, whose type may still come, it may."""
-        if self._supergraph.kinds.get(at.type_name) is not Kind.OBJECT:
-            return bool(selection.items)
-        return self._projection(selection, at) is not None
-
-    def known_by_now(self, at: _Object) -> _Object:
-        """The object, with its type if that came with what was deferred."""
-        type_name = self._type_of(at.place, at.value)
-        return at if type_name == at.type_name else replace(at, type_name=type_name)
-
-    def _type_of(self, place: Place, value: Object) -> str:
-        if self._supergraph.kinds[place.type_name] is Kind.OBJECT:
-            return place.type_name
-        told = value.get("__typename")
-        return told if isinstance(told, str) else place.type_name
-
-    # -- projecting ------------------------------------------------------------------------------------------------
-
-    def _projection(self, selection: Selection, at: _Object) -> Projection | None:
-        """None: the selection asks nothing of objects of this type."""
-        memo = (selection, at.type_name, at.stored)
-        if memo not in self._projections:
-            asks = self._shapes.fields_of(at.type_name, selection, at.stored)
-            self._projections[memo] = (
-                Projection(self._supergraph, selection, at.type_name, self._renamed, path=at.stored) if asks else None
-            )
-        return self._projections[memo]
-
-    def project(self, selection: Selection, at: _Object) -> tuple[Object | None, list[Violation]]:
-        """A selection on an object; violations from the answer's root."""
-        projection = self._projection(selection, at)
-        if projection is None:
-            return {}, []
-        data, violations = projection.project(at.value)
-        return data, [replace(each, path=(*at.where, *each.path)) for each in violations]
-
-
 class Delivery:
     """The deferred parts of one answer. pending: what was found in the primary one."""
 
@@ -228,10 +60,9 @@ class Delivery:
         self, plan: DeferredPlan, run: Run, data: Object | None, refused: Sequence[AnswerError], explain: Explain
     ) -> None:
         self._plan = plan
-        self._run = run
         self._explain = explain
         self._records: dict[tuple[int, ClientPath], Record] = {}
-        self._groups: dict[Block, list[_Group]] = {}
+        self._groups: dict[Block, list[Group]] = {}
         self._runs = {
             block: replace(run, errors=plan.of_block(block, refused), fetches=0) for block in plan.deferral.blocks
         }
@@ -284,7 +115,7 @@ class Delivery:
 
     # -- what is found ---------------------------------------------------------------------------------------------
 
-    def _add(self, groups: Iterable[_Group]) -> None:
+    def _add(self, groups: Iterable[Group]) -> None:
         for group in groups:
             records = [self._record(number, group.at) for number in sorted(group.part.block)]
             group.records = [record for record in records if not _is_lost(record)]
@@ -294,7 +125,7 @@ class Delivery:
                 record.groups.append(group)
             self._groups.setdefault(group.part.block, []).append(group)
 
-    def _record(self, number: int, at: _Object) -> Record:
+    def _record(self, number: int, at: AnsweredObject) -> Record:
         """The record of a fragment at the object that it stands in, which is this one or around it."""
         path = self._plan.deferral.paths[number]
         while at.place.path != path and at.outer is not None:
@@ -398,7 +229,7 @@ def _is_due(record: Record) -> bool:
     return record.number is None and not (record.is_done or waits or _is_lost(record))
 
 
-def _shared_out(errors: Sequence[AnswerError], objects: Sequence[_Object]) -> list[list[AnswerError]]:
+def _shared_out(errors: Sequence[AnswerError], objects: Sequence[AnsweredObject]) -> list[list[AnswerError]]:
     """Each group's errors: those at its object or below, and those at what is around it, which concern it as well."""
     shared: list[list[AnswerError]] = [[] for _ in objects]
     if not errors or not objects:
