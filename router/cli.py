@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,9 @@ from graphql import (
 )
 
 from router.errors import ClientError, InvalidSupergraph, RouterError
-from router.planning.operation import normalize
+from router.planning.conditions import print_undecided
+from router.planning.operation import condition_variables, normalize
+from router.planning.plan import QueryPlan
 from router.planning.planner import Planner
 from router.serving.app import create_app
 from router.serving.service import RouterService, logger
@@ -102,7 +104,7 @@ def plan(
     variables: Annotated[Path | None, typer.Option(help="A JSON file.")] = None,
     name: Annotated[str | None, typer.Option(help="Which operation, if the file holds several.")] = None,
 ) -> None:
-    """Prints the plan of an operation. `@skip`, `@include` and `@defer` are decided by the variables."""
+    """Prints the plan of an operation. `@skip`, `@include` and `@defer` are decided by the variables, if any are given."""
     with _told():
         model = read_supergraph(_read(supergraph))
         document = _parsed(operation)
@@ -111,9 +113,15 @@ def plan(
             raise ClientError(_no_operation(document, name))
         if errors := validate(model.api_schema, document):
             raise ClientError("\n".join(_located(error, operation) for error in errors))
-        values = _variables(variables) if variables else {}
-        planned = Planner(model).plan(normalize(model, document, chosen, variables=values, defer=True))
-        typer.echo(str(planned.plan))
+        planner = Planner(model)
+
+        def planned(values: Mapping[str, object]) -> QueryPlan:
+            return planner.plan(normalize(model, document, chosen, variables=values, defer=True)).plan
+
+        if variables:
+            typer.echo(str(planned(_variables(variables))))
+        else:
+            typer.echo(print_undecided(planned, condition_variables(document)))
 
 
 class _Format(StrEnum):

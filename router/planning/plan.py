@@ -212,10 +212,11 @@ def print_plan(plan: QueryPlan) -> str:
     """The plan as `QueryPlan { ... }`, two spaces a level."""
     if plan.node is None:
         return "QueryPlan {}"
-    return "\n".join(["QueryPlan {", *_lines(plan.node, "  "), "}"])
+    return "\n".join(["QueryPlan {", *node_lines(plan.node, "  "), "}"])
 
 
-def _lines(node: PlanNode, indent: str) -> Iterator[str]:
+def node_lines(node: PlanNode, indent: str) -> Iterator[str]:
+    """A node as it is printed, line by line."""
     match node:
         case FetchNode():
             yield f'{indent}Fetch(service: "{node.subgraph}"{_numbered(node)}) {{'
@@ -236,7 +237,7 @@ def _lines(node: PlanNode, indent: str) -> Iterator[str]:
             yield f"{indent}}},"
         case FlattenNode():
             yield f'{indent}Flatten(path: "{".".join(node.path)}") {{'
-            yield from _lines(node.node, indent + "  ")
+            yield from node_lines(node.node, indent + "  ")
             yield f"{indent}}},"
         case SequenceNode():
             yield from _block("Sequence", node.nodes, indent)
@@ -245,11 +246,11 @@ def _lines(node: PlanNode, indent: str) -> Iterator[str]:
         case SubscriptionNode():
             yield f"{indent}Subscription {{"
             yield f"{indent}  Primary: {{"
-            yield from _lines(node.primary, indent + "    ")
+            yield from node_lines(node.primary, indent + "    ")
             yield f"{indent}  }},"
             if node.rest is not None:
                 yield f"{indent}  Rest: {{"
-                yield from _lines(node.rest, indent + "    ")
+                yield from node_lines(node.rest, indent + "    ")
                 yield f"{indent}  }}"
             yield f"{indent}}},"
         case DeferNode():
@@ -283,13 +284,13 @@ def _answered_lines(selection: Selection, node: PlanNode | None, indent: str) ->
     yield from _required_lines(selection.items, indent + "  ")
     yield f"{indent}}}{colon}"
     if node is not None:
-        yield from _lines(node, indent)
+        yield from node_lines(node, indent)
 
 
 def _block(name: str, nodes: tuple[PlanNode, ...], indent: str) -> Iterator[str]:
     yield f"{indent}{name} {{"
     for node in nodes:
-        yield from _lines(node, indent + "  ")
+        yield from node_lines(node, indent + "  ")
     yield f"{indent}}},"
 
 
