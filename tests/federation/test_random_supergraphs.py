@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.federation.graph import Federation
 from tests.federation.operations import everything
 from tests.federation.random_graph import RandomGraph
 
@@ -18,3 +19,17 @@ async def test_a_random_operation_on_a_random_supergraph_gets_the_monoliths_answ
 
         assert answer["data"] == expected["data"], f"{query}\n{federation.plan(query)}"
         assert not answer.get("errors")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_plan_does_not_depend_on_what_was_planned_before(seed: int) -> None:
+    graph = RandomGraph(seed)
+    federation = graph.federation()
+    schema = federation.engine.supergraph.api_schema
+    queries = [everything(schema, "Query", depth=3, chance=0.5, seed=seed * 10 + part) for part in range(5)]
+    forwards = [federation.plan(query) for query in queries]
+
+    other = Federation(graph.sdl(), federation.universe)
+    backwards = [other.plan(query) for query in reversed(queries)]
+
+    assert forwards == backwards[::-1]
