@@ -40,7 +40,7 @@ def _decoded(decoder: Decoder, chunks: Sequence[bytes]) -> list[Any]:
     events: list[Any] = []
     for chunk in chunks:
         try:
-            events.extend(decoder.feed(chunk))  # noqa: PERF401  what came before the end counts
+            events.extend(decoder.feed(chunk))
         except Ended:
             return [*events, "ended"]
     return events
