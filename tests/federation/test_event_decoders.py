@@ -1,5 +1,6 @@
 """Bytes of event streams, cut anywhere, give the same events."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def _decoded(decoder: Decoder, chunks: Sequence[bytes]) -> list[Any]:
 
 def _pieces(decoder: Decoder, content: bytes, cuts: list[int]) -> list[Any]:
     edges = sorted({0, len(content), *(cut % len(content) for cut in cuts)})
-    return _decoded(decoder, [content[a:b] for a, b in zip(edges, edges[1:], strict=False)])
+    return _decoded(decoder, [content[a:b] for a, b in itertools.pairwise(edges)])
 
 
 def _single_events(decoder: Decoder, content: bytes) -> list[Any]:
