@@ -1,7 +1,7 @@
-"""Authorization across types: interfaces ask for what their implementations ask for, and a field that needs another's
-data asks for no less than that other."""
+"""Authorization across types: implementations ask for what an `@interfaceObject` of theirs asks for, interfaces for what
+their implementations ask for, and a field that needs another's data asks for no less than that other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from router.composition.field_sets import visit_fields
@@ -16,34 +16,56 @@ _ARGUMENTS = {"requiresScopes": "scopes", "policy": "policies"}
 _AUTH = ("authenticated", "requiresScopes", "policy")
 
 
-def spread_to_interfaces(context: MergeContext, types: Mapping[str, TypeDef]) -> dict[str, TypeDef]:
-    """The types, where each interface and each of its fields carries all that its implementations demand."""
+def spread_demands(context: MergeContext, types: Mapping[str, TypeDef]) -> dict[str, TypeDef]:
+    """The types, where each field of an object carries what `@interfaceObject`s demand for it, and then each interface
+    and each of its fields all that its implementations demand."""
     names = [context.composed_directives[name] for name in _AUTH if name in context.composed_directives]
     if not names:
         return dict(types)
+    objects = {
+        name: _with_demands(found, [types[one] for one in found.interfaces if one in types], names)
+        for name, found in types.items()
+        if found.kind is TypeKind.OBJECT
+    }
     return {
-        name: _with_demands(found, _implementations(types, name), names) if found.kind is TypeKind.INTERFACE else found
+        name: _with_demands(found, _implementations(objects.values(), name), names)
+        if found.kind is TypeKind.INTERFACE
+        else objects.get(name, found)
         for name, found in types.items()
     }
 
 
-def _implementations(types: Mapping[str, TypeDef], interface: str) -> list[TypeDef]:
-    return [found for found in types.values() if found.kind is TypeKind.OBJECT and interface in found.interfaces]
+def _implementations(objects: Iterable[TypeDef], interface: str) -> list[TypeDef]:
+    return [found for found in objects if interface in found.interfaces]
 
 
-def _with_demands(interface: TypeDef, implementations: Sequence[TypeDef], names: Sequence[str]) -> TypeDef:
+def _with_demands(found: TypeDef, others: Sequence[TypeDef], names: Sequence[str]) -> TypeDef:
+    """The type with its own demands and those of the others, for itself and for the fields that they share.
+
+    Only interfaces that are merged from an `@interfaceObject` can have demands of their own, and those on fields.
+    """
+    if not others:
+        return found
     fields = {
         name: replace(
             field,
-            directives=(
-                *field.directives,
-                *_demands([found.fields[name].directives for found in implementations if name in found.fields], names),
+            directives=_combined(
+                field.directives, [other.fields[name].directives for other in others if name in other.fields], names
             ),
         )
-        for name, field in interface.fields.items()
+        for name, field in found.fields.items()
     }
-    own = _demands([found.directives for found in implementations], names)
-    return replace(interface, fields=fields, directives=(*interface.directives, *own))
+    own = _combined(found.directives, [other.directives for other in others], names)
+    return replace(found, fields=fields, directives=own)
+
+
+def _combined(
+    own: tuple[Applied, ...], others: Sequence[tuple[Applied, ...]], names: Sequence[str]
+) -> tuple[Applied, ...]:
+    if not any(applied.name in names for directives in others for applied in directives):
+        return own
+    kept = (applied for applied in own if applied.name not in names)
+    return (*kept, *_demands([own, *others], names))
 
 
 def _demands(sources: Sequence[tuple[Applied, ...]], names: Sequence[str]) -> Iterator[Applied]:

@@ -41,6 +41,10 @@ class _FieldMerge:
 
     def result(self) -> Field | None:
         owners = [source for source in self._sources if not self._is_external(source)]
+        if owners:
+            self._check_sharing([source for source in owners if not self._is_gone(source)] or owners)
+        else:
+            owners = self._added_to_interface()
         if not owners:
             self._context.error(
                 "EXTERNAL_MISSING_ON_BASE",
@@ -49,7 +53,6 @@ class _FieldMerge:
                 self._sources,
             )
             return None
-        self._check_sharing([source for source in owners if not self._is_gone(source)] or owners)
         coordinate = f'"{self._id}"'
         merged = Field(
             name=self._id.field,
@@ -75,6 +78,23 @@ class _FieldMerge:
 
     def _is_external(self, source: Source[Field]) -> bool:
         return self._id in self._context.ownership(source.schema.name).external
+
+    def _added_to_interface(self) -> list[Source[Field]]:
+        """The field in the subgraphs that resolve it for an interface of the type, by `@interfaceObject`."""
+        interfaces = dict.fromkeys(name for source in self._parents for name in source.value.interfaces)
+        found = [
+            (prepared, prepared.schema.types[name])
+            for prepared in self._context.subgraphs
+            for name in interfaces
+            if name in prepared.schema.types
+        ]
+        return [
+            Source(prepared.schema, one.fields[self._id.field])
+            for prepared, one in found
+            if one.is_interface_object
+            and self._id.field in one.fields
+            and FieldId(one.name, self._id.field) not in prepared.ownership.external
+        ]
 
     def _is_all_external(self, source: Source[TypeDef]) -> bool:
         """Whether the subgraph only names fields of the type that others resolve."""

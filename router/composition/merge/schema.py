@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from router.composition import specs
 from router.composition.errors import CompositionError, CompositionFailed, Hint, quoted
-from router.composition.merge.authorization import check_transitive, spread_to_interfaces
+from router.composition.merge.authorization import check_transitive, spread_demands
 from router.composition.merge.composed import ComposedDirectives, composed_directives
 from router.composition.merge.context import MergeContext, Prepared, Source
 from router.composition.merge.directives import merge_applied, merge_description
@@ -102,7 +102,7 @@ def merge_schemas(
     check_interfaces(context, types, by_type)
     if not context.errors:
         check_implementations(context, types, by_type)
-    types = spread_to_interfaces(context, types)
+    types = spread_demands(context, types)
     check_transitive(context, types, by_type)
     if not context.errors:
         types = add_interface_object_fields(context, types, by_type)
