@@ -25,10 +25,10 @@ from graphql import (
     NonNullTypeNode,
     ObjectTypeDefinitionNode,
     ScalarTypeDefinitionNode,
+    StringValueNode,
     TypeDefinitionNode,
     TypeNode,
     UnionTypeDefinitionNode,
-    print_ast,
     value_from_ast_untyped,
 )
 
@@ -48,6 +48,7 @@ from router.supergraph.model import (
     Supergraph,
 )
 from router.supergraph.selection import Field, Fragment, Selection, parse_field_set
+from router.supergraph.unsaid import with_unsaid_fields
 
 _Composite = ObjectTypeDefinitionNode | InterfaceTypeDefinitionNode
 _Arguments = dict[str, Any]
@@ -74,8 +75,14 @@ class _Reader:
         self._names = {feature: features.get(feature, feature) for feature in _DIRECTIVES_READ}
         self._types = {d.name.value: d for d in document.definitions if isinstance(d, TypeDefinitionNode)}
         self._graphs = self._read_graphs()
+        self._graph_of = {name: graph for graph, (name, _) in self._graphs.items()}
         self._possible = self._read_possible()
         self._interfaces = self._read_interfaces()
+        self._implementers: defaultdict[str, list[str]] = defaultdict(list)
+        for name, interfaces in self._interfaces.items():
+            for interface in interfaces:
+                self._implementers[interface].append(name)
+        self._marked = list(self._read_marked())
 
     def read(self) -> Supergraph:
         views: dict[str, dict[str, SubgraphType]] = {graph: {} for graph in self._graphs}
@@ -84,6 +91,8 @@ class _Reader:
                 continue
             for graph, view in self._views(node).items():
                 views[graph][name] = view
+        if owned := self._read_owned():
+            views = {graph: with_unsaid_fields(types, owned) for graph, types in views.items()}
         subgraphs = {
             SubgraphName(name): Subgraph(SubgraphName(name), url, _with_key_fields_resolvable(views[graph]))
             for graph, (name, url) in self._graphs.items()
@@ -129,6 +138,14 @@ class _Reader:
                 arguments = _arguments(directive)
                 graphs[value.name.value] = (str(arguments.get("name", value.name.value)), str(arguments.get("url", "")))
         return graphs
+
+    def _read_owned(self) -> dict[str, dict[str, SubgraphField]]:
+        """The fields of each type that has an owner, as only join v0.1 has it."""
+        return {
+            name: {definition.name.value: _base(definition) for definition in node.fields or ()}
+            for name, node in self._types.items()
+            if isinstance(node, _Composite) and self._directives(node, "owner")
+        }
 
     def _read_possible(self) -> dict[str, tuple[str, ...]]:
         possible: defaultdict[str, set[str]] = defaultdict(set)
@@ -200,12 +217,12 @@ class _Reader:
                 return self._possible[node.name.value]
             return tuple(sorted(m["member"] for m in members if m["graph"] == graph))
         if isinstance(node, InterfaceTypeDefinitionNode):
-            return tuple(sorted(n for n, t in self._types.items() if self._implements_in(t, node.name.value, graph)))
+            name = node.name.value
+            known = self._implementers.get(name, ())
+            return tuple(sorted(one for one in known if self._implements_in(self._types[one], name, graph)))
         return (node.name.value,)
 
     def _implements_in(self, node: TypeDefinitionNode, interface: str, graph: str) -> bool:
-        if not isinstance(node, _Composite) or interface not in self._interfaces[node.name.value]:
-            return False
         types = [_arguments(d) for d in self._directives(node, "type")]
         here = [t for t in types if t["graph"] == graph]
         if types and not here:
@@ -221,8 +238,7 @@ class _Reader:
         fields: dict[str, dict[str, SubgraphField]] = {graph: {} for graph in graphs}
         for definition in node.fields or ():
             joins = self._directives(definition, "field")
-            type_text = print_ast(definition.type)
-            base = SubgraphField(definition.name.value, type_text, _innermost(definition.type))
+            base = _base(definition)
             if not joins:
                 for graph in (owner,) if owner else graphs:
                     fields[graph][base.name] = base
@@ -234,16 +250,18 @@ class _Reader:
 
     def _joined(self, base: SubgraphField, joins: list[_Arguments]) -> dict[str, SubgraphField]:
         """The field in each subgraph that a `@join__field` names; one without a graph comes from an interface object."""
-        graph_of = {name: graph for graph, (name, _) in self._graphs.items()}
         views: dict[str, SubgraphField] = {}
         labels = {
-            graph_of.get(str(j["override"])): j["overrideLabel"]
+            self._graph_of.get(str(j["override"])): j["overrideLabel"]
             for j in joins
             if j.get("overrideLabel") and j.get("override")
         }
         for join in joins:
             graph = join.get("graph")
             if graph is None:
+                continue
+            if len(join) == 1 and graph not in labels:
+                views[graph] = base
                 continue
             type_text = join.get("type") or base.type_text
             label = join.get("overrideLabel") if join.get("override") else None
@@ -268,7 +286,7 @@ class _Reader:
 
     def _read_access(self) -> dict[str, Access]:
         access = {}
-        for coordinate, node in self._coordinates():
+        for coordinate, node in self._marked:
             scopes = self._named(node, "requiresScopes")
             policies = self._named(node, "policy")
             rule = Access(
@@ -282,7 +300,7 @@ class _Reader:
 
     def _read_costs(self) -> dict[str, Cost]:
         costs = {}
-        for coordinate, node in self._coordinates():
+        for coordinate, node in self._marked:
             weight = (self._named(node, "cost") or {}).get("weight")
             size = self._named(node, "listSize")
             if weight is None and size is None:
@@ -305,12 +323,16 @@ class _Reader:
                     contexts[str(_arguments(directive).get("name"))].add(name)
         return {name: frozenset(types) for name, types in contexts.items()}
 
-    def _coordinates(self) -> Iterable[tuple[str, TypeDefinitionNode | FieldDefinitionNode]]:
+    def _read_marked(self) -> Iterable[tuple[str, TypeDefinitionNode | FieldDefinitionNode]]:
+        """The types and fields, by coordinate, that carry a directive that is read here."""
+        wanted = frozenset(self._names.values())
         for name, node in self._types.items():
-            yield name, node
+            if any(directive.name.value in wanted for directive in node.directives or ()):
+                yield name, node
             if isinstance(node, _Composite):
                 for definition in node.fields or ():
-                    yield f"{name}.{definition.name.value}", definition
+                    if any(directive.name.value in wanted for directive in definition.directives or ()):
+                        yield f"{name}.{definition.name.value}", definition
 
 
 _DIRECTIVES_READ = ("authenticated", "requiresScopes", "policy", "cost", "listSize", "context")
@@ -320,7 +342,7 @@ def _arguments(directive: DirectiveNode) -> _Arguments:
     return {
         argument.name.value: (
             argument.value.value
-            if isinstance(argument.value, EnumValueNode)
+            if isinstance(argument.value, EnumValueNode | StringValueNode)
             else value_from_ast_untyped(argument.value)
         )
         for argument in directive.arguments or ()
@@ -331,9 +353,16 @@ def _groups(arguments: _Arguments | None, name: str) -> tuple[frozenset[str], ..
     return tuple(frozenset(group) for group in (arguments or {}).get(name) or ())
 
 
-def _innermost(node: TypeNode) -> str:
-    while isinstance(node, ListTypeNode | NonNullTypeNode):
-        node = node.type
+def _base(definition: FieldDefinitionNode) -> SubgraphField:
+    type_text = _text(definition.type)
+    return SubgraphField(definition.name.value, type_text, type_text.strip("[]!"))
+
+
+def _text(node: TypeNode) -> str:
+    if isinstance(node, NonNullTypeNode):
+        return f"{_text(node.type)}!"
+    if isinstance(node, ListTypeNode):
+        return f"[{_text(node.type)}]"
     return node.name.value if isinstance(node, NamedTypeNode) else ""
 
 
@@ -355,6 +384,8 @@ def _with_key_fields_resolvable(types: dict[str, SubgraphType]) -> Mapping[str, 
     for view in types.values():
         for key in view.keys if view.extension else ():
             _collect(types, view.name, key.selection, answered)
+    if not answered:
+        return types
     return {
         name: replace(
             view,
