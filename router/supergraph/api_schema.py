@@ -104,8 +104,8 @@ class _ApiSchemaBuilder:
         return name.startswith(self._prefixes) or name in self._features
 
     def _is_hidden(self, node: object) -> bool:
-        directives: Sequence[DirectiveNode] = getattr(node, "directives", None) or ()
-        return any(d.name.value == self._inaccessible for d in directives)
+        directives: Sequence[DirectiveNode] | None = getattr(node, "directives", None)
+        return directives is not None and any(d.name.value == self._inaccessible for d in directives)
 
     def _is_hidden_type(self, node: TypeDefinitionNode) -> bool:
         return self._is_hidden(node) or node.name.value.startswith(self._prefixes)
@@ -178,27 +178,21 @@ class _ApiSchemaBuilder:
         return tuple(node for node in nodes or () if node.name.value not in self._hidden_types)
 
     def _fields(self, nodes: Sequence[FieldDefinitionNode] | None) -> tuple[FieldDefinitionNode, ...]:
-        return tuple(
-            FieldDefinitionNode(
-                description=node.description,
-                name=node.name,
-                type=node.type,
-                arguments=self._inputs(node.arguments),
-                directives=self._applied(node),
-            )
-            for node in nodes or ()
-            if not self._is_hidden(node)
+        return tuple(self._field(node) for node in nodes or () if not self._is_hidden(node))
+
+    def _field(self, node: FieldDefinitionNode) -> FieldDefinitionNode:
+        """The node itself, if its arguments stay: of its directives, only public ones have a meaning to graphql-core."""
+        arguments = node.arguments or ()
+        shown = self._inputs(arguments)
+        if len(shown) == len(arguments):
+            return node
+        return FieldDefinitionNode(
+            description=node.description,
+            name=node.name,
+            type=node.type,
+            arguments=shown,
+            directives=self._applied(node),
         )
 
     def _inputs(self, nodes: Sequence[InputValueDefinitionNode] | None) -> tuple[InputValueDefinitionNode, ...]:
-        return tuple(
-            InputValueDefinitionNode(
-                description=node.description,
-                name=node.name,
-                type=node.type,
-                default_value=node.default_value,
-                directives=self._applied(node),
-            )
-            for node in nodes or ()
-            if not self._is_hidden(node)
-        )
+        return tuple(node for node in nodes or () if not self._is_hidden(node))

@@ -6,6 +6,7 @@ fields. Values compare by identity: the planner memoizes on the selection object
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from graphql import FieldNode, InlineFragmentNode, SelectionSetNode, ValueNode, parse, print_ast
 from graphql.language import OperationDefinitionNode
@@ -103,6 +104,7 @@ def print_arguments(arguments: Iterable[Argument]) -> str:
     return f"({text})" if text else ""
 
 
+@lru_cache(maxsize=4096)  # most keys are like others
 def parse_field_set(text: str) -> Selection:
     """The selection that a `join__FieldSet` such as `id organization { id }` stands for.
 
