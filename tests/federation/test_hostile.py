@@ -71,7 +71,9 @@ class Bystander:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.sleep(0.02)
+        before = self.answers
+        while self.answers == before and not self._asking.done():  # also after what was done to the router
+            await asyncio.sleep(0.005)
         self._asking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._asking

@@ -427,10 +427,11 @@ async def test_a_request_has_one_time_limit_from_the_queue_to_the_last_byte() ->
         await conversation.send(OK[:-1])
         await asyncio.sleep(1)
 
-    async with asking(silent, connections=1, timeout_s=0.1) as (server, peer):
-        results = await asyncio.gather(*(peer.post(b"{}", repeatable=True) for _ in range(3)), return_exceptions=True)
-        assert [type(result) for result in results] == [TimeoutError] * 3
-        assert len(server.bodies) == 1
+    async with asking(silent, connections=1, timeout_s=0.5) as (server, peer):
+        results = await asyncio.gather(*(peer.post(b"{}", repeatable=True) for _ in range(5)), return_exceptions=True)
+        assert [type(result) for result in results] == [TimeoutError] * 5
+        # The second may get the connection in the moment between the first one's end and its own.
+        assert len(server.bodies) < 3, "the time in the queue does not count"
 
 
 @on_both_loops

@@ -93,11 +93,14 @@ async def test_what_was_answered_survives_sigkill_and_a_resume_counts_once(
 
 
 async def cut_all_connections(measurement: Measurement) -> None:
-    async with measurement.database.raw() as connection:
+    connection = await measurement.database.listen_connection()  # one of the pool may have been cut just before
+    try:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
+    finally:
+        await connection.close()
 
 
 async def iter_of(frames: list[pb.MeasurementData]) -> AsyncIterator[pb.MeasurementData]:
