@@ -20,9 +20,7 @@ from graphql import (
     SelectionSetNode,
     execute_sync,
     get_operation_ast,
-    validate,
 )
-from graphql.validation import NoSchemaIntrospectionCustomRule, specified_rules
 
 from router.errors import ClientError
 from router.execution.deferred import Delivery
@@ -39,6 +37,7 @@ from router.serving.identity import Identity
 from router.serving.labels import OverrideLabels
 from router.serving.limits import check_size, parse_limited, within_the_stack
 from router.serving.settings import RouterSettings
+from router.serving.validation import Validator
 from router.serving.variables import Variables
 from router.supergraph.model import Supergraph
 from router.supergraph.read import read_supergraph
@@ -137,9 +136,7 @@ class Engine:
         self.settings = settings
         self._labels = OverrideLabels(self.supergraph, settings)
         self._planner_for = lru_cache(_PLANNERS)(partial(Planner, self.supergraph))
-        self._rules = list(specified_rules)
-        if not settings.introspection:
-            self._rules.append(NoSchemaIntrospectionCustomRule)
+        self._validator = Validator(self.supergraph.api_schema, introspection=settings.introspection)
         self._workers = ThreadPoolExecutor(_WORKERS, "planning")
         self._apart_from = apart_from
         self.documents: Cache[Document] = Cache(settings.plan_cache_size, self._workers)
@@ -202,7 +199,7 @@ class Engine:
                 code="OPERATION_RESOLUTION_FAILURE",
             )
         check_size(document, operation, self.settings.limits)
-        errors = validate(self.supergraph.api_schema, document, self._rules, max_errors=20)
+        errors = self._validator.errors(document)
         if errors:
             raise RequestError(tuple(_formatted(e) for e in errors), code="GRAPHQL_VALIDATION_FAILED")
         if operation.operation.value not in self.supergraph.root_types:

@@ -64,6 +64,7 @@ class Bystander:
         self._router = router
         self.answers = 0
         self.slowest_s = 0.0
+        self._answered = asyncio.Event()
 
     async def __aenter__(self) -> "Bystander":
         self._asking = asyncio.create_task(self._ask())
@@ -71,9 +72,10 @@ class Bystander:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        before = self.answers
-        while self.answers == before and not self._asking.done():  # also after what was done to the router
-            await asyncio.sleep(0.005)
+        self._answered.clear()
+        again = asyncio.create_task(self._answered.wait())  # also after what was done to the router
+        await asyncio.wait({again, self._asking}, return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
         self._asking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._asking
@@ -85,6 +87,7 @@ class Bystander:
             assert (response.status, await response.json()) == (200, HEALTHY)
             self.slowest_s = max(self.slowest_s, time.monotonic() - started)
             self.answers += 1
+            self._answered.set()
 
 
 def _nested(depth: int, inner: str) -> str:
