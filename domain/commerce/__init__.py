@@ -1,0 +1,1 @@
+"""Plans, the shop, and the payments for both."""

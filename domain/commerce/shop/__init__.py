@@ -1,0 +1,1 @@
+"""Products, carts, stock and orders."""

@@ -1,0 +1,1 @@
+"""Plans: who holds which, until when, and what it allows."""

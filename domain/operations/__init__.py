@@ -1,0 +1,1 @@
+"""What keeps the platform running and people informed."""

@@ -1,0 +1,10 @@
+"""What shop-service shows besides its share of the graph: gRPC, consumers, background work."""
+
+from subgraphs.commerce.services import CommerceServices
+from subgraphs.runtime.database import Database
+from subgraphs.runtime.faces import ServiceFaces
+
+
+def shop_faces(services: CommerceServices, database: Database) -> ServiceFaces:  # noqa: ARG001
+    """The faces of shop-service."""
+    return ServiceFaces(name="shop")

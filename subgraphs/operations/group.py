@@ -1,0 +1,5 @@
+"""Puts the operations group together."""
+
+from domain.operations.base import Base
+
+__all__ = ["Base"]

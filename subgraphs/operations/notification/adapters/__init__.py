@@ -1,0 +1,1 @@
+"""The outside of notification-service: push, mail and text messages."""
