@@ -20,6 +20,20 @@ from graphql.language.block_string import dedent_block_string_lines
 
 T = TypeVar("T")
 
+EXECUTABLE_LOCATIONS = frozenset(
+    {
+        "QUERY",
+        "MUTATION",
+        "SUBSCRIPTION",
+        "FIELD",
+        "FRAGMENT_DEFINITION",
+        "FRAGMENT_SPREAD",
+        "INLINE_FRAGMENT",
+        "VARIABLE_DEFINITION",
+    }
+)
+"""Where a directive may stand in an operation. A directive for nothing else is none of the clients' business."""
+
 _IGNORED = r"(?:[\s,\ufeff]|#[^\n\r]*)*"
 _TOKENS = re.compile(
     _IGNORED

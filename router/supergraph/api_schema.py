@@ -1,52 +1,24 @@
 """The schema that clients see: the supergraph without the machinery of composition and without what is inaccessible."""
 
-from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any
 
 from graphql import (
-    ConstDirectiveNode,
-    DefinitionNode,
     DirectiveDefinitionNode,
-    DirectiveNode,
     DocumentNode,
-    EnumTypeDefinitionNode,
-    EnumValueDefinitionNode,
-    FieldDefinitionNode,
     GraphQLSchema,
-    InputObjectTypeDefinitionNode,
-    InputValueDefinitionNode,
-    InterfaceTypeDefinitionNode,
-    NamedTypeNode,
-    ObjectTypeDefinitionNode,
-    ScalarTypeDefinitionNode,
     SchemaDefinitionNode,
     StringValueNode,
     TypeDefinitionNode,
-    UnionTypeDefinitionNode,
-    build_ast_schema,
     parse,
+    specified_directives,
 )
 
 from router.errors import InvalidSupergraph
+from router.sdl import EXECUTABLE_LOCATIONS
+from router.supergraph.api_types import ApiSchema, ApiTypes, Visibility, is_marked
 
-_PUBLIC_DIRECTIVES = frozenset({"deprecated", "specifiedBy", "oneOf"})
-_EXECUTABLE = frozenset(
-    {
-        "QUERY",
-        "MUTATION",
-        "SUBSCRIPTION",
-        "FIELD",
-        "FRAGMENT_DEFINITION",
-        "FRAGMENT_SPREAD",
-        "INLINE_FRAGMENT",
-        "VARIABLE_DEFINITION",
-    }
-)
-_DEFER = parse("directive @defer(label: String, if: Boolean! = true) on FRAGMENT_SPREAD | INLINE_FRAGMENT").definitions[
-    0
-]
+_DEFER = "directive @defer(label: String, if: Boolean! = true) on FRAGMENT_SPREAD | INLINE_FRAGMENT"
 """The router's own: no subgraph needs to know of it."""
-_N = TypeVar("_N")
 
 
 def linked_names(schema: SchemaDefinitionNode | None) -> dict[str, str]:
@@ -72,127 +44,54 @@ def schema_definition(document: DocumentNode) -> SchemaDefinitionNode | None:
 
 
 def build_api_schema(document: DocumentNode) -> GraphQLSchema:
-    """The API schema of a supergraph.
+    """The API schema of a supergraph, whose types make their fields when they are first asked for them.
 
     Raises:
         InvalidSupergraph: what remains after stripping is no schema (the message says why).
     """
-    features = linked_names(schema_definition(document))
-    return _ApiSchemaBuilder(document, features).build()
+    schema = schema_definition(document)
+    features = linked_names(schema)
+    inaccessible = features.get("inaccessible", "inaccessible")
+    prefixes = tuple(f"{prefix}__" for prefix in features.values())
+    nodes = {d.name.value: d for d in document.definitions if isinstance(d, TypeDefinitionNode)}
+    shown = {
+        name: node
+        for name, node in nodes.items()
+        if not name.startswith(prefixes) and not is_marked(node, inaccessible)
+    }
+    offered = (*document.definitions, *parse(_DEFER).definitions)
+    directives = {
+        node.name.value: node
+        for node in reversed(offered)
+        if isinstance(node, DirectiveDefinitionNode)
+        and not node.name.value.startswith(prefixes)
+        and node.name.value not in features.values()
+        and not is_marked(node, inaccessible)
+        and any(location.value in EXECUTABLE_LOCATIONS for location in node.locations)
+    }
+    visibility = Visibility(inaccessible, hidden_types=nodes.keys() - shown.keys())
+    try:
+        api = ApiTypes(shown, tuple(reversed(directives.values())), visibility)
+    except TypeError as error:  # a name that graphql-core does not take
+        raise InvalidSupergraph(f"The supergraph has no usable API schema: {error}") from error
+    described = {directive.name for directive in api.directives}
+    return ApiSchema(
+        **_roots(schema, api, visibility),
+        types=tuple(api.types.values()),
+        directives=(*api.directives, *(d for d in specified_directives if d.name not in described)),
+        description=schema.description.value if schema and schema.description else None,
+    )
 
 
-class _ApiSchemaBuilder:
-    def __init__(self, document: DocumentNode, features: dict[str, str]) -> None:
-        self._document = document
-        self._prefixes = tuple(f"{prefix}__" for prefix in features.values())
-        self._features = frozenset(features.values())
-        self._inaccessible = features.get("inaccessible", "inaccessible")
-        self._hidden_types = {
-            d.name.value for d in document.definitions if isinstance(d, TypeDefinitionNode) and self._is_hidden_type(d)
-        }
-
-    def build(self) -> GraphQLSchema:
-        definitions = [d for d in map(self._definition, self._document.definitions) if d is not None]
-        if not any(isinstance(d, DirectiveDefinitionNode) and d.name.value == "defer" for d in definitions):
-            definitions.append(_DEFER)
-        try:
-            return build_ast_schema(DocumentNode(definitions=tuple(definitions)), assume_valid=True)
-        except Exception as error:
-            raise InvalidSupergraph(f"The supergraph has no usable API schema: {error}") from error
-
-    def _is_internal(self, name: str) -> bool:
-        return name.startswith(self._prefixes) or name in self._features
-
-    def _is_hidden(self, node: object) -> bool:
-        directives: Sequence[DirectiveNode] | None = getattr(node, "directives", None)
-        return directives is not None and any(d.name.value == self._inaccessible for d in directives)
-
-    def _is_hidden_type(self, node: TypeDefinitionNode) -> bool:
-        return self._is_hidden(node) or node.name.value.startswith(self._prefixes)
-
-    def _definition(self, node: DefinitionNode) -> DefinitionNode | None:
-        if isinstance(node, SchemaDefinitionNode):
-            return SchemaDefinitionNode(
-                description=node.description, directives=(), operation_types=node.operation_types
-            )
-        if isinstance(node, DirectiveDefinitionNode):
-            return self._directive(node)
-        if isinstance(node, TypeDefinitionNode) and node.name.value not in self._hidden_types:
-            return self._type(node)
-        return None
-
-    def _directive(self, node: DirectiveDefinitionNode) -> DirectiveDefinitionNode | None:
-        executable = tuple(location for location in node.locations if location.value in _EXECUTABLE)
-        if self._is_internal(node.name.value) or not executable or self._is_hidden(node):
-            return None
-        return DirectiveDefinitionNode(
-            description=node.description,
-            name=node.name,
-            repeatable=node.repeatable,
-            locations=executable,
-            arguments=self._inputs(node.arguments),
-        )
-
-    def _type(self, node: TypeDefinitionNode) -> TypeDefinitionNode:
-        directives = self._applied(node)
-        if isinstance(node, ObjectTypeDefinitionNode):
-            return ObjectTypeDefinitionNode(
-                description=node.description,
-                name=node.name,
-                directives=directives,
-                interfaces=self._visible(node.interfaces),
-                fields=self._fields(node.fields),
-            )
-        if isinstance(node, InterfaceTypeDefinitionNode):
-            return InterfaceTypeDefinitionNode(
-                description=node.description,
-                name=node.name,
-                directives=directives,
-                interfaces=self._visible(node.interfaces),
-                fields=self._fields(node.fields),
-            )
-        if isinstance(node, UnionTypeDefinitionNode):
-            return UnionTypeDefinitionNode(
-                description=node.description, name=node.name, directives=directives, types=self._visible(node.types)
-            )
-        if isinstance(node, EnumTypeDefinitionNode):
-            values = tuple(
-                EnumValueDefinitionNode(description=value.description, name=value.name, directives=self._applied(value))
-                for value in node.values or ()
-                if not self._is_hidden(value)
-            )
-            return EnumTypeDefinitionNode(
-                description=node.description, name=node.name, directives=directives, values=values
-            )
-        if isinstance(node, InputObjectTypeDefinitionNode):
-            return InputObjectTypeDefinitionNode(
-                description=node.description, name=node.name, directives=directives, fields=self._inputs(node.fields)
-            )
-        return ScalarTypeDefinitionNode(description=node.description, name=node.name, directives=directives)
-
-    def _applied(self, node: object) -> tuple[ConstDirectiveNode, ...]:
-        directives: Sequence[ConstDirectiveNode] = getattr(node, "directives", None) or ()
-        return tuple(d for d in directives if d.name.value in _PUBLIC_DIRECTIVES)
-
-    def _visible(self, nodes: Sequence[NamedTypeNode] | None) -> tuple[NamedTypeNode, ...]:
-        return tuple(node for node in nodes or () if node.name.value not in self._hidden_types)
-
-    def _fields(self, nodes: Sequence[FieldDefinitionNode] | None) -> tuple[FieldDefinitionNode, ...]:
-        return tuple(self._field(node) for node in nodes or () if not self._is_hidden(node))
-
-    def _field(self, node: FieldDefinitionNode) -> FieldDefinitionNode:
-        """The node itself, if its arguments stay: of its directives, only public ones have a meaning to graphql-core."""
-        arguments = node.arguments or ()
-        shown = self._inputs(arguments)
-        if len(shown) == len(arguments):
-            return node
-        return FieldDefinitionNode(
-            description=node.description,
-            name=node.name,
-            type=node.type,
-            arguments=shown,
-            directives=self._applied(node),
-        )
-
-    def _inputs(self, nodes: Sequence[InputValueDefinitionNode] | None) -> tuple[InputValueDefinitionNode, ...]:
-        return tuple(node for node in nodes or () if not self._is_hidden(node))
+def _roots(schema: SchemaDefinitionNode | None, api: ApiTypes, visibility: Visibility) -> dict[str, Any]:
+    """The root types by operation; clients have no operations on one that they do not see."""
+    if schema is None:
+        return {name.lower(): api.types[name] for name in ("Query", "Mutation", "Subscription") if name in api.types}
+    roots = {
+        one.operation.value: api.root_type(one.type, by="The schema")
+        for one in schema.operation_types
+        if visibility.shown_types((one.type,))
+    }
+    if "query" not in roots:
+        raise InvalidSupergraph("The supergraph has no usable API schema: its query type is inaccessible.")
+    return roots

@@ -1,6 +1,7 @@
 """Reading supergraphs, of every version of the join specification."""
 
 import pytest
+from graphql import OperationDefinitionNode, parse, validate
 
 from router.errors import InvalidSupergraph
 from router.planning.operation import normalize
@@ -38,8 +39,6 @@ enum Mood @join__type(graph: A) { GOOD BAD @inaccessible }
 
 
 def _plan(sdl: str, query: str, labels: frozenset[str] = frozenset()) -> str:
-    from graphql import OperationDefinitionNode, parse  # noqa: PLC0415
-
     supergraph = read_supergraph(sdl)
     document = parse(query)
     operation = document.definitions[0]
@@ -69,3 +68,21 @@ def test_what_is_inaccessible_is_not_in_the_api() -> None:
 def test_what_is_no_supergraph_is_refused_with_a_reason(sdl: str) -> None:
     with pytest.raises(InvalidSupergraph, match="supergraph"):
         read_supergraph(sdl)
+
+
+@pytest.mark.parametrize("broken", ["f: Missing", "f: [Missing!]!", "f(a: Missing): Int", "f: Hidden"])
+def test_a_reference_to_no_type_is_told_when_the_supergraph_is_read(broken: str) -> None:
+    sdl = HIDDEN.replace("of(secret", f"{broken} of(secret")
+    with pytest.raises(InvalidSupergraph, match=r"Query refers to no type '(Missing|Hidden)'"):
+        read_supergraph(sdl)
+
+
+def test_an_inaccessible_mutation_type_leaves_an_api_without_mutations() -> None:
+    hidden = "type Mutation @join__type(graph: A) @inaccessible { m: Int }"
+    schema = read_supergraph(HIDDEN.replace("query: Query }", "query: Query mutation: Mutation }") + hidden).api_schema
+    assert schema.mutation_type is None
+    assert validate(schema, parse("mutation { m }"))
+    with pytest.raises(InvalidSupergraph, match="query type is inaccessible"):
+        read_supergraph(
+            HIDDEN.replace("type Query @join__type(graph: A)", "type Query @join__type(graph: A) @inaccessible")
+        )

@@ -7,19 +7,7 @@ from router.composition.merge.context import MergeContext, Source
 from router.composition.merge.directives import merge_description
 from router.composition.merge.inputs import merge_arguments
 from router.composition.model import DirectiveDef, Field, SubgraphSchema
-
-_EXECUTABLE = frozenset(
-    {
-        "QUERY",
-        "MUTATION",
-        "SUBSCRIPTION",
-        "FIELD",
-        "FRAGMENT_DEFINITION",
-        "FRAGMENT_SPREAD",
-        "INLINE_FRAGMENT",
-        "VARIABLE_DEFINITION",
-    }
-)
+from router.sdl import EXECUTABLE_LOCATIONS
 
 
 def merge_executable_directives(context: MergeContext, schemas: Sequence[SubgraphSchema]) -> Iterator[DirectiveDef]:
@@ -28,7 +16,8 @@ def merge_executable_directives(context: MergeContext, schemas: Sequence[Subgrap
         definition.name
         for schema in schemas
         for definition in schema.directives.values()
-        if not _EXECUTABLE.isdisjoint(definition.locations) and definition.name not in context.composed_directives
+        if not EXECUTABLE_LOCATIONS.isdisjoint(definition.locations)
+        and definition.name not in context.composed_directives
     )
     for name in names:
         sources = [Source(schema, schema.directives[name]) for schema in schemas if name in schema.directives]
@@ -44,17 +33,17 @@ def _merge(
     lacking = [schema.name for schema in schemas if schema.name not in defining]
     if lacking:
         context.hint(
-            "INCONSISTENT_EXECUTABLE_DIRECTIVE_PRESENCE",
+            "INCONSISTENTEXECUTABLE_LOCATIONS_DIRECTIVE_PRESENCE",
             f'Executable directive "@{name}" will not be part of the supergraph as it does not appear in all subgraphs: '
             f"it is defined in {quoted(defining)} but not in {quoted(lacking)}.",
             sources,
         )
         return None
-    places = [[place for place in source.value.locations if place in _EXECUTABLE] for source in sources]
+    places = [[place for place in source.value.locations if place in EXECUTABLE_LOCATIONS] for source in sources]
     common = tuple(place for place in places[0] if all(place in other for other in places))
     if not common:
         context.hint(
-            "NO_EXECUTABLE_DIRECTIVE_INTERSECTION",
+            "NOEXECUTABLE_LOCATIONS_DIRECTIVE_INTERSECTION",
             f'Executable directive "@{name}" has no location that is common to all subgraphs: it will not appear in the '
             "supergraph.",
             sources,
@@ -62,7 +51,7 @@ def _merge(
         return None
     if any(len(other) > len(common) for other in places):
         context.hint(
-            "INCONSISTENT_EXECUTABLE_DIRECTIVE_LOCATIONS",
+            "INCONSISTENTEXECUTABLE_LOCATIONS_DIRECTIVE_LOCATIONS",
             f'Executable directive "@{name}" has inconsistent locations across subgraphs: the supergraph allows it only '
             f"where all of them do ({', '.join(common)}).",
             sources,
@@ -70,7 +59,7 @@ def _merge(
     repeatable = {source.value.is_repeatable for source in sources}
     if len(repeatable) > 1:
         context.hint(
-            "INCONSISTENT_EXECUTABLE_DIRECTIVE_REPEATABLE",
+            "INCONSISTENTEXECUTABLE_LOCATIONS_DIRECTIVE_REPEATABLE",
             f'Executable directive "@{name}" will not be repeatable in the supergraph as it is not in all subgraphs.',
             sources,
         )
