@@ -15,7 +15,7 @@ async def build(resources: GroupResources) -> GroupFaces:
     """The faces of the group on the given resources."""
     database = resources.database
     gateway = TossPayments(resources.settings.toss)
-    services = commerce_services(database, resources.clock, gateway)
+    services = commerce_services(database, resources.clock, gateway, resources.sealer)
     return GroupFaces(
         group=Group.COMMERCE,
         services=(

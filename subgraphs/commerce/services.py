@@ -10,6 +10,7 @@ from domain.commerce.payment.service import PaymentService
 from domain.commerce.shop.service import ShopService
 from domain.commerce.subscription.service import SubscriptionService
 from domain.commerce.terms import Debt
+from domain.sealing import Sealer
 from subgraphs.runtime.database import Database
 
 
@@ -32,12 +33,12 @@ class GroupDebts:
         return None
 
 
-def commerce_services(database: Database, clock: Clock, gateway: PaymentGateway) -> CommerceServices:
-    """The services, each with what it needs of the others."""
+def commerce_services(database: Database, clock: Clock, gateway: PaymentGateway, sealer: Sealer) -> CommerceServices:
+    """The services, each with what it needs of the others; the sealer is for personal data, such as addresses."""
     payments = PaymentService(clock, sessions=database, gateway=gateway, debts=GroupDebts())
     subscriptions = SubscriptionService(clock, payments=payments)
     return CommerceServices(
         payments=payments,
         subscriptions=subscriptions,
-        shop=ShopService(clock, payments=payments, plans=subscriptions),
+        shop=ShopService(clock, sealer, payments=payments, plans=subscriptions),
     )

@@ -21,6 +21,13 @@ class Payments(Protocol):
         """The captured payment of an order, whatever was paid back of it since."""
         ...
 
+    async def request_refund(self, session: AsyncSession, *, payment_id: str, amount_krw: int, reason: str) -> None:
+        """Have a captured payment paid back (0: all that is left), in the background once the session has committed.
+
+        For money that no order asks for; that of a cancelled order is paid back upon `shop.order_cancelled`.
+        """
+        ...
+
 
 class Plans(Protocol):
     """Plans, as far as they decide who may buy what, and what a purchase adds to them."""
