@@ -35,14 +35,19 @@ EXECUTABLE_LOCATIONS = frozenset(
 """Where a directive may stand in an operation. A directive for nothing else is none of the clients' business."""
 
 _IGNORED = r"(?:[\s,\ufeff]|#[^\n\r]*)*"
+_NAME = r"[A-Za-z_][A-Za-z_0-9]*"
+_STRING = r'"(?!"")[^"\\\n\r]*"'
+# A directive is one token with its arguments, as the same ones stand at many fields. The definition of one starts alike.
+_DIRECTIVE = rf'directive[ \t]+@{_NAME}|@{_NAME}(?:\((?:[^()"#]++|{_STRING})*+\))?'
 _TOKENS = re.compile(
     _IGNORED
-    + r'(?:([A-Za-z_][A-Za-z_0-9]*|[{}()\[\]:=!|&@]|"""(?:[^"\\]|"(?!""))*"""|"(?!"")[^"\\\n\r]*"'
+    + rf'(?:({_DIRECTIVE}|{_NAME}|[{{}}()\[\]:=!|&@]|"""(?:[^"\\]|"(?!""))*"""|{_STRING}'
     + r"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![A-Za-z_0-9.])|(?s:.+))|$)"
 )
 _LINE_END = re.compile(r"\r\n|[\n\r]")
 # Nothing is left: what is no token takes the rest of the text with it, so that nothing can end as it should.
 _END = ""
+_AFTER_NAME = frozenset({"]", "!"})
 _NOT_ENUM_VALUES = frozenset({"true", "false", "null"})
 _LOCATIONS = frozenset(place.name for place in DirectiveLocation)
 _EXTENSIONS: dict[type[ast.Node], type[ast.Node]] = {
@@ -63,7 +68,7 @@ def parse_sdl(sdl: str, *, no_location: bool = False) -> DocumentNode:
     """
     try:
         return _Parser(sdl, with_places=not no_location).document()
-    except (_Unusual, IndexError):
+    except (_Unusual, IndexError, ValueError):  # the latter two where the text ends too soon
         return parse(sdl, no_location=no_location)
 
 
@@ -138,6 +143,9 @@ class _Parser:
         self._at = 0
         self._names: dict[str, ast.NameNode] = {}
         self._types: dict[str, ast.TypeNode] = {}
+        self._directive_arguments: dict[str, tuple[ast.ArgumentNode, ...]] = {}
+        self._applied: dict[str, ast.DirectiveNode] = {}
+        self._field_arguments: dict[tuple[str, ...], tuple[ast.InputValueDefinitionNode, ...]] = {}
 
     def document(self) -> DocumentNode:
         end = self._tokens.index(_END)
@@ -164,8 +172,8 @@ class _Parser:
             return self._type(_EXTENSIONS, keyword, attributes)
         if keyword == "schema":
             return self._schema(ast.SchemaDefinitionNode, {"loc": place, "description": description})
-        if keyword == "directive":
-            return self._directive_definition(place, description)
+        if keyword.startswith("directive"):
+            return self._directive_definition(self._named_after(keyword, "directive"), place, description)
         return self._type(None, keyword, {"loc": place, "name": None, "description": description})
 
     def _schema(self, kind: type[ast.DefinitionNode], attributes: dict[str, object]) -> ast.DefinitionNode:
@@ -188,10 +196,8 @@ class _Parser:
         )
 
     def _directive_definition(
-        self, place: _Place | None, description: ast.StringValueNode | None
+        self, name: ast.NameNode, place: _Place | None, description: ast.StringValueNode | None
     ) -> ast.DirectiveDefinitionNode:
-        self._expect("@")
-        name = self._name()
         arguments = self._block("(", ")", self._input_value)
         is_repeatable = self._skip("repeatable")
         self._expect("on")
@@ -266,7 +272,7 @@ class _Parser:
         place = self._place()
         description = self._description()
         name = self._name()
-        arguments = self._block("(", ")", self._input_value)
+        arguments = self._arguments()
         self._expect(":")
         return _node(
             ast.FieldDefinitionNode,
@@ -310,17 +316,63 @@ class _Parser:
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
+    def _arguments(self) -> tuple[ast.InputValueDefinitionNode, ...] | None:
+        """A field's arguments, one tuple of nodes for each distinct text where nodes have no places."""
+        start = self._at
+        if self._tokens[start] != "(":
+            return None
+        if self._text is not None:
+            return self._block("(", ")", self._input_value)
+        end = self._tokens.index(")", start) + 1
+        words = tuple(self._tokens[start:end])
+        known = self._field_arguments.get(words)
+        if known is not None:
+            self._at = end
+            return known
+        arguments = self._block("(", ")", self._input_value)
+        if arguments is not None and self._at == end:
+            self._field_arguments[words] = arguments
+        return arguments
+
     def _directives(self) -> tuple[ast.DirectiveNode, ...] | None:
-        if self._tokens[self._at] != "@":
+        word = self._tokens[self._at]
+        if word[:1] != "@":
             return None
         found = []
-        while self._tokens[self._at] == "@":
-            place = self._place()
+        while word[:1] == "@":
+            found.append(self._applied.get(word) or self._directive(word))
             self._at += 1
-            name = self._name()
-            arguments = self._block("(", ")", self._argument)
-            found.append(_node(ast.DirectiveNode, {"loc": place, "name": name, "arguments": arguments}))
+            word = self._tokens[self._at]
         return tuple(found)
+
+    def _directive(self, word: str) -> ast.DirectiveNode:
+        """The directive of one token, which more arguments must not follow, as it holds those that it has."""
+        if self._tokens[self._at + 1] == "(":
+            raise _Unusual
+        named, opening, rest = word.partition("(")
+        arguments = self._directive_arguments.get(word) if opening else None
+        if opening and arguments is None:
+            arguments = _Parser(opening + rest, with_places=False).directive_arguments()
+            self._directive_arguments[word] = arguments
+        name = self._named_after(named, "")
+        node = _node(ast.DirectiveNode, {"loc": self._place(), "name": name, "arguments": arguments})
+        if self._text is None:
+            self._applied[word] = node
+        return node
+
+    def _named_after(self, word: str, before: str) -> ast.NameNode:
+        """The name of a token such as `@tag`."""
+        start, at, name = word.partition("@")
+        if start.rstrip() != before or not at:
+            raise _Unusual
+        return self._name_node(name)
+
+    def directive_arguments(self) -> tuple[ast.ArgumentNode, ...]:
+        """Of a text that is nothing but those."""
+        arguments = self._block("(", ")", self._argument)
+        if arguments is None or self._tokens[self._at] != _END:
+            raise _Unusual
+        return arguments
 
     def _argument(self) -> ast.ArgumentNode:
         name = self._name()
@@ -370,20 +422,15 @@ class _Parser:
         return _node(ast.StringValueNode, {"loc": None, "value": value, "block": is_block})
 
     def _type_reference(self) -> ast.TypeNode:
-        start = self._at
         tokens = self._tokens
-        word = tokens[start]
-        if word == "[":
-            depth = 1
-            self._at += 1
-            while depth:
-                word = self._next()
-                depth += (word == "[") - (word == "]")
-        else:
-            self._at += 1
-        if tokens[self._at] == "!":
-            self._at += 1
-        text = "".join(tokens[start : self._at])
+        start = at = self._at
+        while tokens[at] == "[":
+            at += 1
+        at += 1  # the name, or what stands in its place
+        while tokens[at] in _AFTER_NAME:
+            at += 1
+        self._at = at
+        text = "".join(tokens[start:at])
         known = self._types.get(text)
         if known is None:
             known = self._types[text] = self._read_type(text)
@@ -395,7 +442,7 @@ class _Parser:
             if isinstance(inner, ast.NonNullTypeNode):
                 raise _Unusual
             return _node(ast.NonNullTypeNode, {"loc": None, "type": inner})
-        if text.startswith("["):
+        if text.startswith("[") and text.endswith("]"):
             return _node(ast.ListTypeNode, {"loc": None, "type": self._read_type(text[1:-1])})
         if not _is_name(text):
             raise _Unusual

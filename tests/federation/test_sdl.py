@@ -28,6 +28,14 @@ scalar S @specifiedBy(url: "https://example.org") directive @d(i: Int, f: Float 
 extend type Q @z extend interface B @z { g: Int } extend union U = S2 extend enum E { BLUE } extend input In { e: Int }
 extend scalar S @x
 '''
+SPACED = '''
+directive @ a(x: Int) on FIELD directive
+@b on FIELD directive  @c (x: [Int] = [1] @b) on FIELD
+type directive @a(x: 1) { directive: directive @a (x: 2) f(a: Int, b: Int): directive @a(s: """(""" t: ")") @ b
+  g(a: Int, b: Int): Int @a(x: [1, # one
+  2]) @a(l: [{o: ")("}, E]) h(a: Int @b(x: 1), b: Int): Int @a(s: "(" l: []) i(a: Int @b(x: 1), b: Float): Int @a(s: "(" l: []) }
+enum E { directive @b @c  RED @b(s: "@c(") }
+'''
 PIECES = [
     '"',
     '"""',
@@ -65,6 +73,9 @@ PIECES += ["", " extend ", "\n", "query { a }"]
 
 def texts() -> Iterator[str]:
     yield EVERYTHING
+    yield SPACED
+    for line in SPACED.splitlines(keepends=True)[4:]:
+        yield f"type Q {{ {line} }}"
     yield SHOP
     for case in read_cases():
         yield from (subgraph.sdl for subgraph in case.subgraphs)
@@ -91,6 +102,12 @@ def test_broken_documents_are_read_or_refused_alike(seed: int) -> None:
         at = random.randrange(len(sdl) + 1)
         broken = sdl[:at] + random.choice(PIECES) + sdl[at + random.choice((0, 0, 1, 3)) :]
         assert outcome(broken, quick=True) == outcome(broken, quick=False), broken
+
+
+@pytest.mark.parametrize("broken", ["[I nt]", "I nt", "[Int!", "[Int]]", "[[Int]", "Int!!", "[]", "[Int @a]", "Int]"])
+def test_a_type_reference_is_read_or_refused_alike(broken: str) -> None:
+    for sdl in (f"type Q {{ a: {broken} }}", f"type Q {{ a(b: {broken} = 1, c: Int): Int }}"):
+        assert outcome(sdl, quick=True) == outcome(sdl, quick=False), sdl
 
 
 def test_definitions_and_their_parts_are_where_graphql_core_says() -> None:
