@@ -132,7 +132,8 @@ WORKLOADS: tuple[Workload, ...] = (
 )
 
 TOPICS: tuple[Topic, ...] = (
-    Topic("measurement.completed", ("measurement",), ("ai-inference", "coaching", "health-record")),
+    # Subscription is not in the published list: it counts the uses that a plan limits by the day.
+    Topic("measurement.completed", ("measurement",), ("ai-inference", "coaching", "health-record", "subscription")),
     Topic("calibration.completed", ("calibration",), ("device", "measurement")),
     Topic("cartridge.replaced", ("device",), ("calibration",)),
     Topic("ai.analysis_completed", ("ai-inference",), ("coaching", "notification")),
@@ -142,6 +143,12 @@ TOPICS: tuple[Topic, ...] = (
     Topic("subscription.cancelled", ("subscription",), ("payment", "notification")),
     Topic("payment.completed", ("payment",), ("subscription", "shop", "notification")),
     Topic("shop.order_created", ("shop",), ("payment", "notification")),
+    # Beyond the published list: what a saga needs to compensate, and what others must know of a plan.
+    Topic("payment.failed", ("payment",), ("subscription", "shop", "notification")),
+    Topic("payment.refunded", ("payment",), ("subscription", "shop", "notification")),
+    Topic("shop.order_cancelled", ("shop",), ("payment", "notification")),
+    Topic("subscription.payment_due", ("subscription",), ("shop", "notification")),
+    Topic("subscription.changed", ("subscription",), ("user", "notification")),
     Topic("reservation.created", ("reservation",), ("notification",)),
     Topic("reservation.cancelled", ("reservation",), ("notification",)),
     Topic("prescription.created", ("prescription",), ("notification", "health-record")),

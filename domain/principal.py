@@ -35,6 +35,12 @@ class Scope(StrEnum):
     MEASUREMENT_WRITE = "measurement:write"
     CALIBRATION_FACTORY = "calibration:factory"  # record what the factory measured, for any device
     REGISTRY_WRITE = "registry:write"  # add and change cartridge categories and types
+    COMMERCE_READ = "commerce:read"  # own plan, cart, orders and payments
+    COMMERCE_WRITE = "commerce:write"
+    CATALOG_WRITE = "catalog:write"  # products, stock, plans, and which plan opens which cartridge
+    NOTIFICATION_READ = "notification:read"
+    NOTIFICATION_WRITE = "notification:write"
+    NOTIFICATION_SEND = "notification:send"  # to anybody
     USERS_READ_ANY = "users:read:any"
     FIRMWARE_WRITE = "firmware:write"
 
@@ -47,6 +53,10 @@ _OWN = frozenset(
         Scope.DEVICE_WRITE,
         Scope.MEASUREMENT_READ,
         Scope.MEASUREMENT_WRITE,
+        Scope.COMMERCE_READ,
+        Scope.COMMERCE_WRITE,
+        Scope.NOTIFICATION_READ,
+        Scope.NOTIFICATION_WRITE,
     }
 )
 ROLE_SCOPES: dict[Role, frozenset[Scope]] = {

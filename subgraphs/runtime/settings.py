@@ -148,6 +148,30 @@ class MailSettings(_Concern):
     tls: Literal["starttls", "tls", "none"] = Field("starttls", alias="SMTP_TLS")
 
 
+class TossSettings(_Concern):
+    """Toss Payments. Without `TOSS_SECRET_KEY` nothing can be paid."""
+
+    secret_key: SecretStr = Field(SecretStr(""), alias="TOSS_SECRET_KEY")
+    api_url: str = Field("https://api.tosspayments.com", alias="TOSS_API_URL")
+    timeout_seconds: float = Field(10.0, alias="TOSS_TIMEOUT_SECONDS", gt=0, le=60)
+
+
+class PushSettings(_Concern):
+    """Firebase Cloud Messaging, HTTP v1. `FCM_SERVER_KEY` is a service account's key as JSON, or the path of its file."""
+
+    server_key: SecretStr = Field(SecretStr(""), alias="FCM_SERVER_KEY")
+    api_url: str = Field("https://fcm.googleapis.com", alias="FCM_API_URL")
+
+
+class SmsSettings(_Concern):
+    """Text messages by an API like Solapi's. Without `SMS_API_KEY` none is sent."""
+
+    api_url: str = Field("https://api.solapi.com", alias="SMS_API_URL")
+    api_key: str = Field("", alias="SMS_API_KEY")
+    api_secret: SecretStr = Field(SecretStr(""), alias="SMS_API_SECRET")
+    sender: str = Field("", alias="SMS_SENDER")
+
+
 class ServiceSettings(_Concern):
     """How a process behaves, whatever it hosts."""
 
@@ -213,6 +237,9 @@ class Settings(BaseModel):
     encryption: EncryptionSettings = EncryptionSettings()
     objects: ObjectSettings = ObjectSettings()
     smtp: MailSettings = MailSettings()
+    toss: TossSettings = TossSettings()
+    push: PushSettings = PushSettings()
+    sms: SmsSettings = SmsSettings()
     service: ServiceSettings = ServiceSettings()
     addresses: Mapping[str, str] = Field(default_factory=dict)
     """Where services are found, by the name of their variable (`AUTH_SERVICE_ADDR`)."""
