@@ -136,6 +136,16 @@ def _node(kind: type[T], attributes: dict[str, object]) -> T:
     return node
 
 
+def _read_string(word: str) -> ast.StringValueNode:
+    if len(word) < 2:
+        raise _Unusual
+    is_block = word[:3] == '"""'
+    value = word[3:-3] if is_block else word[1:-1]
+    if is_block and (_LINE_END.search(value) or not value.strip(" \t")):
+        value = "\n".join(dedent_block_string_lines(_LINE_END.split(value)))
+    return _node(ast.StringValueNode, {"loc": None, "value": value, "block": is_block})
+
+
 class _Parser:
     def __init__(self, sdl: str, *, with_places: bool) -> None:
         self._tokens: list[str] = _TOKENS.findall(sdl)
@@ -144,6 +154,7 @@ class _Parser:
         self._names: dict[str, ast.NameNode] = {}
         self._types: dict[str, ast.TypeNode] = {}
         self._directive_arguments: dict[str, tuple[ast.ArgumentNode, ...]] = {}
+        self._strings: dict[str, ast.StringValueNode] = {}
         self._applied: dict[str, ast.DirectiveNode] = {}
         self._field_arguments: dict[tuple[str, ...], tuple[ast.InputValueDefinitionNode, ...]] = {}
 
@@ -415,11 +426,10 @@ class _Parser:
         return self._string(word)
 
     def _string(self, word: str) -> ast.StringValueNode:
-        if len(word) < 2:
-            raise _Unusual
-        is_block = word[:3] == '"""'
-        value = "\n".join(dedent_block_string_lines(_LINE_END.split(word[3:-3]))) if is_block else word[1:-1]
-        return _node(ast.StringValueNode, {"loc": None, "value": value, "block": is_block})
+        known = self._strings.get(word)
+        if known is None:
+            known = self._strings[word] = _read_string(word)
+        return known
 
     def _type_reference(self) -> ast.TypeNode:
         tokens = self._tokens

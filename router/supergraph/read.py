@@ -73,6 +73,9 @@ class _Reader:
         features = linked_names(schema_definition(document))
         self._join = features["join"]
         self._names = {feature: features.get(feature, feature) for feature in _DIRECTIVES_READ}
+        # By identity: the parser makes equal directives, and equal references to types, one node.
+        self._known_arguments: dict[int, _Arguments] = {}
+        self._known_fields: dict[tuple[str, int], SubgraphField] = {}
         self._types = {d.name.value: d for d in document.definitions if isinstance(d, TypeDefinitionNode)}
         self._graphs = self._read_graphs()
         self._graph_of = {name: graph for graph, (name, _) in self._graphs.items()}
@@ -135,14 +138,14 @@ class _Reader:
         graphs = {}
         for value in node.values or ():
             for directive in self._directives(value, "graph"):
-                arguments = _arguments(directive)
+                arguments = self._arguments(directive)
                 graphs[value.name.value] = (str(arguments.get("name", value.name.value)), str(arguments.get("url", "")))
         return graphs
 
     def _read_owned(self) -> dict[str, dict[str, SubgraphField]]:
         """The fields of each type that has an owner, as only join v0.1 has it."""
         return {
-            name: {definition.name.value: _base(definition) for definition in node.fields or ()}
+            name: {definition.name.value: self._base(definition) for definition in node.fields or ()}
             for name, node in self._types.items()
             if isinstance(node, _Composite) and self._directives(node, "owner")
         }
@@ -169,10 +172,25 @@ class _Reader:
         wanted = f"{self._join}__{name}"
         return [d for d in getattr(node, "directives", None) or () if d.name.value == wanted]
 
+    def _arguments(self, directive: DirectiveNode) -> _Arguments:
+        known = self._known_arguments.get(id(directive))
+        if known is None:
+            known = self._known_arguments[id(directive)] = _read_arguments(directive)
+        return known
+
+    def _base(self, definition: FieldDefinitionNode) -> SubgraphField:
+        """The field as the supergraph has it."""
+        key = (definition.name.value, id(definition.type))
+        known = self._known_fields.get(key)
+        if known is None:
+            type_text = _text(definition.type)
+            known = self._known_fields[key] = SubgraphField(key[0], type_text, type_text.strip("[]!"))
+        return known
+
     def _named(self, node: object, feature: str) -> _Arguments | None:
         for directive in getattr(node, "directives", None) or ():
             if directive.name.value == self._names[feature]:
-                return _arguments(directive)
+                return self._arguments(directive)
         return None
 
     # -- one type in each subgraph ---------------------------------------------------------------------------------
@@ -182,7 +200,7 @@ class _Reader:
         interface_object: set[str] = set()
         extensions: set[str] = set()
         for directive in self._directives(node, "type"):
-            arguments = _arguments(directive)
+            arguments = self._arguments(directive)
             graph = str(arguments["graph"])
             keys[graph]  # a subgraph that has the type without a key is listed too
             if key := arguments.get("key"):
@@ -191,7 +209,7 @@ class _Reader:
                 interface_object.add(graph)
             if arguments.get("extension"):
                 extensions.add(graph)
-        owner = next((str(_arguments(d)["graph"]) for d in self._directives(node, "owner")), None)
+        owner = next((str(self._arguments(d)["graph"]) for d in self._directives(node, "owner")), None)
         if owner:
             keys[owner]
         if not keys:  # join v0.1 says nothing of value types and root types: they are everywhere
@@ -212,7 +230,7 @@ class _Reader:
 
     def _possible_in(self, node: TypeDefinitionNode, graph: str) -> tuple[str, ...]:
         if isinstance(node, UnionTypeDefinitionNode):
-            members = [_arguments(d) for d in self._directives(node, "unionMember")]
+            members = [self._arguments(d) for d in self._directives(node, "unionMember")]
             if not members:
                 return self._possible[node.name.value]
             return tuple(sorted(m["member"] for m in members if m["graph"] == graph))
@@ -223,13 +241,13 @@ class _Reader:
         return (node.name.value,)
 
     def _implements_in(self, node: TypeDefinitionNode, interface: str, graph: str) -> bool:
-        types = [_arguments(d) for d in self._directives(node, "type")]
+        types = [self._arguments(d) for d in self._directives(node, "type")]
         here = [t for t in types if t["graph"] == graph]
         if types and not here:
             return False
         if isinstance(node, InterfaceTypeDefinitionNode) and not any(t.get("isInterfaceObject") for t in here):
             return False
-        implements = [_arguments(d) for d in self._directives(node, "implements")]
+        implements = [self._arguments(d) for d in self._directives(node, "implements")]
         return not implements or any(i["graph"] == graph and i["interface"] == interface for i in implements)
 
     def _fields(
@@ -238,12 +256,12 @@ class _Reader:
         fields: dict[str, dict[str, SubgraphField]] = {graph: {} for graph in graphs}
         for definition in node.fields or ():
             joins = self._directives(definition, "field")
-            base = _base(definition)
+            base = self._base(definition)
             if not joins:
                 for graph in (owner,) if owner else graphs:
                     fields[graph][base.name] = base
                 continue
-            for graph, view in self._joined(base, [_arguments(join) for join in joins]).items():
+            for graph, view in self._joined(base, [self._arguments(join) for join in joins]).items():
                 if graph in fields:
                     fields[graph][base.name] = view
         return fields
@@ -320,7 +338,7 @@ class _Reader:
         for name, node in self._types.items():
             for directive in getattr(node, "directives", None) or ():
                 if directive.name.value == self._names["context"]:
-                    contexts[str(_arguments(directive).get("name"))].add(name)
+                    contexts[str(self._arguments(directive).get("name"))].add(name)
         return {name: frozenset(types) for name, types in contexts.items()}
 
     def _read_marked(self) -> Iterable[tuple[str, TypeDefinitionNode | FieldDefinitionNode]]:
@@ -338,7 +356,7 @@ class _Reader:
 _DIRECTIVES_READ = ("authenticated", "requiresScopes", "policy", "cost", "listSize", "context")
 
 
-def _arguments(directive: DirectiveNode) -> _Arguments:
+def _read_arguments(directive: DirectiveNode) -> _Arguments:
     return {
         argument.name.value: (
             argument.value.value
@@ -351,11 +369,6 @@ def _arguments(directive: DirectiveNode) -> _Arguments:
 
 def _groups(arguments: _Arguments | None, name: str) -> tuple[frozenset[str], ...]:
     return tuple(frozenset(group) for group in (arguments or {}).get(name) or ())
-
-
-def _base(definition: FieldDefinitionNode) -> SubgraphField:
-    type_text = _text(definition.type)
-    return SubgraphField(definition.name.value, type_text, type_text.strip("[]!"))
 
 
 def _text(node: TypeNode) -> str:

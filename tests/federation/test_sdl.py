@@ -28,14 +28,19 @@ scalar S @specifiedBy(url: "https://example.org") directive @d(i: Int, f: Float 
 extend type Q @z extend interface B @z { g: Int } extend union U = S2 extend enum E { BLUE } extend input In { e: Int }
 extend scalar S @x
 '''
-SPACED = '''
-directive @ a(x: Int) on FIELD directive
-@b on FIELD directive  @c (x: [Int] = [1] @b) on FIELD
-type directive @a(x: 1) { directive: directive @a (x: 2) f(a: Int, b: Int): directive @a(s: """(""" t: ")") @ b
-  g(a: Int, b: Int): Int @a(x: [1, # one
-  2]) @a(l: [{o: ")("}, E]) h(a: Int @b(x: 1), b: Int): Int @a(s: "(" l: []) i(a: Int @b(x: 1), b: Float): Int @a(s: "(" l: []) }
-enum E { directive @b @c  RED @b(s: "@c(") }
-'''
+APPLIED = [
+    "directive: directive @a (x: 2) f(a: Int, b: Int): directive",
+    '@a(s: """(""" t: ")") @ b',
+    'g(a: Int, b: Int): Int @a(x: [1, # one\n 2]) @a(l: [{o: ")("}, E])',
+    'h(a: Int @b(x: 1), b: Int): Int @a(s: "(" l: []) i(a: Int @b(x: 1), b: Float): Int @a(s: "(" l: [])',
+]
+DEFINED = [
+    "directive @ a on FIELD",
+    "directive\n@b on FIELD",
+    "directive  @c (x: [Int] = [1] @b) on FIELD",
+    "enum E { directive @b }",
+]
+DESCRIPTIONS = ["", " ", "\t", "a", " a ", "\t a\t", "\na", " a\n", "a\n  b", "\r", "a\rb", "\x0b", "\u3000"]
 PIECES = [
     '"',
     '"""',
@@ -73,9 +78,9 @@ PIECES += ["", " extend ", "\n", "query { a }"]
 
 def texts() -> Iterator[str]:
     yield EVERYTHING
-    yield SPACED
-    for line in SPACED.splitlines(keepends=True)[4:]:
-        yield f"type Q {{ {line} }}"
+    yield from DEFINED
+    yield from (f"type Q {{ a: Int {fields} }}" for fields in APPLIED)
+    yield " ".join(f'"""{description}""" scalar S' for description in DESCRIPTIONS)
     yield SHOP
     for case in read_cases():
         yield from (subgraph.sdl for subgraph in case.subgraphs)
