@@ -86,3 +86,11 @@ def test_an_inaccessible_mutation_type_leaves_an_api_without_mutations() -> None
         read_supergraph(
             HIDDEN.replace("type Query @join__type(graph: A)", "type Query @join__type(graph: A) @inaccessible")
         )
+
+
+def test_types_make_their_fields_when_something_asks_for_them() -> None:
+    types = read_supergraph(OWNED).api_schema.type_map
+    assert not [
+        name for name, found in types.items() if name in ("Query", "User", "Address") and "fields" in vars(found)
+    ]
+    assert list(getattr(types["User"], "fields", ())) == ["id", "name", "address"]
