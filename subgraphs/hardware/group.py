@@ -7,11 +7,11 @@ from manpasik.v1.cartridge_pb2_grpc import add_CartridgeServiceServicer_to_serve
 from manpasik.v1.device_pb2_grpc import add_DeviceServiceServicer_to_server
 
 from domain.catalog import Group
+from domain.hardware.device.repository import COMMANDS_CHANNEL
 from subgraphs.hardware.calibration.consumers import calibration_consumers
 from subgraphs.hardware.calibration.servicer import CalibrationServicer
 from subgraphs.hardware.cartridge.servicer import CartridgeRegistryServicer, CartridgeServicer
 from subgraphs.hardware.context import HardwareContext
-from subgraphs.hardware.device.adapters.command_signals import CommandSignals
 from subgraphs.hardware.device.adapters.firmware_objects import FirmwareObjects
 from subgraphs.hardware.device.consumers import device_consumers
 from subgraphs.hardware.device.presence import PresenceSweep
@@ -20,6 +20,7 @@ from subgraphs.hardware.schema import schema
 from subgraphs.hardware.services import HardwareServices, hardware_services
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, GrpcServicer, ServiceFaces
+from subgraphs.runtime.signals import Signals
 
 
 async def build(resources: GroupResources) -> GroupFaces:
@@ -41,7 +42,7 @@ async def build(resources: GroupResources) -> GroupFaces:
 
 
 def _device(services: HardwareServices, database: Database, *, heartbeat_interval_s: float) -> ServiceFaces:
-    signals = CommandSignals(database)
+    signals = Signals(database, COMMANDS_CHANNEL)
     servicer = DeviceServicer(services, database, signals)
     directory = DeviceDirectoryServicer(services, database)
     presence = PresenceSweep(services.devices, database, heartbeat_interval_s=heartbeat_interval_s)

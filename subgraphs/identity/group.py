@@ -21,7 +21,6 @@ from domain.identity.auth.service import AuthService
 from domain.identity.auth.tokens import AccessTokens
 from domain.identity.user.service import UserService
 from subgraphs.identity.auth import servicer as auth_face
-from subgraphs.identity.auth.adapters.smtp import SmtpMailer
 from subgraphs.identity.auth.adapters.social import SocialProviders
 from subgraphs.identity.context import IdentityContext
 from subgraphs.identity.schema import schema
@@ -29,6 +28,7 @@ from subgraphs.identity.user import servicer as user_face
 from subgraphs.identity.user.loaders import people_loader
 from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, GrpcServicer, ServiceFaces
+from subgraphs.runtime.mail import SmtpMailer
 
 _MAIL_EVERY_S = 1.0
 _KEYS_EVERY_S = 60.0

@@ -88,27 +88,3 @@ class SocialVerifier(Protocol):
         Unavailable: the provider does not answer.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    to: str
-    subject: str
-    text: str
-
-
-class MailNotSent(Exception):
-    """The mail server did not take it now; later it may."""
-
-
-class MailRefused(Exception):
-    """The mail server will never take it, for example because there is no such mailbox."""
-
-
-class Mailer(Protocol):
-    @property
-    def is_configured(self) -> bool: ...
-
-    async def send(self, mail: Mail) -> None:
-        """Raises: MailNotSent: it may work later. MailRefused: it never will."""
-        ...

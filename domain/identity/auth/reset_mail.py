@@ -12,10 +12,11 @@ import structlog
 
 from domain.clock import Clock
 from domain.identity.auth.models import PasswordReset
-from domain.identity.auth.ports import Mail, Mailer, MailNotSent, MailRefused, Profiles, Sessions
+from domain.identity.auth.ports import Profiles, Sessions
 from domain.identity.auth.repository import AccountRepository, ResetRepository, SignInRepository
 from domain.identity.auth.tokens import new_secret_token, token_hash
 from domain.ids import UserId
+from domain.mail import Mail, Mailer, MailNotSent, MailRefused
 
 _log = structlog.get_logger(__name__)
 

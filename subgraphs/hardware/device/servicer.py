@@ -9,13 +9,13 @@ from manpasik.v1 import device_pb2_grpc as pb_grpc
 
 from domain.hardware.device.models import Device, DeviceStatus
 from domain.principal import Principal
-from subgraphs.hardware.device.adapters.command_signals import CommandSignals
 from subgraphs.hardware.device.status_stream import StatusStream
 from subgraphs.hardware.services import HardwareServices
 from subgraphs.hardware.wire import timestamp
 from subgraphs.runtime.context import current
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.device_credentials import device_principal
+from subgraphs.runtime.signals import Signals
 
 STATUS_TO_WIRE = {
     DeviceStatus.UNKNOWN: pb.DEVICE_STATUS_UNKNOWN,
@@ -30,7 +30,7 @@ STATUS_TO_WIRE = {
 class DeviceServicer(pb_grpc.DeviceServiceServicer):
     """manpasik.v1.DeviceService."""
 
-    def __init__(self, services: HardwareServices, database: Database, signals: CommandSignals) -> None:
+    def __init__(self, services: HardwareServices, database: Database, signals: Signals) -> None:
         self._devices = services.devices
         self._firmware = services.firmware
         self._database = database

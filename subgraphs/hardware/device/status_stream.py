@@ -12,8 +12,8 @@ from domain.hardware.device.models import CommandType, DeviceStatus, Heartbeat, 
 from domain.hardware.device.service import DeviceService
 from domain.ids import DeviceId
 from domain.principal import Principal
-from subgraphs.hardware.device.adapters.command_signals import CommandSignals
 from subgraphs.runtime.database import Database
+from subgraphs.runtime.signals import Signals
 
 _STATUS_FROM_WIRE = {
     pb.DEVICE_STATUS_UNKNOWN: None,
@@ -38,9 +38,7 @@ class StatusStream:
     That the stream closes says nothing of the reader: it becomes offline only when its heartbeats stay away.
     """
 
-    def __init__(
-        self, devices: DeviceService, database: Database, signals: CommandSignals, principal: Principal
-    ) -> None:
+    def __init__(self, devices: DeviceService, database: Database, signals: Signals, principal: Principal) -> None:
         self._devices = devices
         self._database = database
         self._signals = signals

@@ -14,11 +14,12 @@ from domain.identity.auth.directory import AccountDirectory
 from domain.identity.auth.keys import KeyRing
 from domain.identity.auth.limits import FailedSignIns, Registrations, ResetRequests
 from domain.identity.auth.passwords import Passwords
-from domain.identity.auth.ports import Mail, SocialProof, SocialToken
+from domain.identity.auth.ports import SocialProof, SocialToken
 from domain.identity.auth.reset_mail import ResetMails
 from domain.identity.auth.service import AuthService, Registered, Registration
 from domain.identity.auth.tokens import AccessTokens, Tokens
 from domain.identity.user.service import UserService
+from domain.mail import Mail
 from domain.principal import ROLE_SCOPES, Principal, PrincipalKind, Role
 from domain.sealing import Sealer
 from subgraphs.runtime.database import Database

@@ -19,9 +19,9 @@ from domain.identity.auth.errors import (
     TooManyResets,
     WeakPassword,
 )
-from domain.identity.auth.ports import Mail, MailNotSent, MailRefused
 from domain.identity.auth.reset_mail import LEASE, TOKEN_TTL, ResetMails
-from subgraphs.identity.auth.adapters.smtp import SmtpMailer
+from domain.mail import Mail, MailNotSent, MailRefused
+from subgraphs.runtime.mail import SmtpMailer
 from subgraphs.runtime.settings import MailSettings
 from tests.integration.identity.conftest import EMAIL, PASSWORD, Identity
 

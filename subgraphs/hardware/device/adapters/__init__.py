@@ -1,1 +1,1 @@
-"""The outside of device-service: the object store, and wake-ups between processes."""
+"""The outside of device-service: the object store."""

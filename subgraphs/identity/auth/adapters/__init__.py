@@ -1,1 +1,1 @@
-"""What auth needs from the outside: mail, identity providers."""
+"""What auth needs from the outside: identity providers."""

@@ -1,4 +1,4 @@
-"""Mail by SMTP."""
+"""Mail by SMTP, for every service that sends any."""
 
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -10,7 +10,7 @@ from aiosmtplib.errors import (
     SMTPRecipientsRefused,
 )
 
-from domain.identity.auth.ports import Mail, MailNotSent, MailRefused
+from domain.mail import Mail, MailNotSent, MailRefused
 from subgraphs.runtime.settings import MailSettings
 
 _TIMEOUT_S = 15.0
@@ -32,7 +32,8 @@ class SmtpMailer:
         settings = self._settings
         message = EmailMessage()
         message["From"], message["To"], message["Subject"] = settings.sender, mail.to, mail.subject
-        message["Date"], message["Message-ID"] = formatdate(), make_msgid(domain="manpasik")
+        message["Date"] = formatdate()
+        message["Message-ID"] = f"<{mail.message_id}@manpasik>" if mail.message_id else make_msgid(domain="manpasik")
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no vacation answers, please
         message.set_content(mail.text)
         try:
