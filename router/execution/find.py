@@ -6,16 +6,19 @@ key become one object (`Sharing`): from then on it is asked for, completed and p
 which paths such values stand.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from router.execution.values import Json, Object
 from router.planning.fetch_graph import Path
 
 Level = Callable[[list[Object]], list[Object]]
 """The objects that lie one field below the given ones, through its lists if it has any."""
+
+Slots = Callable[[list[Object]], Iterable[tuple[Any, Iterable[tuple[Any, Json]]]]]
+"""What the objects hold at a level: each container there, with the places in it and their values."""
 
 _T = TypeVar("_T")
 
@@ -78,7 +81,7 @@ def _levels(path: Path) -> list[Path]:
 def _level(steps: Path, prefix: Path, may_repeat: frozenset[Path], sharing: Sharing | None) -> Level:
     key, lists = steps[0], len(steps) - 1
     if sharing is not None and lists <= 1:
-        return _shared_items(key, sharing) if lists else _shared_field(key, sharing)
+        return _shared(_item_slots(key) if lists else _field_slots(key), sharing)
     # Where what lies here can repeat, it does so as a whole: as the field's value or as items of its innermost list.
     if any(prefix[: len(prefix) - lists + depth] in may_repeat for depth in range(lists + 1)):
         return _distinct_field(key, lists)
@@ -107,50 +110,31 @@ def _distinct_field(key: str, lists: int) -> Level:
     return level
 
 
-def _shared_field(key: str, sharing: Sharing) -> Level:
-    identity = sharing.identity()
-    size = len(sharing.fields)
+def _field_slots(key: str) -> Slots:
+    return lambda objects: [(each, ((key, each[key]),)) for each in objects if key in each]
+
+
+def _item_slots(key: str) -> Slots:
+    return lambda objects: [(vs, enumerate(vs)) for each in objects if type(vs := each.get(key)) is list]
+
+
+def _shared(slots: Slots, sharing: Sharing) -> Level:
+    """Also puts the first of the objects that are the same wherever one of them stands."""
+    identity, size = sharing.identity(), len(sharing.fields)
 
     def level(objects: list[Object]) -> list[Object]:
         found: list[Object] = []
         known: dict[object, Object] = {}
-        for each in objects:
-            value = each.get(key)
-            if type(value) is dict:
-                if len(value) == size:
-                    try:
-                        first = known.setdefault(identity(value), value)
-                    except (KeyError, TypeError):  # other fields than those, or a value that cannot be compared so
-                        first = value
-                    if first is not value:
-                        each[key] = first
-                        continue
-                found.append(value)
-        return _distinct(found)
-
-    return level
-
-
-def _shared_items(key: str, sharing: Sharing) -> Level:
-    identity = sharing.identity()
-    size = len(sharing.fields)
-
-    def level(objects: list[Object]) -> list[Object]:
-        found: list[Object] = []
-        known: dict[object, Object] = {}
-        for each in objects:
-            values = each.get(key)
-            if type(values) is not list:
-                continue
-            for position, value in enumerate(values):
+        for container, values in slots(objects):
+            for place, value in values:
                 if type(value) is dict:
                     if len(value) == size:
                         try:
                             first = known.setdefault(identity(value), value)
-                        except (KeyError, TypeError):
+                        except (KeyError, TypeError):  # other fields than those, or a value that cannot be compared so
                             first = value
                         if first is not value:
-                            values[position] = first
+                            container[place] = first
                             continue
                     found.append(value)
         return _distinct(found)

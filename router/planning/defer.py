@@ -10,7 +10,7 @@ ask of the objects there.
 Source: GraphQL incremental delivery (graphql/graphql-spec#1110), "CollectFields" and "BuildExecutionPlan".
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from graphql import GraphQLInterfaceType, GraphQLObjectType, get_named_type
@@ -103,7 +103,7 @@ class _Parting:
         root = self._place(exact, self._root_type, PRIMARY, ())
         blocks = sorted(set(_blocks_below(root)), key=lambda block: (max(map(self._depth, block)), sorted(block)))
         return Deferral(
-            restrict(exact, PRIMARY),
+            _of_block(exact, PRIMARY),
             root,
             self._defers,
             paths,
@@ -190,7 +190,7 @@ class _Parting:
 
     def _place(self, selection: Selection, type_name: str, block: Block, path: Path) -> Place:
         others = {item.defers or PRIMARY for item in _fields(selection.items)} - {block}
-        parts = tuple(Part(other, restrict(selection, other)) for other in sorted(others, key=sorted))
+        parts = tuple(Part(other, _of_block(selection, other)) for other in sorted(others, key=sorted))
         return Place(path, type_name, parts, tuple(self._steps(selection, type_name, path)))
 
     def _steps(self, selection: Selection, condition: str, path: Path) -> Iterator[Step]:
@@ -249,18 +249,28 @@ class _Parting:
         return _leading_to(_selection_at(exact, [step for step in path if step != "@"]), block)
 
 
-def restrict(exact: Selection, block: Block) -> Selection:
-    """What a block asks here and below, as far as the block stays the same."""
+def _kept(selection: Selection, keeps: Callable[[Field], bool]) -> Selection:
+    """What is kept here, and below it."""
     items: list[Field | Fragment] = []
-    for item in exact.items:
+    for item in selection.items:
         if isinstance(item, Fragment):
-            inner = restrict(item.selection, block)
+            inner = _kept(item.selection, keeps)
             if inner.items:
                 items.append(Fragment(item.type_condition, inner))
-        elif item.defers == block:
-            below = None if item.selection is None else restrict(item.selection, block)
+        elif keeps(item):
+            below = None if item.selection is None else _kept(item.selection, keeps)
             items.append(Field(item.key, item.name, item.arguments, item.arguments_text, below))
     return Selection(tuple(items))
+
+
+def _of_block(exact: Selection, block: Block) -> Selection:
+    """What a block asks here and below, as far as the block stays the same."""
+    return _kept(exact, lambda item: item.defers == block)
+
+
+def _asked_by(selection: Selection, number: int) -> Selection:
+    """What one deferred fragment asks here and below, also what others ask as well."""
+    return _kept(selection, lambda item: number in (item.defers or ()))
 
 
 def filled(selection: Selection) -> Selection:
@@ -316,20 +326,6 @@ def _merged(items: Sequence[Field | Fragment]) -> list[Field | Fragment]:
         asked = frozenset(n for item in same for n in item.defers or (NOT_DEFERRED,))
         merged.append(Field(first.key, first.name, first.arguments, first.arguments_text, below, asked))
     return [*merged, *(item for item in items if isinstance(item, Fragment))]
-
-
-def _asked_by(selection: Selection, number: int) -> Selection:
-    """What one deferred fragment asks here and below, also what others ask as well."""
-    items: list[Field | Fragment] = []
-    for item in selection.items:
-        if isinstance(item, Fragment):
-            inner = _asked_by(item.selection, number)
-            if inner.items:
-                items.append(Fragment(item.type_condition, inner))
-        elif number in (item.defers or ()):
-            below = None if item.selection is None else _asked_by(item.selection, number)
-            items.append(Field(item.key, item.name, item.arguments, item.arguments_text, below))
-    return Selection(tuple(items))
 
 
 def _leading_to(exact: Selection, block: Block) -> Selection:

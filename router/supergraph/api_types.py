@@ -55,6 +55,7 @@ _BUILT_IN = {**specified_scalar_types, **introspection_types}
 _NO_LONGER = "No longer supported"
 """What `@deprecated` says without a reason."""
 _N = TypeVar("_N")
+_Input = TypeVar("_Input", GraphQLArgument, GraphQLInputField)
 
 
 class Visibility:
@@ -193,7 +194,7 @@ class ApiTypes:
         if isinstance(node, InputObjectTypeDefinitionNode):
             return GraphQLInputObjectType(
                 name,
-                lambda: self._input_fields(node.fields),
+                lambda: self._inputs(node.fields, GraphQLInputField),
                 description=description,
                 is_one_of=is_marked(node, "oneOf"),
             )
@@ -206,7 +207,7 @@ class ApiTypes:
         return GraphQLDirective(
             node.name.value,
             [DirectiveLocation[one.value] for one in node.locations if one.value in EXECUTABLE_LOCATIONS],
-            self._arguments(node.arguments),
+            self._inputs(node.arguments, GraphQLArgument),
             is_repeatable=node.repeatable,
             description=_description(node),
         )
@@ -217,27 +218,16 @@ class ApiTypes:
         return {
             node.name.value: GraphQLField(
                 self._reference(node.type),
-                self._arguments(node.arguments),
+                self._inputs(node.arguments, GraphQLArgument),
                 description=_description(node),
                 deprecation_reason=_deprecation(node),
             )
             for node in self._visible.shown(nodes)
         }
 
-    def _arguments(self, nodes: Sequence[InputValueDefinitionNode] | None) -> dict[str, GraphQLArgument]:
+    def _inputs(self, nodes: Sequence[InputValueDefinitionNode] | None, kind: type[_Input]) -> dict[str, _Input]:
         return {
-            node.name.value: GraphQLArgument(
-                self._reference(node.type),
-                default=GraphQLDefaultInput(literal=node.default_value) if node.default_value else None,
-                description=_description(node),
-                deprecation_reason=_deprecation(node),
-            )
-            for node in self._visible.shown(nodes)
-        }
-
-    def _input_fields(self, nodes: Sequence[InputValueDefinitionNode] | None) -> dict[str, GraphQLInputField]:
-        return {
-            node.name.value: GraphQLInputField(
+            node.name.value: kind(
                 self._reference(node.type),
                 default=GraphQLDefaultInput(literal=node.default_value) if node.default_value else None,
                 description=_description(node),
