@@ -1,73 +1,23 @@
 """Builds the fetch graph: places what the walk chose into groups, site by site, from the operation's root down.
 
 Keys and required fields are placed by the very same steps as the client's fields. They only need response keys that the
-client does not use for something else at the same place; `Names` hands those out. The same holds for two object types
-whose fields one subgraph cannot answer under one key because their types differ there: one of them is renamed in
-the fetch, and the projection reads it under its new name.
+client does not use for something else at the same place; `Names` hands those out.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from router.errors import PlanningError
 from router.planning.choices import Assignment, Split
 from router.planning.contexts import Contexts, with_arguments
-from router.planning.fetch_graph import (
-    ContextRead,
-    FetchField,
-    FetchGraph,
-    FetchGroup,
-    FetchSelection,
-    GroupKind,
-    Path,
-    Representation,
-)
+from router.planning.fetch_graph import ContextRead, FetchField, FetchGraph, FetchSelection, Path
+from router.planning.groups import SiteGroups
 from router.planning.names import Names
 from router.planning.query_graph import QueryGraph
+from router.planning.sites import Cursor, Groups, Site, Spot
 from router.planning.walk import Walker
-from router.supergraph.model import ContextArgument, Key, Kind, SubgraphField, SubgraphName
+from router.supergraph.model import ContextArgument, Key, SubgraphField, SubgraphName
 from router.supergraph.selection import Field, Fragment, Selection
-
-Groups = set[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """A place in a group's selection."""
-
-    group: FetchGroup
-    selection: FetchSelection
-    path: Path
-
-    @property
-    def subgraph(self) -> SubgraphName:
-        return self.group.subgraph
-
-
-@dataclass(slots=True)
-class Site:
-    """An object type at a response path, at home in one subgraph, and the groups by which it was left so far.
-
-    outer: the object around it; of an abstract type, where a field is asked of it at once.
-    """
-
-    type_name: str
-    path: Path
-    home: Cursor | None
-    provided: Selection | None
-    stage: int
-    outer: "Site | None" = None
-    hops: dict[SubgraphName, Cursor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """Where the objects that a field leads to are answered. around: the object that the field is asked of."""
-
-    cursor: Cursor
-    type_name: str
-    provided: Selection | None
-    around: Site
 
 
 class FetchGraphBuilder:
@@ -84,15 +34,14 @@ class FetchGraphBuilder:
         root_type: str,
         deferred_from: Selection | None = None,
     ) -> None:
-        self.fetches = FetchGraph()
         self._graph = graph
         self._walker = walker
         self._selection = selection
         self._root_type = root_type
         self._names = Names(deferred_from or selection)
+        self._groups = SiteGroups(graph, self._names)
         self._contexts = Contexts(deferred_from or selection)
         self._sites: dict[tuple[int, int, str, int], Site] = {}
-
         self._spots: dict[tuple[Path, str], list[Spot]] | None = None if deferred_from is None else {}
 
     @property
@@ -105,16 +54,17 @@ class FetchGraphBuilder:
         Raises:
             PlanningError: a field that no subgraph answers from where it is asked.
         """
+        fetches = self._groups.fetches
         if not in_order:
             self.add_root(Selection(self._selection.items), stage=0)
-            return self.fetches
+            return fetches
         for stage, items in enumerate(self._runs()):
-            before = set(self.fetches.groups)
+            before = set(fetches.groups)
             self.add_root(Selection(items), stage=stage)
-            for number in set(self.fetches.groups) - before:
-                if not self.fetches.groups[number].needs:
-                    self.fetches.groups[number].needs = set(before)
-        return self.fetches
+            for number in set(fetches.groups) - before:
+                if not fetches.groups[number].needs:
+                    fetches.groups[number].needs = set(before)
+        return fetches
 
     def _runs(self) -> list[tuple[Field | Fragment, ...]]:
         """A mutation's fields, together while one subgraph answers them in a row and none waits for another subgraph."""
@@ -144,7 +94,7 @@ class FetchGraphBuilder:
         for assignment in choice.assignments:
             self._place(site, assignment)
 
-    def spots_below(self, path: Path, key: str) -> "Sequence[Spot]":
+    def spots_below(self, path: Path, key: str) -> Sequence[Spot]:
         """Where a field of the objects at a path was placed so far, in the graph of an operation that defers."""
         return () if self._spots is None else self._spots.get((path, key), ())
 
@@ -237,7 +187,7 @@ class FetchGraphBuilder:
         provided: Selection | None,
         around: Site,
     ) -> Groups:
-        key = self._storage_key(cursor, type_name, definition, item)
+        key = self._groups.storage_key(cursor, type_name, definition, item)
         placed = cursor.selection.fields.get(key)
         if placed is None:
             below = None if item.selection is None else FetchSelection()
@@ -252,29 +202,6 @@ class FetchGraphBuilder:
             self._spots.setdefault((cursor.path, item.key), []).append(spot)
         return {cursor.group.number} | self.select(inside, definition.type_name, item.selection, provided, around)
 
-    def _storage_key(self, cursor: Cursor, type_name: str, definition: SubgraphField, item: Field) -> str:
-        """The response key in the fetch; another one where the subgraph could not answer both under one key."""
-        key = self._names.stored(cursor.path, type_name, item.key)
-        shape = "".join(c for c in definition.type_text if c in "[]!") if item.selection else definition.type_text
-        entries = cursor.group.shapes.setdefault((cursor.path, key), [])
-        entry = (type_name, item.name, item.arguments_text, shape)
-        if entry in entries:
-            return key
-        if any(self._conflict(entry, other) for other in entries):
-            key = self._names.rename(cursor.path, type_name, item.key)
-            cursor.group.shapes[cursor.path, key] = [entry]
-        else:
-            entries.append(entry)
-        return key
-
-    def _conflict(self, one: tuple[str, str, str, str], other: tuple[str, str, str, str]) -> bool:
-        if one[3] != other[3]:
-            return True
-        kinds = self._graph.supergraph.kinds
-        both_objects = kinds.get(one[0]) is Kind.OBJECT and kinds.get(other[0]) is Kind.OBJECT
-        apart = both_objects and one[0] != other[0]
-        return not apart and one[1:3] != other[1:3]
-
     # -- leaving a site --------------------------------------------------------------------------------------------
 
     def _hop(self, site: Site, subgraph: SubgraphName) -> Cursor:
@@ -285,19 +212,12 @@ class FetchGraphBuilder:
             subgraph
         ]
         if route.key is None:
-            cursor = self._root_cursor(site, subgraph)
+            cursor = self._groups.root_cursor(site, subgraph)
         else:
             needs, fields = self._gather_key(site, route.sources)
-            cursor = self._entity_cursor(site, subgraph, needs, fields, fields)
+            cursor = self._groups.entity_cursor(site, subgraph, needs, fields, fields)
         site.hops[subgraph] = cursor
         return cursor
-
-    def _root_cursor(self, site: Site, subgraph: SubgraphName) -> Cursor:
-        for group in self.fetches.at(site.path, subgraph, GroupKind.ROOT, site.stage):
-            return Cursor(group, group.selection, site.path)
-        needs = () if site.home is None else (site.home.group.number,)
-        group = self.fetches.add(subgraph, GroupKind.ROOT, site.path, needs, site.stage)
-        return Cursor(group, group.selection, site.path)
 
     def _gather_key(
         self, site: Site, sources: Iterable[tuple[Field | Fragment, SubgraphName]]
@@ -335,7 +255,7 @@ class FetchGraphBuilder:
             assert route.key is not None  # noqa: S101  only entities have requirements
             key_needs, key_fields = self._gather_key(site, route.sources)
         fields = [*key_fields, *required.items]
-        cursor = self._entity_cursor(site, subgraph, needs | key_needs, key_fields, fields)
+        cursor = self._groups.entity_cursor(site, subgraph, needs | key_needs, key_fields, fields)
         if not reads:
             return cursor, item
         cursor.group.contexts.update((read.name, read) for read in reads.values())
@@ -357,7 +277,7 @@ class FetchGraphBuilder:
                 found = True
                 selection = self._names.internal(outer.path, self._graph.flatten(argument.selection, type_name))
                 needs |= self._gather(outer, Selection((Fragment(type_name, selection),)))
-                read.add(outer.path, type_name, tuple(self._stored(outer.path, type_name, selection.items)))
+                read.add(outer.path, type_name, tuple(self._groups.stored(outer.path, type_name, selection.items)))
             if here <= setting:
                 break
             outer = outer.outer
@@ -381,10 +301,10 @@ class FetchGraphBuilder:
         if (known := site.hops.get(home.subgraph)) is not None:
             return known
         if self._graph.is_root(site.type_name):
-            cursor = self._root_cursor(site, home.subgraph)
+            cursor = self._groups.root_cursor(site, home.subgraph)
         elif (key := self._home_key(site)) is not None:
             needs, fields = self._gather_key(site, ((item, home.subgraph) for item in key.selection.items))
-            cursor = self._entity_cursor(site, home.subgraph, needs, fields, fields)
+            cursor = self._groups.entity_cursor(site, home.subgraph, needs, fields, fields)
         else:
             cursor = home
         site.hops[home.subgraph] = cursor
@@ -406,58 +326,3 @@ class FetchGraphBuilder:
             if all(option is not None and option.leftover is None for option in options):
                 return key
         return None
-
-    def _entity_cursor(
-        self,
-        site: Site,
-        subgraph: SubgraphName,
-        needs: Groups,
-        key_fields: list[Field | Fragment],
-        fields: list[Field | Fragment],
-    ) -> Cursor:
-        assert site.home is not None  # noqa: S101  roots have no representation
-        view = self._graph.view(site.type_name, subgraph)
-        home_view = self._graph.view(site.type_name, site.home.subgraph)
-        assert view is not None  # noqa: S101  the route leads there
-        assert home_view is not None  # noqa: S101  the site is there
-        site.home.selection.typename = True
-        stored = self._stored(site.path, site.type_name, fields)
-        group = self._group_for(site, subgraph, needs, stored)
-        supergraph = self._graph.supergraph
-        is_interface = supergraph.kinds[site.type_name] is Kind.INTERFACE
-        applies_to = (
-            frozenset({site.type_name, *supergraph.possible.get(site.type_name, ())})
-            if is_interface
-            else frozenset({site.type_name})
-        )
-        representation = group.representations.setdefault(site.type_name, Representation(view.name, applies_to))
-        representation.add(stored)
-        representation.key_names |= {item.name for item in key_fields if isinstance(item, Field)}
-        return Cursor(group, group.selection.fragment(view.name), site.path)
-
-    def _stored(self, path: Path, type_name: str, items: Iterable[Field | Fragment]) -> list[Field | Fragment]:
-        """The items under the keys where the answer holds them, after any renaming."""
-        if not self._names.renamed:
-            return list(items)
-        stored: list[Field | Fragment] = []
-        for item in items:
-            if isinstance(item, Fragment):
-                inner = self._stored(path, item.type_condition, item.selection.items)
-                stored.append(Fragment(item.type_condition, Selection(tuple(inner))))
-            else:
-                key = self._names.stored(path, type_name, item.key)
-                stored.append(Field(key, item.name, item.arguments, item.arguments_text, item.selection))
-        return stored
-
-    def _group_for(
-        self, site: Site, subgraph: SubgraphName, needs: Groups, fields: list[Field | Fragment]
-    ) -> FetchGroup:
-        for group in self.fetches.at(site.path, subgraph, GroupKind.ENTITIES, site.stage):
-            known = group.representations.get(site.type_name)
-            if known is not None and not known.agrees_with(fields):
-                continue
-            before = self.fetches.ancestors(group.needs)
-            if needs <= before or (group.number not in self.fetches.ancestors(needs) and needs == group.needs):
-                group.needs |= needs
-                return group
-        return self.fetches.add(subgraph, GroupKind.ENTITIES, site.path, needs, site.stage)

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from router.errors import PlanningError
-from router.planning.build import FetchGraphBuilder, Site, Spot
+from router.planning.build import FetchGraphBuilder
 from router.planning.defer import Block, Deferral, Place, Step
+from router.planning.sites import Site, Spot
 from router.planning.walk import Walker
 from router.supergraph.model import Kind, Supergraph
 from router.supergraph.selection import Field, Fragment, Selection
