@@ -1,0 +1,20 @@
+"""What is owed for an order, as payment asks for it."""
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.commerce.shop.models import OrderStatus
+from domain.commerce.shop.repository import OrderRepository
+from domain.commerce.terms import Debt
+from domain.ids import UserId
+
+
+async def debt_of_order(session: AsyncSession, order_id: str) -> Debt | None:
+    """None: the shop has no such order.
+
+    The order is not locked: payment may hold a payment's row by now, and orders are locked before payments. Whoever pays
+    an order that is given up at this moment is paid back.
+    """
+    order = await OrderRepository(session).get(order_id)
+    if order is None:
+        return None
+    return Debt(user_id=UserId(order.user_id), amount_krw=order.total_krw, is_open=order.status == OrderStatus.PENDING)
