@@ -37,7 +37,7 @@ from router.serving.identity import Identity
 from router.serving.labels import OverrideLabels
 from router.serving.limits import check_size, parse_limited, within_the_stack
 from router.serving.settings import RouterSettings
-from router.serving.validation import Validator
+from router.serving.validation.validator import Validator
 from router.serving.variables import Variables
 from router.supergraph.model import Supergraph
 from router.supergraph.read import read_supergraph

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.errors import ClientError
-from router.serving.validation import Validator
+from router.serving.validation.validator import Validator
 
 SCHEMA = build_schema(
     """
