@@ -33,11 +33,13 @@ class Debt:
 
     Args:
         is_open: whether it can still be paid.
+        subscription_id: of an order for a period of a plan; empty for goods.
     """
 
     user_id: UserId
     amount_krw: int
     is_open: bool
+    subscription_id: str = ""
 
 
 class Cancellation(StrEnum):

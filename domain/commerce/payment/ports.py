@@ -31,6 +31,10 @@ class Debts(Protocol):
         """Its open charge; None: there is no such subscription, or nothing to pay."""
         ...
 
+    async def is_shipped(self, session: AsyncSession, order_id: str) -> bool:
+        """Whether the shop has sent the order off; False for one that it does not have."""
+        ...
+
 
 class ProviderState(StrEnum):
     """What a provider says of a payment."""
@@ -49,7 +53,10 @@ class ProviderPayment:
     Args:
         reference: our name for it at the provider (the payment's id).
         amount_krw, balance_krw: captured, and what is left of it after refunds; whole won.
+        transaction_id: the provider's key of the last thing that it did: the capture, or the last refund.
+        method: how it was paid, such as `card`; empty when the provider does not say.
         cancels: amounts paid back, in whole won, by the provider's transaction key.
+        failure_code, failure_message: why it refused.
     """
 
     reference: str
@@ -61,6 +68,8 @@ class ProviderPayment:
     method: str
     approved_at: datetime | None
     cancels: Mapping[str, int] = field(default_factory=dict)
+    failure_code: str = ""
+    failure_message: str = ""
 
 
 class Declined(Exception):
@@ -95,6 +104,7 @@ class PaymentGateway(Protocol):
 
         Raises:
             Declined, OutcomeUnclear.
+            ProviderUnavailable: the provider does not know us; nothing was done.
         """
         ...
 
@@ -103,6 +113,7 @@ class PaymentGateway(Protocol):
 
         Raises:
             OutcomeUnclear: it does not answer.
+            ProviderUnavailable: it does not know us.
         """
         ...
 
@@ -111,5 +122,6 @@ class PaymentGateway(Protocol):
 
         Raises:
             Declined, OutcomeUnclear.
+            ProviderUnavailable: the provider does not know us; nothing was done.
         """
         ...

@@ -1,14 +1,447 @@
-"""The rules of payments."""
+"""The rules of payments: who may open, confirm, see and pay back what."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
+from domain.commerce.payment import balances
+from domain.commerce.payment.capture import MISMATCH, Asking, Capture
+from domain.commerce.payment.errors import (
+    AmountMismatch,
+    OrderNotFound,
+    OrderNotPayable,
+    OutcomePending,
+    PaymentDeclined,
+    PaymentFieldInvalid,
+    PaymentNotCaptured,
+    PaymentNotFound,
+    PaymentNotPending,
+    RefundDeclined,
+    RefundExceedsPayment,
+    RefundNotAllowed,
+)
+from domain.commerce.payment.fields import (
+    MAX_METHOD,
+    MAX_REASON,
+    require_amount,
+    require_id,
+    require_key,
+    require_text,
+)
+from domain.commerce.payment.models import CarriedOutRefund, Opening, Payment, PaymentType, Refund, RefundStatus
+from domain.commerce.payment.opening import cancel, open_payment
 from domain.commerce.payment.ports import Debts, PaymentGateway, Sessions
+from domain.commerce.payment.refunds import PayingBack, Refunds
+from domain.commerce.payment.repository import PaymentRepository, RefundRepository
+from domain.commerce.payment.settle import Settlement
+from domain.commerce.payment.states import SETTLED, PaymentStatus
+from domain.commerce.terms import Cancellation, Debt, SettledPayment
+from domain.errors import Forbidden
+from domain.ids import UserId
+from domain.paging import Page, PageRequest, page_limit
+from domain.principal import Principal, Role, Scope
+
+_log = structlog.get_logger("payment")
+
+REFUND_WINDOW = timedelta(days=7)
+"""How long a payer may take a purchase back. Source: 전자상거래 등에서의 소비자보호에 관한 법률, article 17."""
+
+PATIENCE_S = 20.0
+"""For how long a call waits for the provider: less than the 30 s that callers wait for us."""
+
+_FIRST_LOOK_S, _LONGEST_LOOK_S = 0.05, 0.5
 
 
 class PaymentService:
-    """Commands of the payment service. One for the process."""
+    """Commands and queries of the payment service. One for the process.
 
-    def __init__(self, clock: Clock, *, sessions: Sessions, gateway: PaymentGateway, debts: Debts) -> None:
+    Args:
+        patience_s: for how long one call waits for an outcome.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        sessions: Sessions,
+        gateway: PaymentGateway,
+        debts: Debts,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._clock = clock
         self._sessions = sessions
         self._gateway = gateway
         self._debts = debts
+        self._patience_s = patience_s
+        self._capture = Capture(clock, sessions=sessions, gateway=gateway, patience_s=patience_s)
+        self._refunds = Refunds(clock, sessions=sessions, gateway=gateway, patience_s=patience_s)
+        self._settlement = Settlement(clock, sessions=sessions, capture=self._capture, refunds=self._refunds)
+
+    async def create(
+        self,
+        session: AsyncSession,
+        principal: Principal,
+        *,
+        user_id: str,
+        order_id: str,
+        subscription_id: str,
+        payment_type: PaymentType,
+        amount_krw: int,
+        payment_method: str,
+    ) -> Payment:
+        """The payer's live payment for an order or for what a subscription owes, opened unless it is there.
+
+        Raises:
+            PaymentFieldInvalid: no such text, amount or combination.
+            OrderNotFound: it is somebody else's.
+            OrderNotPayable: it is paid, given up, or owes nothing.
+            AmountMismatch: something else is owed.
+        """
+        principal.require_scope(Scope.COMMERCE_WRITE)
+        payer = UserId(require_id(principal.acting_for(user_id), field="user_id", least=1))
+        is_plan = payment_type is PaymentType.SUBSCRIPTION
+        if not is_plan and subscription_id:
+            raise PaymentFieldInvalid("A one-time payment has no subscription_id.", field="subscription_id")
+        opening = Opening(
+            user_id=payer,
+            order_id=require_id(order_id, field="order_id", least=0 if is_plan else 1),
+            subscription_id=require_id(subscription_id, field="subscription_id", least=1 if is_plan else 0),
+            payment_type=payment_type,
+            amount_krw=require_amount(amount_krw),
+            payment_method=require_text(payment_method, field="payment_method", most=MAX_METHOD),
+        )
+        debt = await self._debt(session, opening)
+        self._require_owed(opening, debt)
+        if debt is not None and debt.subscription_id:  # a plan's order, by whichever of its names
+            opening = replace(opening, subscription_id=debt.subscription_id, payment_type=PaymentType.SUBSCRIPTION)
+        return await open_payment(session, self._clock, opening, pg_provider=self._gateway.name)
+
+    async def open_for_order(
+        self,
+        session: AsyncSession,
+        *,
+        order_id: str,
+        user_id: str,
+        subscription_id: str,
+        amount_krw: int,
+        payment_method: str,
+    ) -> Payment | None:
+        """Open the payment of an order that was just made; None when the order is not open (any more)."""
+        debt = await self._debts.of_order(session, order_id)
+        if debt is not None and not debt.is_open:
+            return None
+        opening = Opening(
+            user_id=user_id,
+            order_id=order_id,
+            subscription_id=subscription_id,
+            payment_type=PaymentType.SUBSCRIPTION if subscription_id else PaymentType.ONE_TIME,
+            amount_krw=require_amount(amount_krw),
+            payment_method=payment_method[:MAX_METHOD],
+        )
+        try:
+            return await open_payment(session, self._clock, opening, pg_provider=self._gateway.name)
+        except OrderNotPayable:  # told once more, after it was paid
+            return None
+
+    async def confirm(
+        self,
+        principal: Principal,
+        *,
+        payment_id: str,
+        payment_key: str,
+        pg_provider: str = "",
+        pg_transaction_id: str = "",
+    ) -> Payment:
+        """Capture what the payer has approved, once; in transactions of its own.
+
+        A payment that was captured before is answered as it is, and who comes while it is being captured gets the same
+        outcome.
+
+        Raises:
+            PaymentFieldInvalid: no key, or not our provider.
+            PaymentNotFound: none, or somebody else's.
+            PaymentNotPending: it was given up.
+            OrderNotPayable, AmountMismatch: the order has changed, or the provider captured something else.
+            PaymentDeclined: the provider has refused.
+            OutcomePending: the outcome is not known yet.
+            ProviderUnavailable: payments are not set up.
+        """
+        principal.require_scope(Scope.COMMERCE_WRITE)
+        require_key(payment_key, field="payment_key", least=1)
+        require_key(pg_transaction_id, field="pg_transaction_id")
+        if pg_provider not in ("", self._gateway.name):
+            raise PaymentFieldInvalid(f"pg_provider must be {self._gateway.name}, or empty.", field="pg_provider")
+        async with self._sessions.transaction() as session:
+            payment = self._visible(principal, payment_id, await PaymentRepository(session).get_for_update(payment_id))
+            asking = None
+            if payment.status == PaymentStatus.PENDING:
+                self._require_owed(payment, await self._debt(session, payment))
+                asking = await self._capture.begin(session, payment, payment_key)
+        return await self._outcome(payment_id, asking)
+
+    async def charge(
+        self, *, user_id: UserId, subscription_id: str, amount_krw: int, payment_key: str
+    ) -> SettledPayment:
+        """Open a payment for a subscription and capture it. See `domain.commerce.subscription.ports.Payments`."""
+        require_key(payment_key, field="payment_id", least=1)
+        opening = Opening(
+            user_id=user_id,
+            order_id="",
+            subscription_id=subscription_id,
+            payment_type=PaymentType.SUBSCRIPTION,
+            amount_krw=require_amount(amount_krw),
+            payment_method="",
+        )
+        async with self._sessions.transaction() as session:
+            payments = PaymentRepository(session)
+            await payments.lock_subscription(subscription_id)
+            asking = None
+            payment = await payments.live_with_key(subscription_id, payment_key)
+            if payment is None:
+                payment = await open_payment(session, self._clock, opening, pg_provider=self._gateway.name)
+                if payment.status == PaymentStatus.PENDING:
+                    asking = await self._capture.begin(session, payment, payment_key)
+            if payment.amount_krw != amount_krw or payment.user_id != user_id:
+                raise AmountMismatch("This approval has paid for something else.", payment_id=payment.payment_id)
+        paid = await self._outcome(payment.payment_id, asking)
+        async with self._sessions.read() as session:
+            return await self._as_settled(session, paid)
+
+    async def get(self, session: AsyncSession, principal: Principal, payment_id: str) -> Payment:
+        """Raises: PaymentNotFound: none, or somebody else's."""
+        principal.require_scope(Scope.COMMERCE_READ)
+        return self._visible(principal, payment_id, await PaymentRepository(session).get(payment_id))
+
+    async def visible(
+        self, session: AsyncSession, principal: Principal, payment_ids: Collection[str]
+    ) -> dict[str, Payment]:
+        """Those of the payments that the caller may see, by id."""
+        principal.require_scope(Scope.COMMERCE_READ)
+        found = await PaymentRepository(session).by_ids(payment_ids)
+        return {key: payment for key, payment in found.items() if _is_for(principal, payment)}
+
+    async def list_of(
+        self, session: AsyncSession, principal: Principal, *, user_id: str, limit: int, offset: int
+    ) -> tuple[Sequence[Payment], int]:
+        """Some of a person's payments, newest first, and how many there are.
+
+        Raises:
+            Forbidden: it is somebody else.
+        """
+        principal.require_scope(Scope.COMMERCE_READ)
+        payer = require_id(principal.acting_for(user_id), field="user_id", least=1)
+        limit, offset = page_limit(limit, offset)
+        return await PaymentRepository(session).newest_of(payer, limit=limit, offset=offset)
+
+    async def pages_of(
+        self, session: AsyncSession, principal: Principal, *, user_ids: Collection[str], page: PageRequest
+    ) -> dict[str, Page[Payment]]:
+        """A page of payments for each person, newest first.
+
+        Raises:
+            Forbidden: one of them is somebody else.
+        """
+        principal.require_scope(Scope.COMMERCE_READ)
+        for user_id in user_ids:
+            require_id(principal.acting_for(user_id), field="user_id", least=1)
+        return await PaymentRepository(session).pages_of(user_ids, page)
+
+    async def refunds_of(self, session: AsyncSession, payment_ids: Collection[str]) -> Mapping[str, Sequence[Refund]]:
+        """The refunds of payments that the caller was shown, oldest first."""
+        return await RefundRepository(session).of_many(payment_ids)
+
+    async def refund(self, principal: Principal, *, payment_id: str, amount_krw: int, reason: str) -> CarriedOutRefund:
+        """Pay back a part of a captured payment, or all that is left (0); in transactions of its own.
+
+        Raises:
+            PaymentFieldInvalid: a negative amount, or no such reason.
+            PaymentNotFound: none, or somebody else's.
+            RefundNotAllowed: the payer asks too late, or after shipping.
+            PaymentNotCaptured, RefundExceedsPayment: so much is not there.
+            RefundDeclined: the provider has refused.
+            OutcomePending: the outcome is not known yet; it is carried out.
+        """
+        principal.require_scope(Scope.COMMERCE_WRITE)
+        require_text(reason, field="reason", most=MAX_REASON)
+        if amount_krw:
+            require_amount(amount_krw)
+        async with self._sessions.transaction() as session:
+            payment = self._visible(principal, payment_id, await PaymentRepository(session).get_for_update(payment_id))
+            await self._require_refundable(session, principal, payment)
+            promised = await self._refunds.promise(
+                session, payment, amount_krw=amount_krw, reason=reason, requested_by=principal.subject
+            )
+        await self._refunds.carry_out(PayingBack.of(promised, payment_key=payment.payment_key))
+        async with self._sessions.read() as session:
+            refund = await RefundRepository(session).get(promised.refund_id)
+            status = PaymentStatus((await self._existing(session, payment_id)).status)
+        if refund.status == RefundStatus.FAILED:
+            raise RefundDeclined(code=refund.code, message=refund.message)
+        if refund.ended_at is None:
+            raise OutcomePending(payment_id)
+        return CarriedOutRefund(refund=refund, payment_status=status, refunded_at=refund.ended_at)
+
+    async def request_refund(self, session: AsyncSession, *, payment_id: str, amount_krw: int, reason: str) -> None:
+        """Have a captured payment paid back (0: all that is left), in the background once the session has committed.
+
+        What is paid back already, or was never captured, leaves nothing to do.
+        """
+        payment = await PaymentRepository(session).get_for_update(payment_id)
+        if payment is None:
+            _log.error("refund of an unknown payment", payment_id=payment_id)
+            return
+        try:
+            await self._refunds.promise(
+                session,
+                payment,
+                amount_krw=amount_krw,
+                reason=reason[:MAX_REASON],
+                requested_by="",
+                lease=timedelta(0),
+            )
+        except (PaymentNotCaptured, RefundExceedsPayment) as nothing:
+            _log.info("nothing to pay back", payment_id=payment_id, reason=nothing.reason)
+
+    async def cancel_open(
+        self, session: AsyncSession, *, order_id: str = "", subscription_id: str = ""
+    ) -> Cancellation:
+        """Give the open payment of an order, or else of a subscription, up in the session's transaction."""
+        payments = PaymentRepository(session)
+        if order_id:
+            debt = await self._debts.of_order(session, order_id)
+            payment = await payments.live_of_order(order_id, user_id=debt.user_id if debt else None)
+        else:
+            payment = await payments.open_of_subscription(subscription_id)
+        if payment is None:
+            return Cancellation.NOTHING_OPEN
+        match PaymentStatus(payment.status):
+            case PaymentStatus.PENDING:
+                cancel(payment, self._clock)
+                await session.flush()
+                return Cancellation.CANCELLED
+            case PaymentStatus.CONFIRMING:
+                return Cancellation.IN_FLIGHT
+            case _:
+                return Cancellation.COMPLETED
+
+    async def settled(self, session: AsyncSession, payment_id: str) -> SettledPayment | None:
+        """A captured payment; None: there is none with this id, or nothing was captured."""
+        payment = await PaymentRepository(session).get(payment_id)
+        if payment is None or payment.status not in SETTLED:
+            return None
+        return await self._as_settled(session, payment)
+
+    async def settled_for_order(self, session: AsyncSession, order_id: str) -> SettledPayment | None:
+        """The newest captured payment of an order, whatever was paid back of it since."""
+        payment = await PaymentRepository(session).settled_of_order(order_id)
+        return await self._as_settled(session, payment) if payment else None
+
+    async def settle_unclear(self) -> int:
+        """Find out what became of captures and refunds that were left unclear; how many were looked at."""
+        return await self._settlement.run_once()
+
+    async def _debt(self, session: AsyncSession, wanted: Opening | Payment) -> Debt | None:
+        """What is owed, by the word of the shop or of subscription; None for an order that is not the shop's.
+
+        Raises:
+            OrderNotPayable: the subscription owes nothing.
+        """
+        if wanted.order_id:
+            of_order = await self._debts.of_order(session, wanted.order_id)
+            if of_order is not None or not wanted.subscription_id:
+                return of_order
+        debt = await self._debts.of_subscription(session, wanted.subscription_id)
+        if debt is None:
+            raise OrderNotPayable("This subscription has nothing to pay.", subscription_id=wanted.subscription_id)
+        return debt
+
+    @staticmethod
+    def _require_owed(wanted: Opening | Payment, debt: Debt | None) -> None:
+        if debt is None:
+            return
+        other_plan = bool(wanted.subscription_id) and debt.subscription_id not in ("", wanted.subscription_id)
+        if debt.user_id != wanted.user_id or other_plan:
+            raise OrderNotFound(wanted.order_id or wanted.subscription_id)
+        if not debt.is_open:
+            raise OrderNotPayable("This is not open for payment (any more).")
+        if debt.amount_krw != wanted.amount_krw:
+            raise AmountMismatch(
+                f"{debt.amount_krw} won are owed, not {wanted.amount_krw}.",
+                owed_krw=debt.amount_krw,
+                amount_krw=wanted.amount_krw,
+            )
+
+    async def _require_refundable(self, session: AsyncSession, principal: Principal, payment: Payment) -> None:
+        if principal.is_trusted or principal.role is Role.ADMIN:
+            return
+        if payment.completed_at and self._clock.now() - payment.completed_at > REFUND_WINDOW:
+            raise RefundNotAllowed(f"A payment can be taken back within {REFUND_WINDOW.days} days.")
+        if payment.order_id and await self._debts.is_shipped(session, payment.order_id):
+            raise RefundNotAllowed("The order is on its way; send it back to be refunded.")
+
+    async def _outcome(self, payment_id: str, asking: Asking | None) -> Payment:
+        """The payment once it is no longer being captured: by us, or by somebody else, for whom we wait."""
+        pause_s, left_s = _FIRST_LOOK_S, self._patience_s
+        if asking is not None:
+            await self._capture.carry_out(asking)
+            left_s = 0.0  # it was patient for us
+        while True:
+            async with self._sessions.read() as session:
+                payment = await self._existing(session, payment_id)
+            if payment.status != PaymentStatus.CONFIRMING:
+                return _captured(payment)
+            if left_s <= 0:
+                raise OutcomePending(payment_id)
+            await asyncio.sleep(pause_s)
+            left_s -= pause_s
+            pause_s = min(pause_s * 1.5, _LONGEST_LOOK_S)
+
+    @staticmethod
+    async def _existing(session: AsyncSession, payment_id: str) -> Payment:
+        payment = await PaymentRepository(session).get(payment_id)
+        if payment is None:
+            raise PaymentNotFound(payment_id)
+        return payment
+
+    @staticmethod
+    def _visible(principal: Principal, payment_id: str, payment: Payment | None) -> Payment:
+        if payment is None or not _is_for(principal, payment):
+            raise PaymentNotFound(payment_id)
+        return payment
+
+    @staticmethod
+    async def _as_settled(session: AsyncSession, payment: Payment) -> SettledPayment:
+        assert payment.completed_at is not None  # noqa: S101 - the table's constraint says so
+        return SettledPayment(
+            payment_id=payment.payment_id,
+            user_id=UserId(payment.user_id),
+            order_id=payment.order_id,
+            subscription_id=payment.subscription_id,
+            amount_krw=payment.amount_krw,
+            refunded_krw=balances.refunded_krw(await RefundRepository(session).of(payment.payment_id)),
+            completed_at=payment.completed_at,
+        )
+
+
+def _is_for(principal: Principal, payment: Payment) -> bool:
+    try:
+        principal.acting_for(payment.user_id)
+    except Forbidden:
+        return False
+    return True
+
+
+def _captured(payment: Payment) -> Payment:
+    """The payment, if it was captured. Raises what a confirmation says of one that was not."""
+    if payment.status in SETTLED:
+        return payment
+    if payment.status == PaymentStatus.FAILED and payment.failure_code == MISMATCH:
+        raise AmountMismatch("The provider captured another amount than this payment's.", payment_id=payment.payment_id)
+    if payment.status == PaymentStatus.FAILED:
+        raise PaymentDeclined(code=payment.failure_code, message=payment.failure_message)
+    raise PaymentNotPending(payment.payment_id, payment.status)

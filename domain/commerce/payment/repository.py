@@ -1,0 +1,250 @@
+"""Every SQL statement about payments. Lock order: the subscription's advisory lock, the payment, its attempt, its refund.
+
+(The order or subscription that a payment is for is locked before any of them, by the service that owns it.)
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Select, String, and_, any_, bindparam, case, func, or_, select, text, tuple_, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.commerce.payment.models import AttemptStatus, Payment, PaymentAttempt, Refund, RefundStatus
+from domain.commerce.payment.states import LIVE, OPEN
+from domain.paging import Page, PageRequest
+
+_LOCK_SUBSCRIPTION = text("SELECT pg_advisory_xact_lock(hashtextextended('payment of ' || :subscription_id, 0))")
+
+
+class PaymentRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, payment_id: str) -> Payment | None:
+        return None if "\0" in payment_id else await self._session.get(Payment, payment_id)
+
+    async def get_for_update(self, payment_id: str) -> Payment | None:
+        if "\0" in payment_id:  # PostgreSQL cannot even be asked for it
+            return None
+        return await self._session.get(Payment, payment_id, with_for_update=True, populate_existing=True)
+
+    async def by_ids(self, payment_ids: Collection[str]) -> dict[str, Payment]:
+        wanted = [payment_id for payment_id in payment_ids if "\0" not in payment_id]
+        found = await self._session.scalars(_BY_IDS, {"payment_ids": wanted})
+        return {payment.payment_id: payment for payment in found}
+
+    async def lock_subscription(self, subscription_id: str) -> None:
+        """Be the only one who opens or charges payments of this subscription, until the transaction ends."""
+        await self._session.execute(_LOCK_SUBSCRIPTION, {"subscription_id": subscription_id})
+
+    async def add(self, payment: Payment) -> bool:
+        """False when another one stands in its place; then nothing was stored."""
+        columns = [column.key for column in Payment.__table__.columns]
+        values = {name: value for name, value in vars(payment).items() if name in columns}
+        statement = insert(Payment).values(values).on_conflict_do_nothing().returning(Payment.payment_id)
+        return await self._session.scalar(statement) is not None
+
+    async def live_of_order(self, order_id: str, *, user_id: str | None = None) -> Payment | None:
+        """Locks it. Without a person: the furthest one, should several people have brought the same order id."""
+        statement = select(Payment).where(Payment.order_id == order_id, Payment.status.in_(LIVE))
+        if user_id is not None:
+            statement = statement.where(Payment.user_id == user_id)
+        furthest = case((Payment.completed_at.is_not(None), 0), (Payment.status == "confirming", 1), else_=2)
+        statement = statement.order_by(furthest, Payment.payment_id).limit(1)
+        return await self._locked(statement)
+
+    async def open_of_subscription(self, subscription_id: str) -> Payment | None:
+        """Locks it."""
+        statement = select(Payment).where(Payment.subscription_id == subscription_id, Payment.status.in_(OPEN))
+        return await self._locked(statement)
+
+    async def live_with_key(self, subscription_id: str, payment_key: str) -> Payment | None:
+        """The newest payment of a subscription that was asked for with this key and has not ended; not locked."""
+        statement = (
+            select(Payment)
+            .join(PaymentAttempt, PaymentAttempt.payment_id == Payment.payment_id)
+            .where(
+                Payment.subscription_id == subscription_id,
+                PaymentAttempt.payment_key == payment_key,
+                PaymentAttempt.status.in_((AttemptStatus.STARTED, AttemptStatus.CAPTURED)),
+                Payment.status.in_(LIVE),
+            )
+            .order_by(Payment.created_at.desc(), Payment.payment_id.desc())
+            .limit(1)
+        )
+        return (await self._session.scalars(statement)).one_or_none()
+
+    async def settled_of_order(self, order_id: str) -> Payment | None:
+        """The newest captured payment of an order."""
+        statement = (
+            select(Payment)
+            .where(Payment.order_id == order_id, Payment.completed_at.is_not(None))
+            .order_by(Payment.completed_at.desc(), Payment.payment_id.desc())
+            .limit(1)
+        )
+        return (await self._session.scalars(statement)).one_or_none()
+
+    async def newest_of(self, user_id: str, *, limit: int, offset: int) -> tuple[Sequence[Payment], int]:
+        """Some of a person's payments, newest first, and how many there are."""
+        theirs = Payment.user_id == user_id
+        order = (Payment.created_at.desc(), Payment.payment_id.desc())
+        found = await self._session.scalars(select(Payment).where(theirs).order_by(*order).limit(limit).offset(offset))
+        total = await self._session.scalar(select(func.count()).select_from(Payment).where(theirs))
+        return found.all(), total or 0
+
+    async def pages_of(self, user_ids: Collection[str], page: PageRequest) -> dict[str, Page[Payment]]:
+        """One page for every person, in one statement; newest first."""
+        values: dict[str, object] = {"user_ids": list(user_ids), "last": page.first + 1}
+        if page.after is not None:
+            values["after_at"], values["after_id"] = page.after
+        rows = await self._session.execute(_pages(follows_cursor=page.after is not None), values)
+        items: dict[str, list[Payment]] = {user_id: [] for user_id in user_ids}
+        totals: dict[str, int] = dict.fromkeys(user_ids, 0)
+        for payment, count, nth in rows:
+            totals[payment.user_id] = count
+            if nth >= 1:
+                items[payment.user_id].append(payment)
+        return {
+            user_id: Page(found[: page.first], has_next=len(found) > page.first, total=totals[user_id])
+            for user_id, found in items.items()
+        }
+
+    async def _locked(self, statement: Select[tuple[Payment]]) -> Payment | None:
+        locked = statement.with_for_update().execution_options(populate_existing=True)
+        return (await self._session.scalars(locked)).one_or_none()
+
+
+_BY_IDS = select(Payment).where(Payment.payment_id == any_(bindparam("payment_ids", type_=ARRAY(String))))
+
+
+@cache
+def _pages(*, follows_cursor: bool) -> Select[Any]:
+    """The newest `last` payments of each of `user_ids` after a cursor, with how many there are; built once."""
+    order = (Payment.created_at.desc(), Payment.payment_id.desc())
+    rank = func.row_number().over(partition_by=Payment.user_id, order_by=order)
+    total = func.count().over(partition_by=Payment.user_id)
+    cursor = tuple_(bindparam("after_at", type_=Payment.created_at.type), bindparam("after_id", type_=String()))
+    position = tuple_(Payment.created_at, Payment.payment_id)
+    follows = position < cursor if follows_cursor else Payment.payment_id.is_not(None)
+    # Counted over everything a person has; ranked over what follows the cursor.
+    after_rank = func.sum(case((follows, 1), else_=0)).over(partition_by=Payment.user_id, order_by=order)
+    ranked = (
+        select(Payment.payment_id.label("id"), total.label("total"), rank.label("rank"), after_rank.label("nth"))
+        .where(Payment.user_id == any_(bindparam("user_ids", type_=ARRAY(String))))
+        .subquery()
+    )
+    return (
+        select(Payment, ranked.c.total, ranked.c.nth)
+        .join(ranked, ranked.c.id == Payment.payment_id)
+        .where(or_(and_(ranked.c.nth >= 1, ranked.c.nth <= bindparam("last")), ranked.c.rank == 1))
+        .order_by(*order)
+    )
+
+
+class AttemptRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, attempt: PaymentAttempt) -> None:
+        self._session.add(attempt)
+        await self._session.flush()
+
+    async def get_for_update(self, attempt_id: str) -> PaymentAttempt:
+        """Its payment is locked before."""
+        return await self._session.get_one(PaymentAttempt, attempt_id, with_for_update=True, populate_existing=True)
+
+    async def of(self, payment_id: str) -> Sequence[PaymentAttempt]:
+        """All of a payment's, oldest first."""
+        found = await self._session.scalars(
+            select(PaymentAttempt).where(PaymentAttempt.payment_id == payment_id).order_by(PaymentAttempt.attempt_id)
+        )
+        return found.all()
+
+    async def claim_unclear(self, *, now: datetime, lease: timedelta, limit: int) -> Sequence[PaymentAttempt]:
+        """Attempts whose outcome somebody has to find out, and nobody is at it: from now on the caller is."""
+        due = (
+            select(PaymentAttempt.attempt_id)
+            .where(PaymentAttempt.status == AttemptStatus.STARTED, PaymentAttempt.settle_after <= now)
+            .order_by(PaymentAttempt.settle_after)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        found = await self._session.scalars(
+            update(PaymentAttempt)
+            .where(PaymentAttempt.attempt_id.in_(due))
+            .values(settle_after=now + lease, tries=func.least(PaymentAttempt.tries + 1, 1000))
+            .returning(PaymentAttempt)
+            .execution_options(synchronize_session=False)
+        )
+        return found.all()
+
+    async def settle_after(self, attempt_id: str, moment: datetime) -> None:
+        """Leave it to anybody from a moment on."""
+        await self._session.execute(
+            update(PaymentAttempt)
+            .where(PaymentAttempt.attempt_id == attempt_id, PaymentAttempt.status == AttemptStatus.STARTED)
+            .values(settle_after=moment)
+        )
+
+
+class RefundRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add(self, refund: Refund) -> None:
+        self._session.add(refund)
+        await self._session.flush()
+
+    async def get(self, refund_id: str) -> Refund:
+        return await self._session.get_one(Refund, refund_id)
+
+    async def get_for_update(self, refund_id: str) -> Refund:
+        """Its payment is locked before."""
+        return await self._session.get_one(Refund, refund_id, with_for_update=True, populate_existing=True)
+
+    async def of(self, payment_id: str) -> Sequence[Refund]:
+        """All of a payment's, oldest first."""
+        return (await self.of_many([payment_id]))[payment_id]
+
+    async def of_many(self, payment_ids: Collection[str]) -> Mapping[str, Sequence[Refund]]:
+        """All of each payment's, oldest first."""
+        found = await self._session.scalars(
+            select(Refund)
+            .where(Refund.payment_id == any_(bindparam("payment_ids", list(payment_ids), type_=ARRAY(String))))
+            .order_by(Refund.requested_at, Refund.refund_id)
+            .execution_options(populate_existing=True)
+        )
+        by_payment: defaultdict[str, list[Refund]] = defaultdict(list)
+        for refund in found:
+            by_payment[refund.payment_id].append(refund)
+        return {payment_id: by_payment[payment_id] for payment_id in payment_ids}
+
+    async def claim_unclear(self, *, now: datetime, lease: timedelta, limit: int) -> Sequence[Refund]:
+        """Refunds that somebody has to carry out, and nobody is at it: from now on the caller is."""
+        due = (
+            select(Refund.refund_id)
+            .where(Refund.status == RefundStatus.STARTED, Refund.settle_after <= now)
+            .order_by(Refund.settle_after)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        found = await self._session.scalars(
+            update(Refund)
+            .where(Refund.refund_id.in_(due))
+            .values(settle_after=now + lease, tries=func.least(Refund.tries + 1, 1000))
+            .returning(Refund)
+            .execution_options(synchronize_session=False)
+        )
+        return found.all()
+
+    async def settle_after(self, refund_id: str, moment: datetime) -> None:
+        """Leave it to anybody from a moment on."""
+        await self._session.execute(
+            update(Refund)
+            .where(Refund.refund_id == refund_id, Refund.status == RefundStatus.STARTED)
+            .values(settle_after=moment)
+        )
