@@ -78,6 +78,15 @@ class NewProfile:
 
 
 @dataclass(frozen=True, slots=True)
+class Reachable:
+    """How the account says that a person may be written to; `email` is empty without one, and of a disabled account."""
+
+    user_id: UserId
+    email: str
+    agreed_to_marketing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AccountSummary:
     """What the profile tells of the account behind it."""
 

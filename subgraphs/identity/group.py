@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
+from manpasik.internal.v1 import contact_directory_pb2_grpc
 from manpasik.v1 import auth_pb2_grpc, user_pb2_grpc
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -99,6 +100,13 @@ async def build(resources: GroupResources) -> GroupFaces:
                         register=lambda server: user_pb2_grpc.add_UserServiceServicer_to_server(
                             user_face.UserServicer(users, database), server
                         ),
+                    ),
+                    GrpcServicer(
+                        full_name=user_face.DIRECTORY_NAME,
+                        register=lambda server: contact_directory_pb2_grpc.add_ContactDirectoryServicer_to_server(
+                            user_face.ContactDirectoryServicer(users, database), server
+                        ),
+                        service_only=True,
                     ),
                 ),
             ),

@@ -4,8 +4,9 @@ from collections.abc import Collection
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.identity.auth.models import ConsentKind
 from domain.identity.auth.repository import AccountRepository
-from domain.identity.person import AccountSummary, SocialProvider
+from domain.identity.person import AccountSummary, Reachable, SocialProvider
 from domain.ids import UserId
 
 
@@ -24,3 +25,8 @@ class AccountDirectory:
             )
             for account in await AccountRepository(session).with_first_identity(user_ids)
         }
+
+    async def reachable(self, session: AsyncSession, user_ids: Collection[UserId]) -> dict[UserId, Reachable]:
+        """How those of the people who have an account may be written to."""
+        found = await AccountRepository(session).reachable(user_ids, consent=ConsentKind.MARKETING.value)
+        return {UserId(user): Reachable(UserId(user), email or "", agreed) for user, email, agreed in found}

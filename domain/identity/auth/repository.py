@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import String, any_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import String, any_, bindparam, case, delete, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -112,6 +112,14 @@ class AccountRepository:
         """The accounts among these, each with the provider that was linked first."""
         rows = await self._session.execute(_WITH_FIRST_IDENTITY, {"user_ids": list(user_ids)})
         return [AccountWithIdentity(*row) for row in rows]
+
+    async def reachable(self, user_ids: Collection[str], *, consent: str) -> Sequence[tuple[str, str | None, bool]]:
+        """Id and mail address of the accounts among these, and whether they have given the consent; no address where the
+        account is disabled."""
+        agreed = select(Consent.id).where(Consent.user_id == Account.id, Consent.kind == consent).exists()
+        address = case((Account.disabled_at.is_(None), Account.email))
+        rows = await self._session.execute(select(Account.id, address, agreed).where(Account.id.in_(list(user_ids))))
+        return [(user_id, email, bool(given)) for user_id, email, given in rows]
 
 
 _WITH_FIRST_IDENTITY = (

@@ -57,6 +57,17 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class Contact:
+    """Where and how the platform's services reach a person."""
+
+    user_id: UserId
+    email: str
+    language: str
+    timezone: str
+    agreed_to_marketing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WholeProfile:
     person: Person
     health: HealthDetails

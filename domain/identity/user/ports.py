@@ -5,7 +5,7 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.identity.person import AccountSummary
+from domain.identity.person import AccountSummary, Reachable
 from domain.ids import UserId
 
 
@@ -14,4 +14,8 @@ class Accounts(Protocol):
 
     async def summaries(self, session: AsyncSession, user_ids: Collection[UserId]) -> dict[UserId, AccountSummary]:
         """Those of the people who have an account."""
+        ...
+
+    async def reachable(self, session: AsyncSession, user_ids: Collection[UserId]) -> dict[UserId, Reachable]:
+        """How those of the people who have an account may be written to."""
         ...

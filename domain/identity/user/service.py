@@ -9,12 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.audit import AccessLog
 from domain.clock import Clock
-from domain.errors import AppError
-from domain.identity.person import NOTHING_STATED, AccountSummary, HealthDetails, NewProfile
+from domain.errors import AppError, Forbidden, InvalidInput
+from domain.identity.person import NOTHING_STATED, AccountSummary, HealthDetails, NewProfile, Reachable
 from domain.identity.user import fields
 from domain.identity.user.errors import InvalidProfile, ProfileNotFound
 from domain.identity.user.models import (
     PLAN_LIMITS,
+    Contact,
     Person,
     Profile,
     Subscription,
@@ -29,6 +30,7 @@ from domain.sealing import Sealer
 
 DEFAULT_LANGUAGE = "ko"
 DEFAULT_TIMEZONE = "Asia/Seoul"
+MAX_CONTACTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,21 @@ class UserService:
             UserId(row.user_id): _person(row, accounts.get(UserId(row.user_id)) or _foreign(principal, row))
             for row in rows
         }
+
+    async def contacts(self, session: AsyncSession, principal: Principal, user_ids: Collection[str]) -> list[Contact]:
+        """How the people among these who have a profile are reached; for other services.
+
+        Raises:
+            Forbidden: the caller is not a service.
+            InvalidInput: more than 500 people at once, or an id that nobody has.
+        """
+        if not principal.is_trusted:
+            raise Forbidden("Only services may ask for contacts.")
+        if len(user_ids) > MAX_CONTACTS or any("\0" in user_id for user_id in user_ids):
+            raise InvalidInput(f"Name at most {MAX_CONTACTS} people, each by an id.", field="user_ids")
+        rows = await ProfileRepository(session).many_without_health(user_ids)
+        accounts = await self._accounts.reachable(session, [UserId(row.user_id) for row in rows])
+        return [_contact(row, accounts.get(UserId(row.user_id))) for row in rows]
 
     async def me(self, session: AsyncSession, principal: Principal) -> Person:
         """The caller, without health details. The session must be able to write: see `_row`.
@@ -278,6 +295,16 @@ def _person(row: Profile, account: AccountSummary) -> Person:
         subscription_tier=SubscriptionTier(row.subscription_tier),
         created_at=row.created_at,
         account=account,
+    )
+
+
+def _contact(row: Profile, account: Reachable | None) -> Contact:
+    return Contact(
+        user_id=UserId(row.user_id),
+        email=account.email if account else "",
+        language=row.language,
+        timezone=row.timezone,
+        agreed_to_marketing=account is not None and account.agreed_to_marketing,
     )
 
 

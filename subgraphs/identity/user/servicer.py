@@ -1,10 +1,11 @@
-"""UserService over gRPC."""
+"""UserService over gRPC, and the directory of contacts for the platform's own services."""
 
 # ruff: noqa: ARG002, N802 - gRPC's generated base class names methods and arguments
 
 from typing import Any
 
 import grpc.aio
+from manpasik.internal.v1 import contact_directory_pb2, contact_directory_pb2_grpc
 from manpasik.v1 import user_pb2, user_pb2_grpc
 
 from domain.identity.person import HealthDetails
@@ -15,6 +16,7 @@ from subgraphs.runtime.context import current
 from subgraphs.runtime.database import Database
 
 FULL_NAME = "manpasik.v1.UserService"
+DIRECTORY_NAME = "manpasik.internal.v1.ContactDirectory"
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -66,6 +68,32 @@ class UserServicer(user_pb2_grpc.UserServiceServicer):
             max_family_members=held.limits.max_family_members,
             ai_coaching_enabled=held.limits.ai_coaching,
             telemedicine_enabled=held.limits.telemedicine,
+        )
+
+
+class ContactDirectoryServicer(contact_directory_pb2_grpc.ContactDirectoryServicer):
+    """manpasik.internal.v1.ContactDirectory, for services only."""
+
+    def __init__(self, users: UserService, database: Database) -> None:
+        self._users = users
+        self._database = database
+
+    async def GetContacts(
+        self, request: contact_directory_pb2.GetContactsRequest, context: _Context
+    ) -> contact_directory_pb2.GetContactsResponse:
+        async with self._database.read() as session:
+            contacts = await self._users.contacts(session, current().principal, request.user_ids)
+        return contact_directory_pb2.GetContactsResponse(
+            contacts=[
+                contact_directory_pb2.Contact(
+                    user_id=contact.user_id,
+                    email=contact.email,
+                    language=contact.language,
+                    timezone=contact.timezone,
+                    marketing_consent=contact.agreed_to_marketing,
+                )
+                for contact in contacts
+            ]
         )
 
 
