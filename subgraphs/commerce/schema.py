@@ -3,6 +3,8 @@
 import strawberry
 
 from subgraphs.commerce.payment.schema import PaymentMutation, PaymentOfUser, PaymentQuery
+from subgraphs.commerce.shop.catalogue_schema import Product
+from subgraphs.commerce.shop.order_schema import Order
 from subgraphs.commerce.shop.schema import ShopMutation, ShopOfUser, ShopQuery
 from subgraphs.commerce.subscription.schema import SubscriptionMutation, SubscriptionOfUser, SubscriptionQuery
 from subgraphs.runtime.graphql import build_schema
@@ -28,4 +30,4 @@ class User(SubscriptionOfUser, ShopOfUser, PaymentOfUser):
         return cls(id=id)
 
 
-schema = build_schema(Query, types=[User])
+schema = build_schema(Query, Mutation, types=[User, Product, Order])

@@ -1,4 +1,4 @@
-"""What is owed for an order, as payment asks for it."""
+"""What payment asks of orders: what is owed, and whether it is still in the warehouse."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,3 +18,9 @@ async def debt_of_order(session: AsyncSession, order_id: str) -> Debt | None:
     if order is None:
         return None
     return Debt(user_id=UserId(order.user_id), amount_krw=order.total_krw, is_open=order.status == OrderStatus.PENDING)
+
+
+async def is_shipped(session: AsyncSession, order_id: str) -> bool:
+    """Whether what was ordered has left the warehouse, so that its buyer cannot be paid back without returning it."""
+    order = await OrderRepository(session).get(order_id)
+    return order is not None and order.status in (OrderStatus.SHIPPED, OrderStatus.DELIVERED)

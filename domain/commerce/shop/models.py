@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -25,6 +26,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.commerce.base import Base
 from domain.commerce.terms import Tier
+
+Locale = Literal["ko", "en"]
 
 
 class ProductCategory(StrEnum):
@@ -125,6 +128,12 @@ class Product(Base):
     created_at: Mapped[datetime] = mapped_column(_MOMENT)
     updated_at: Mapped[datetime] = mapped_column(_MOMENT)
     search: Mapped[str] = mapped_column(TSVECTOR, Computed(SEARCH_EXPRESSION, persisted=True), deferred=True)
+
+    def name_in(self, locale: Locale) -> str:
+        return self.name_ko if locale == "ko" else self.name_en
+
+    def description_in(self, locale: Locale) -> str:
+        return self.description_ko if locale == "ko" else self.description_en
 
     @property
     def is_add_on(self) -> bool:
@@ -238,6 +247,13 @@ class OrderItem(Base):
     unit_price_krw: Mapped[int] = mapped_column(Integer)
     addon_category_code: Mapped[int | None] = mapped_column(SmallInteger)
     addon_type_index: Mapped[int | None] = mapped_column(SmallInteger)
+
+    def name_in(self, locale: Locale) -> str:
+        return self.name_ko if locale == "ko" else self.name_en
+
+    @property
+    def total_krw(self) -> int:
+        return self.quantity * self.unit_price_krw
 
 
 class TimelineEntry(Base):
