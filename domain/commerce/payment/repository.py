@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Select, String, and_, any_, bindparam, case, func, or_, select, text, tuple_, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.commerce.payment.models import AttemptStatus, Payment, PaymentAttempt, Refund, RefundStatus
@@ -88,6 +88,12 @@ class PaymentRepository:
         )
         return (await self._session.scalars(statement)).one_or_none()
 
+    async def newest_of_orders(self, order_ids: Collection[str]) -> Sequence[Payment]:
+        """The newest payment of each order and person."""
+        wanted = [order_id for order_id in order_ids if order_id and "\0" not in order_id]
+        found = await self._session.scalars(_NEWEST_OF_ORDERS, {"order_ids": wanted})
+        return found.all()
+
     async def newest_of(self, user_id: str, *, limit: int, offset: int) -> tuple[Sequence[Payment], int]:
         """Some of a person's payments, newest first, and how many there are."""
         theirs = Payment.user_id == user_id
@@ -113,12 +119,19 @@ class PaymentRepository:
             for user_id, found in items.items()
         }
 
-    async def _locked(self, statement: Select[tuple[Payment]]) -> Payment | None:
+    async def _locked(self, statement: Select[Payment]) -> Payment | None:
         locked = statement.with_for_update().execution_options(populate_existing=True)
         return (await self._session.scalars(locked)).one_or_none()
 
 
 _BY_IDS = select(Payment).where(Payment.payment_id == any_(bindparam("payment_ids", type_=ARRAY(String))))
+
+_NEWEST_OF_ORDERS = (
+    select(Payment)
+    .where(Payment.order_id == any_(bindparam("order_ids", type_=ARRAY(String))))
+    .ext(distinct_on(Payment.order_id, Payment.user_id))
+    .order_by(Payment.order_id, Payment.user_id, Payment.created_at.desc(), Payment.payment_id.desc())
+)
 
 
 @cache

@@ -225,6 +225,20 @@ class PaymentService:
         found = await PaymentRepository(session).by_ids(payment_ids)
         return {key: payment for key, payment in found.items() if _is_for(principal, payment)}
 
+    async def newest_of_orders(
+        self, session: AsyncSession, principal: Principal, order_ids: Collection[str]
+    ) -> dict[str, Payment]:
+        """The newest payment of each order, as far as the caller may see it, by the order's id."""
+        principal.require_scope(Scope.COMMERCE_READ)
+        found = await PaymentRepository(session).newest_of_orders(order_ids)
+        return {payment.order_id: payment for payment in found if _is_for(principal, payment)}
+
+    @staticmethod
+    def require_may_list(principal: Principal, user_id: str) -> UserId:
+        """The person whose payments are asked for. Raises: Forbidden: it is somebody else."""
+        principal.require_scope(Scope.COMMERCE_READ)
+        return UserId(require_id(principal.acting_for(user_id), field="user_id", least=1))
+
     async def list_of(
         self, session: AsyncSession, principal: Principal, *, user_id: str, limit: int, offset: int
     ) -> tuple[Sequence[Payment], int]:
@@ -233,8 +247,7 @@ class PaymentService:
         Raises:
             Forbidden: it is somebody else.
         """
-        principal.require_scope(Scope.COMMERCE_READ)
-        payer = require_id(principal.acting_for(user_id), field="user_id", least=1)
+        payer = self.require_may_list(principal, user_id)
         limit, offset = page_limit(limit, offset)
         return await PaymentRepository(session).newest_of(payer, limit=limit, offset=offset)
 
@@ -246,9 +259,8 @@ class PaymentService:
         Raises:
             Forbidden: one of them is somebody else.
         """
-        principal.require_scope(Scope.COMMERCE_READ)
         for user_id in user_ids:
-            require_id(principal.acting_for(user_id), field="user_id", least=1)
+            self.require_may_list(principal, user_id)
         return await PaymentRepository(session).pages_of(user_ids, page)
 
     async def refunds_of(self, session: AsyncSession, payment_ids: Collection[str]) -> Mapping[str, Sequence[Refund]]:
