@@ -1,9 +1,11 @@
 """What payment asks of orders: what is owed, and whether it is still in the warehouse."""
 
+from datetime import datetime
+
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.commerce.shop.models import OrderStatus
-from domain.commerce.shop.repository import OrderRepository
+from domain.commerce.shop.models import OrderStatus, TimelineEntry, TimelineKind
+from domain.commerce.shop.repository import OrderRepository, TimelineRepository
 from domain.commerce.terms import Debt
 from domain.ids import UserId
 
@@ -24,3 +26,20 @@ async def is_shipped(session: AsyncSession, order_id: str) -> bool:
     """Whether what was ordered has left the warehouse, so that its buyer cannot be paid back without returning it."""
     order = await OrderRepository(session).get(order_id)
     return order is not None and order.status in (OrderStatus.SHIPPED, OrderStatus.DELIVERED)
+
+
+async def payment_opened(
+    session: AsyncSession, order_id: str, *, payment_id: str, amount_krw: int, at: datetime
+) -> None:
+    """Write into an order's timeline that its payment waits; once for a payment, and nothing for an unknown order."""
+    order = await OrderRepository(session).get(order_id)
+    if order is not None:
+        entry = TimelineEntry(
+            order_id=order_id,
+            kind=TimelineKind.PAYMENT_OPENED,
+            reference=payment_id,
+            amount_krw=amount_krw,
+            reason="",
+            happened_at=at,
+        )
+        await TimelineRepository(session).add(entry)

@@ -218,6 +218,10 @@ class CartRepository:
         await self._session.execute(delete(CartItem).where(CartItem.user_id == user_id))
 
 
+_UPDATE = {"key_share": True}
+"""FOR NO KEY UPDATE: who writes a timeline entry refers to the order and must not wait for it."""
+
+
 class OrderRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -228,7 +232,7 @@ class OrderRepository:
     async def get_for_update(self, order_id: str) -> Order | None:
         if "\0" in order_id:
             return None
-        return await self._session.get(Order, order_id, with_for_update=True, populate_existing=True)
+        return await self._session.get(Order, order_id, with_for_update=_UPDATE, populate_existing=True)
 
     async def by_ids(self, order_ids: Collection[str]) -> dict[str, Order]:
         wanted = [order_id for order_id in order_ids if "\0" not in order_id]
@@ -305,7 +309,7 @@ class OrderRepository:
             select(Order)
             .where(Order.subscription_id == subscription_id, Order.total_krw == amount_krw)
             .order_by(*_NEWEST_FIRST)
-            .with_for_update()
+            .with_for_update(key_share=True)
             .execution_options(populate_existing=True)
         )
         return rows.all()

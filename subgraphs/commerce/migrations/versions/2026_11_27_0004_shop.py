@@ -181,9 +181,18 @@ def _create_orders() -> None:
         "ix_orders_subscription", "orders", ["subscription_id"], postgresql_where=sa.text("subscription_id <> ''")
     )
     op.create_index("ix_orders_due", "orders", ["due_check_at"], postgresql_where=sa.text("status = 'pending'"))
-    op.create_index("uq_orders_request", "orders", ["user_id", "idempotency_key"], unique=True)
-    op.create_index("uq_orders_charge_key", "orders", ["charge_key"], unique=True)
-    op.create_index("uq_orders_payment_id", "orders", ["payment_id"], unique=True)
+    for name, columns in (
+        ("request", ["user_id", "idempotency_key"]),
+        ("charge_key", ["charge_key"]),
+        ("payment_id", ["payment_id"]),
+    ):
+        op.create_index(
+            f"uq_orders_{name}",
+            "orders",
+            columns,
+            unique=True,
+            postgresql_where=sa.text(f"{columns[-1]} IS NOT NULL"),
+        )
 
 
 def _create_order_parts() -> None:
