@@ -1,5 +1,6 @@
 """What subscription needs of the group's other services."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -36,4 +37,12 @@ class Payments(Protocol):
 
     async def request_refund(self, session: AsyncSession, *, payment_id: str, amount_krw: int, reason: str) -> None:
         """Have a captured payment paid back (0: all that is left), in the background once the session has committed."""
+        ...
+
+
+class AddOnPrices(Protocol):
+    """What the shop sells apart from plans."""
+
+    async def prices(self, session: AsyncSession) -> Mapping[tuple[int, int], int]:
+        """Whole won, by category code and type index (0: the whole category), of the add-ons on sale."""
         ...
