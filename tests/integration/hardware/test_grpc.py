@@ -1,7 +1,6 @@
 """The group over real gRPC: every method of the contract, credentials of readers, and commands between processes."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from manpasik.v1.cartridge_pb2_grpc import CartridgeServiceStub
 from manpasik.v1.device_pb2_grpc import DeviceServiceStub
 
 from devices.nfc_tag import encode_v2
-from domain.clock import SystemClock
 from domain.hardware.device.models import CommandType
 from domain.sealing import Sealer
 from subgraphs.hardware.group import build
@@ -61,7 +59,7 @@ async def serving(hardware: Hardware, sealer: Sealer, *, permissive: bool) -> As
             limiter=RateLimiter(redis),
             objects=hardware.objects,
             clients=client_factory(Channels(settings), tokens),
-            clock=SystemClock(),
+            clock=hardware.clock,
         )
     )
     authenticator = Authenticator({}, services=tokens, devices=faces.device_credentials)
