@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import strawberry
 
+from domain.commerce.terms import Tier
 from subgraphs.commerce.payment.loaders import PaymentLoaders
 from subgraphs.commerce.services import CommerceServices
 from subgraphs.commerce.shop.loaders import ShopLoaders
@@ -11,6 +12,10 @@ from subgraphs.commerce.subscription.loaders import SubscriptionLoaders
 from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.graphql import GraphQLContext
+
+# Here, because every schema module of the group reads this one before it names a tier. The identity subgraph has the same
+# enumeration.
+strawberry.enum(Tier, name="SubscriptionTier", description="A plan, lowest first; each includes the ones before it.")
 
 
 @dataclass(kw_only=True)

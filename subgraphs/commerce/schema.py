@@ -6,7 +6,13 @@ from subgraphs.commerce.payment.schema import PaymentMutation, PaymentOfUser, Pa
 from subgraphs.commerce.shop.catalogue_schema import Product
 from subgraphs.commerce.shop.order_schema import Order
 from subgraphs.commerce.shop.schema import ShopMutation, ShopOfUser, ShopQuery
-from subgraphs.commerce.subscription.schema import SubscriptionMutation, SubscriptionOfUser, SubscriptionQuery
+from subgraphs.commerce.subscription.access_schema import Cartridge
+from subgraphs.commerce.subscription.schema import (
+    PlanSubscription,
+    SubscriptionMutation,
+    SubscriptionOfUser,
+    SubscriptionQuery,
+)
 from subgraphs.runtime.graphql import build_schema
 
 
@@ -30,4 +36,4 @@ class User(SubscriptionOfUser, ShopOfUser, PaymentOfUser):
         return cls(id=id)
 
 
-schema = build_schema(Query, Mutation, types=[User, Product, Order])
+schema = build_schema(Query, Mutation, types=[User, Product, Order, PlanSubscription, Cartridge])

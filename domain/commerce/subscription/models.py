@@ -293,3 +293,7 @@ class PlanChange:
 
     standing: Standing
     due: Charge | None
+
+    @property
+    def holder(self) -> str:
+        return self.standing.subscription.user_id

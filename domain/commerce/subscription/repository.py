@@ -58,6 +58,11 @@ class SubscriptionRepository:
             return None
         return await self._session.get(Subscription, subscription_id, with_for_update=True, populate_existing=True)
 
+    async def by_ids(self, subscription_ids: Collection[str]) -> Sequence[Subscription]:
+        wanted = [subscription_id for subscription_id in subscription_ids if "\0" not in subscription_id]
+        found = await self._session.scalars(select(Subscription).where(Subscription.subscription_id.in_(wanted)))
+        return found.all()
+
     async def running_of(self, user_id: str) -> Subscription | None:
         """The subscription of a person that is not over."""
         return await self._session.scalar(

@@ -5,7 +5,7 @@ or credit that such payments left.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,7 +43,7 @@ from domain.commerce.subscription.repository import (
     SubscriptionRepository,
 )
 from domain.commerce.terms import SettledPayment, Tier
-from domain.errors import AppError, ErrorKind
+from domain.errors import AppError, ErrorKind, Forbidden
 from domain.ids import UserId, new_id
 from domain.messaging import Outbox
 from domain.principal import Principal, Scope
@@ -186,16 +186,25 @@ class SubscriptionService:
         """
         for user_id in user_ids:
             holder_of(principal, user_id, scope=Scope.COMMERCE_READ)
-        now = self._clock.now()
         found = await SubscriptionRepository(session).latest_of(user_ids)
-        plans = await PlanRepository(session).all()
-        open_charges = await ChargeRepository(session).open_of([s.subscription_id for s in found.values()])
-        return {
-            UserId(user_id): PlanChange(
-                lifecycle.standing(subscription, plans, now), open_charges.get(subscription.subscription_id)
-            )
-            for user_id, subscription in found.items()
-        }
+        return {UserId(shown.holder): shown for shown in await self._shown(session, list(found.values()))}
+
+    async def visible(
+        self, session: AsyncSession, principal: Principal, subscription_ids: Collection[str]
+    ) -> dict[str, PlanChange]:
+        """Those of the subscriptions that the caller may see, by id; for references from elsewhere."""
+        principal.require_scope(Scope.COMMERCE_READ)
+        found = await SubscriptionRepository(session).by_ids(subscription_ids)
+        own = [subscription for subscription in found if _is_for(principal, subscription)]
+        return {shown.standing.subscription.subscription_id: shown for shown in await self._shown(session, own)}
+
+    async def _shown(self, session: AsyncSession, subscriptions: Sequence[Subscription]) -> list[PlanChange]:
+        now, plans = self._clock.now(), await PlanRepository(session).all()
+        open_charges = await ChargeRepository(session).open_of([s.subscription_id for s in subscriptions])
+        return [
+            PlanChange(lifecycle.standing(subscription, plans, now), open_charges.get(subscription.subscription_id))
+            for subscription in subscriptions
+        ]
 
     async def tier_of(self, session: AsyncSession, user_id: UserId) -> Tier:
         """The tier in force now; `FREE` for who never had a plan. For the group's other services."""
@@ -418,6 +427,14 @@ def holder_of(principal: Principal, user_id: str, *, scope: Scope) -> UserId:
     holder = principal.acting_for(user_id)
     _require_text(holder, field="user_id", at_most=MAX_USER_ID)
     return holder
+
+
+def _is_for(principal: Principal, subscription: Subscription) -> bool:
+    try:
+        principal.acting_for(subscription.user_id)
+    except Forbidden:
+        return False
+    return True
 
 
 def _require_text(value: str, *, field: str, at_most: int) -> None:

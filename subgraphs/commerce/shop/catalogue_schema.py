@@ -18,9 +18,6 @@ from subgraphs.runtime.relay import PageInfo, page_info
 ProductCategory = strawberry.enum(
     models.ProductCategory, name="ProductCategory", description="What kind of thing a product is."
 )
-SubscriptionTier = strawberry.enum(
-    Tier, name="SubscriptionTier", description="A plan, lowest first; each includes the ones before it."
-)
 
 First = Annotated[int, strawberry.argument(description="How many items, 1 to 100.")]
 After = Annotated[str | None, strawberry.argument(description="Cursor of the item before the page.")]
