@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -9,7 +10,7 @@ from domain.clock import Clock
 from domain.commerce.payment.ports import PaymentGateway
 from domain.commerce.payment.service import PaymentService
 from domain.commerce.shop.add_on_prices import add_on_prices
-from domain.commerce.shop.debts import debt_of_order, is_shipped
+from domain.commerce.shop.debts import debt_of_order, is_shipped, payment_opened
 from domain.commerce.shop.service import ShopService
 from domain.commerce.subscription.cartridges import CartridgeAccessService
 from domain.commerce.subscription.debts import debt_of_subscription
@@ -44,6 +45,12 @@ class GroupDebts:
     async def of_subscription(self, session: AsyncSession, subscription_id: str) -> Debt | None:
         """What subscription says."""
         return await debt_of_subscription(session, subscription_id)
+
+    async def payment_opened(
+        self, session: AsyncSession, *, order_id: str, payment_id: str, amount_krw: int, at: datetime
+    ) -> None:
+        """The shop writes it into the order's timeline."""
+        await payment_opened(session, order_id, payment_id=payment_id, amount_krw=amount_krw, at=at)
 
     async def is_shipped(self, session: AsyncSession, order_id: str) -> bool:
         """What the shop says."""

@@ -31,6 +31,12 @@ class Debts(Protocol):
         """Its open charge; None: there is no such subscription, or nothing to pay."""
         ...
 
+    async def payment_opened(
+        self, session: AsyncSession, *, order_id: str, payment_id: str, amount_krw: int, at: datetime
+    ) -> None:
+        """Told when an order has a payment that waits; told again, it changes nothing."""
+        ...
+
     async def is_shipped(self, session: AsyncSession, order_id: str) -> bool:
         """Whether the shop has sent the order off; False for one that it does not have."""
         ...
