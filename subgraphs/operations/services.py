@@ -1,0 +1,53 @@
+"""The group's services, constructed once a process and joined in-process."""
+
+from dataclasses import dataclass
+
+from domain.clock import Clock
+from domain.operations.notification.deliver import DeliveryWorker
+from domain.operations.notification.models import Channel
+from domain.operations.notification.ports import AttemptCounter, Contacts, Providers, Sessions
+from domain.operations.notification.preference_service import PreferenceService
+from domain.operations.notification.service import NotificationService
+from domain.operations.notification.template_service import TemplateService
+from domain.sealing import Sealer
+
+
+@dataclass(frozen=True, slots=True)
+class OperationsServices:
+    notifications: NotificationService
+    preferences: PreferenceService
+    templates: TemplateService
+    deliveries: DeliveryWorker
+    clock: Clock
+
+
+def operations_services(
+    sessions: Sessions,
+    clock: Clock,
+    *,
+    sealer: Sealer,
+    contacts: Contacts,
+    counter: AttemptCounter,
+    providers: Providers,
+) -> OperationsServices:
+    """The services, each with what it needs of the others."""
+    preferences = PreferenceService(clock, sealer)
+    templates = TemplateService(clock)
+    notifications = NotificationService(
+        clock,
+        sealer=sealer,
+        contacts=contacts,
+        counter=counter,
+        preferences=preferences,
+        templates=templates,
+        configured=_configured(providers),
+    )
+    deliveries = DeliveryWorker(
+        clock, sealer=sealer, sessions=sessions, contacts=contacts, preferences=preferences, providers=providers
+    )
+    return OperationsServices(notifications, preferences, templates, deliveries, clock)
+
+
+def _configured(providers: Providers) -> frozenset[Channel]:
+    senders = ((Channel.PUSH, providers.push), (Channel.EMAIL, providers.mail), (Channel.SMS, providers.text))
+    return frozenset(channel for channel, sender in senders if sender.is_configured)
