@@ -12,9 +12,13 @@ from subgraphs.runtime.faces import GroupFaces, GroupResources
 
 
 async def build(resources: GroupResources) -> GroupFaces:
-    """The faces of the group on the given resources."""
+    """The faces of the group on the given resources.
+
+    Raises:
+        SettingsError: production without a key of the payment provider.
+    """
     database = resources.database
-    gateway = TossPayments(resources.settings.toss)
+    gateway = TossPayments.of(resources.settings)
     services = commerce_services(database, resources.clock, gateway, resources.sealer)
     return GroupFaces(
         group=Group.COMMERCE,

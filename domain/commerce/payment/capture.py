@@ -110,6 +110,8 @@ def judge(found: ProviderPayment, asking: Asking) -> Answer:
     match found.state:
         case ProviderState.CAPTURED | ProviderState.PARTLY_REFUNDED | ProviderState.REFUNDED:
             return Captured(found) if found.amount_krw == asking.amount_krw else Mismatched(found)
+        case ProviderState.REFUSED if found.payment_key != asking.payment_key:
+            return NothingCaptured()  # the payer had begun before, and approved in another try
         case ProviderState.REFUSED:
             return Refused(found.failure_code or "REFUSED", found.failure_message)
         case ProviderState.WAITING:

@@ -73,7 +73,7 @@ class RefundExceedsPayment(WrongState):
 
     def __init__(self, *, asked_krw: int, left_krw: int) -> None:
         super().__init__(
-            f"{left_krw} won are left of this payment; {asked_krw} cannot be paid back.",
+            f"{left_krw} won of this payment are left to pay back.",
             asked_krw=asked_krw,
             left_krw=left_krw,
         )

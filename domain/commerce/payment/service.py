@@ -119,7 +119,7 @@ class PaymentService:
         self._require_owed(opening, debt)
         if debt is not None and debt.subscription_id:  # a plan's order, by whichever of its names
             opening = replace(opening, subscription_id=debt.subscription_id, payment_type=PaymentType.SUBSCRIPTION)
-        return await open_payment(session, self._clock, opening, pg_provider=self._gateway.name)
+        return await self._open(session, opening)
 
     async def open_for_order(
         self,
@@ -131,7 +131,9 @@ class PaymentService:
         amount_krw: int,
         payment_method: str,
     ) -> Payment | None:
-        """Open the payment of an order that was just made; None when the order is not open (any more)."""
+        """Open the payment of an order that was just made; None when there is nothing to pay (any more)."""
+        if amount_krw == 0:
+            return None
         debt = await self._debts.of_order(session, order_id)
         if debt is not None and not debt.is_open:
             return None
@@ -144,7 +146,7 @@ class PaymentService:
             payment_method=payment_method[:MAX_METHOD],
         )
         try:
-            return await open_payment(session, self._clock, opening, pg_provider=self._gateway.name)
+            return await self._open(session, opening)
         except OrderNotPayable:  # told once more, after it was paid
             return None
 
@@ -356,6 +358,19 @@ class PaymentService:
     async def settle_unclear(self) -> int:
         """Find out what became of captures and refunds that were left unclear; how many were looked at."""
         return await self._settlement.run_once()
+
+    async def _open(self, session: AsyncSession, opening: Opening) -> Payment:
+        """The live payment for this, of which the order's story tells. Raises: see `open_payment`."""
+        payment = await open_payment(session, self._clock, opening, pg_provider=self._gateway.name)
+        if payment.order_id:
+            await self._debts.payment_opened(
+                session,
+                order_id=payment.order_id,
+                payment_id=payment.payment_id,
+                amount_krw=payment.amount_krw,
+                at=payment.created_at,
+            )
+        return payment
 
     async def _debt(self, session: AsyncSession, wanted: Opening | Payment) -> Debt | None:
         """What is owed, by the word of the shop or of subscription; None for an order that is not the shop's.

@@ -11,7 +11,7 @@ Source: Toss Payments core API, version 2022-11-16 (docs.tosspayments.com/refere
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import quote
 
 import aiohttp
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from domain.commerce.payment.errors import ProviderUnavailable
 from domain.commerce.payment.ports import Declined, OutcomeUnclear, ProviderPayment, ProviderState
 from domain.commerce.terms import MAX_AMOUNT_KRW
-from subgraphs.runtime.settings import TossSettings
+from subgraphs.runtime.settings import Settings, SettingsError, TossSettings
 
 _log = structlog.get_logger("toss")
 
@@ -187,6 +187,17 @@ class TossPayments:
     def __init__(self, settings: TossSettings) -> None:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Raises: SettingsError: production without a key, or with one that would travel in clear."""
+        if settings.service.is_production and not settings.toss.secret_key.get_secret_value():
+            raise SettingsError(
+                "ENVIRONMENT=production refuses to start: TOSS_SECRET_KEY: set the merchant's secret key"
+            )
+        if settings.service.is_production and not settings.toss.api_url.startswith("https://"):
+            raise SettingsError("ENVIRONMENT=production refuses to start: TOSS_API_URL: must be an https address")
+        return cls(settings.toss)
 
     async def confirm(
         self, *, reference: str, payment_key: str, amount_krw: int, idempotency_key: str
