@@ -15,4 +15,8 @@ async def add_on_prices(session: AsyncSession) -> Mapping[tuple[int, int], int]:
         .where(Product.is_active, Product.addon_category_code.is_not(None), Product.addon_type_index.is_not(None))
         .group_by(Product.addon_category_code, Product.addon_type_index)
     )
-    return {(category, type_index): price_krw for category, type_index, price_krw in rows}
+    return {
+        (category, type_index): price_krw
+        for category, type_index, price_krw in rows
+        if category is not None and type_index is not None
+    }

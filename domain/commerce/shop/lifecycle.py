@@ -108,7 +108,7 @@ class OrderLifecycle:
         if payment_id is None or order.cancel_reason is None or left == 0:
             return
         if await self.tell(session, order, TimelineKind.REFUND_REQUESTED, reference=payment_id, amount_krw=left):
-            await self._tell_cancelled(session, order, order.cancel_reason, payment_id=payment_id)
+            await self._tell_cancelled(session, order, CancelReason(order.cancel_reason), payment_id=payment_id)
 
     async def refund(self, session: AsyncSession, order: Order) -> None:
         """The whole payment was paid back: the order is over, and what was not shipped is in stock again."""

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from domain.commerce.books import check_books, totals
 from domain.commerce.payment.models import Payment
 from domain.commerce.payment.service import PaymentService
 from domain.commerce.shop.models import OrderStatus, OrderView, TimelineEntry
 from domain.events import DomainEvent
 from domain.ids import new_id
 from domain.principal import Principal
+from infra.sandbox.toss import TossSandbox
 from subgraphs.commerce.payment.faces import payment_faces
 from subgraphs.commerce.shop.faces import shop_faces
 from subgraphs.commerce.subscription.faces import subscription_faces
@@ -130,8 +132,11 @@ class Messenger:
             await self.settle()
         return topics
 
-    async def hand_over(self, topic: str, payload: str) -> None:
+    async def hand_over(self, topic: str, payload: str, *, service: str = "") -> None:
+        """An event to all that listen to it, or to one service alone."""
         for consumer in self._consumers.get(topic, []):
+            if service not in ("", consumer.service):
+                continue
             event: DomainEvent = consumer.event.model_validate_json(payload)
             for _ in range(self.deliveries):
                 async with self.commerce.database.transaction() as session:
@@ -141,6 +146,17 @@ class Messenger:
         """The background work that carries out what was asked of the provider."""
         while await self.commerce.services.payments.settle_unclear():
             pass
+
+
+async def assert_books_balance(commerce: Commerce, toss: TossSandbox | None = None) -> None:
+    """Once every event was handled: the rows add up, to the won to what the provider has in its own books."""
+    async with commerce.database.read() as session:
+        assert await check_books(session) == []
+        ours = await totals(session)
+    if toss is not None:
+        theirs = toss.ledger.everything()
+        assert ours.captured_krw == sum(payment.amount for payment in theirs)
+        assert ours.refunded_krw == sum(payment.amount - payment.balance for payment in theirs)
 
 
 def metadata(

@@ -31,6 +31,7 @@ from tests.integration.commerce.shop_scene import (
     GLUCOSE,
     LIPIDS,
     Messenger,
+    assert_books_balance,
     cancel,
     confirm,
     kinds_of,
@@ -61,14 +62,6 @@ async def get(commerce: Commerce, order_id: str, who: Principal = ALICE) -> Orde
 
 def sweep_of(commerce: Commerce) -> UnpaidSweep:
     return UnpaidSweep(commerce.services.shop.saga, commerce.database)
-
-
-async def ledger_balances(commerce: Commerce) -> bool:
-    rows = await commerce.fetch(
-        "SELECT p.product_id FROM products p LEFT JOIN stock_movements m USING (product_id) "
-        "GROUP BY p.product_id HAVING p.stock <> coalesce(sum(m.quantity), 0) OR p.stock < 0"
-    )
-    return not rows
 
 
 async def test_an_order_is_made_at_the_prices_of_its_moment_and_keeps_them(commerce: Commerce) -> None:
@@ -178,7 +171,7 @@ async def test_two_hundred_buyers_of_the_last_ten_make_ten_orders(commerce: Comm
     assert sum(isinstance(answer, OrderView) for answer in answers) == 10
     assert sum(isinstance(answer, OutOfStock) for answer in answers) == 190
     assert await stock_of(commerce) == 0
-    assert await ledger_balances(commerce)
+    await assert_books_balance(commerce)
 
 
 async def test_orders_of_the_same_products_in_any_order_do_not_deadlock(commerce: Commerce) -> None:
@@ -197,7 +190,7 @@ async def test_orders_of_the_same_products_in_any_order_do_not_deadlock(commerce
         *(cancel(commerce, order.order.order_id, buyer) for order, buyer in zip(orders, buyers, strict=True)),
         *(order_cart(commerce, buyer) for buyer in buyers),
     )
-    assert await ledger_balances(commerce)
+    await assert_books_balance(commerce)
 
 
 async def test_an_order_is_seen_and_cancelled_by_its_buyer_alone(commerce: Commerce) -> None:
@@ -349,7 +342,7 @@ async def test_several_sweeps_at_once_give_each_order_up_once(commerce: Commerce
     looked_at = await asyncio.gather(*(sweep_of(commerce).sweep() for _ in range(4)))
     assert sum(looked_at) == SWEEP_SIZE + 10
     assert await stock_of(commerce) == before
-    assert await ledger_balances(commerce)
+    await assert_books_balance(commerce)
     [row] = await commerce.fetch("SELECT count(*) AS told FROM outbox WHERE topic = 'shop.order_cancelled'")
     assert row["told"] == SWEEP_SIZE + 10
 
