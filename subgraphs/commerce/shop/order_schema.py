@@ -12,6 +12,7 @@ from domain.commerce.shop import models
 from domain.commerce.shop.texts import timeline_text
 from domain.paging import Page, PageRequest, encode_cursor
 from subgraphs.commerce.context import Info
+from subgraphs.commerce.payment.schema import Payment
 from subgraphs.commerce.shop.catalogue_schema import Product
 from subgraphs.runtime.graphql import AUTHENTICATED, list_size
 from subgraphs.runtime.relay import PageInfo, page_info
@@ -125,6 +126,11 @@ class Order:
         from subgraphs.commerce.schema import User  # noqa: PLC0415 - the group's schema is put together from this one
 
         return User(id=strawberry.ID(self.view.order.user_id))
+
+    @strawberry.field(description="The payment that was captured for it; null until then.")
+    async def payment(self, info: Info) -> Payment | None:
+        payment_id = self.view.order.payment_id
+        return await Payment.load(info, payment_id) if payment_id else None
 
     @strawberry.field(description="What happened to it, oldest first.", directives=[list_size(assumed=10)])
     async def timeline(self, info: Info) -> list[OrderTimelineEntry]:

@@ -25,7 +25,9 @@ from subgraphs.commerce.shop.order_schema import Cart, Order, OrderConnection
 from subgraphs.runtime.graphql import AUTHENTICATED, list_size, requires_scopes
 from subgraphs.runtime.relay import page_request
 
-_FOR_CATALOGUE = requires_scopes(Scope.CATALOG_WRITE)
+_READ = [AUTHENTICATED, requires_scopes(Scope.COMMERCE_READ)]
+_WRITE = [AUTHENTICATED, requires_scopes(Scope.COMMERCE_WRITE)]
+_ADMINISTER = [AUTHENTICATED, requires_scopes(Scope.CATALOG_WRITE)]
 
 
 @strawberry.input(description="Pieces of a product to put into the cart.")
@@ -128,14 +130,14 @@ class ShopQuery:
             counts = await info.context.services.shop.catalogue.categories(session)
         return [ProductCategoryCount(category=row.category, product_count=row.products) for row in counts]
 
-    @strawberry.field(description="The caller's cart; an empty one without anything in it.", directives=[AUTHENTICATED])
+    @strawberry.field(description="The caller's cart; an empty one without anything in it.", directives=_READ)
     async def cart(self, info: Info) -> Cart:
         async with info.context.database.read() as session:
             cart = await info.context.services.shop.carts.get(session, info.context.principal, user_id="")
         return Cart.of(info, cart)
 
     @strawberry.field(
-        description="An order by its id; null when there is none that the caller may see.", directives=[AUTHENTICATED]
+        description="An order by its id; null when there is none that the caller may see.", directives=_READ
     )
     async def order(self, info: Info, id: strawberry.ID) -> Order | None:
         info.context.principal.require_authenticated()
@@ -145,7 +147,7 @@ class ShopQuery:
 @strawberry.type
 class ShopMutation:
     @strawberry.mutation(
-        description="Put pieces of a product into the cart; more of what is in it adds up.", directives=[AUTHENTICATED]
+        description="Put pieces of a product into the cart; more of what is in it adds up.", directives=_WRITE
     )
     async def add_to_cart(self, info: Info, input: AddToCartInput) -> Cart:
         async with info.context.database.transaction() as session:
@@ -158,7 +160,7 @@ class ShopMutation:
             )
         return Cart.of(info, cart)
 
-    @strawberry.mutation(description="Set how many pieces of an item are wanted.", directives=[AUTHENTICATED])
+    @strawberry.mutation(description="Set how many pieces of an item are wanted.", directives=_WRITE)
     async def update_cart_item(self, info: Info, input: UpdateCartItemInput) -> Cart:
         async with info.context.database.transaction() as session:
             cart = await info.context.services.shop.carts.change(
@@ -170,7 +172,7 @@ class ShopMutation:
             )
         return Cart.of(info, cart)
 
-    @strawberry.mutation(description="Take an item out of the cart.", directives=[AUTHENTICATED])
+    @strawberry.mutation(description="Take an item out of the cart.", directives=_WRITE)
     async def remove_from_cart(self, info: Info, cart_item_id: strawberry.ID) -> Cart:
         async with info.context.database.transaction() as session:
             cart = await info.context.services.shop.carts.remove(
@@ -180,7 +182,7 @@ class ShopMutation:
 
     @strawberry.mutation(
         description="Order what is in the cart: its stock is reserved for 30 minutes, and the cart is empty.",
-        directives=[AUTHENTICATED],
+        directives=_WRITE,
     )
     async def create_order(self, info: Info, input: CreateOrderInput) -> Order:
         async with info.context.database.transaction() as session:
@@ -196,26 +198,26 @@ class ShopMutation:
 
     @strawberry.mutation(
         description="Give an order up that was not shipped; what was paid for it is paid back.",
-        directives=[AUTHENTICATED],
+        directives=_WRITE,
     )
     async def cancel_order(self, info: Info, id: strawberry.ID) -> Order:
         async with info.context.database.transaction() as session:
             view = await info.context.services.shop.orders.cancel(session, info.context.principal, order_id=id)
         return Order.of(info, view)
 
-    @strawberry.mutation(description="Note that a paid order was handed to the carrier.", directives=[_FOR_CATALOGUE])
+    @strawberry.mutation(description="Note that a paid order was handed to the carrier.", directives=_ADMINISTER)
     async def ship_order(self, info: Info, id: strawberry.ID) -> Order:
         async with info.context.database.transaction() as session:
             view = await info.context.services.shop.orders.ship(session, info.context.principal, order_id=id)
         return Order.of(info, view)
 
-    @strawberry.mutation(description="Note that a shipped order has arrived.", directives=[_FOR_CATALOGUE])
+    @strawberry.mutation(description="Note that a shipped order has arrived.", directives=_ADMINISTER)
     async def deliver_order(self, info: Info, id: strawberry.ID) -> Order:
         async with info.context.database.transaction() as session:
             view = await info.context.services.shop.orders.deliver(session, info.context.principal, order_id=id)
         return Order.of(info, view)
 
-    @strawberry.mutation(description="Add a product to the catalogue.", directives=[_FOR_CATALOGUE])
+    @strawberry.mutation(description="Add a product to the catalogue.", directives=_ADMINISTER)
     async def create_product(self, info: Info, input: CreateProductInput) -> Product:
         draft = ProductDraft(
             product_id=input.id or "",
@@ -234,7 +236,7 @@ class ShopMutation:
             row = await info.context.services.shop.catalogue.create(session, info.context.principal, draft)
         return Product.of(info, row)
 
-    @strawberry.mutation(description="Change a product, or take it off the catalogue.", directives=[_FOR_CATALOGUE])
+    @strawberry.mutation(description="Change a product, or take it off the catalogue.", directives=_ADMINISTER)
     async def update_product(self, info: Info, input: UpdateProductInput) -> Product:
         change = ProductChange(
             name_ko=input.name_ko,
@@ -253,7 +255,7 @@ class ShopMutation:
         return Product.of(info, row)
 
     @strawberry.mutation(
-        description="Add pieces to a product's stock, or take off what was lost.", directives=[_FOR_CATALOGUE]
+        description="Add pieces to a product's stock, or take off what was lost.", directives=_ADMINISTER
     )
     async def restock_product(self, info: Info, input: RestockProductInput) -> Product:
         async with info.context.database.transaction() as session:
@@ -269,7 +271,7 @@ class ShopOfUser:
 
     id: strawberry.ID
 
-    @strawberry.field(description="The person's orders, newest first.", directives=[AUTHENTICATED, PAGED])
+    @strawberry.field(description="The person's orders, newest first.", directives=[*_READ, PAGED])
     async def orders(self, info: Info, first: First = DEFAULT_PAGE, after: After = None) -> OrderConnection | None:
         request = page_request(first, after)
         return OrderConnection.of(info, await info.context.shop.orders_of_user.load((self.id, request)), request)
