@@ -88,6 +88,16 @@ class PaymentRepository:
         )
         return (await self._session.scalars(statement)).one_or_none()
 
+    async def settled_of_subscription(self, subscription_id: str) -> Payment | None:
+        """The newest captured payment of a subscription."""
+        statement = (
+            select(Payment)
+            .where(Payment.subscription_id == subscription_id, Payment.completed_at.is_not(None))
+            .order_by(Payment.completed_at.desc(), Payment.payment_id.desc())
+            .limit(1)
+        )
+        return (await self._session.scalars(statement)).one_or_none()
+
     async def newest_of_orders(self, order_ids: Collection[str]) -> Sequence[Payment]:
         """The newest payment of each order and person."""
         wanted = [order_id for order_id in order_ids if order_id and "\0" not in order_id]

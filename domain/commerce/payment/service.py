@@ -355,6 +355,11 @@ class PaymentService:
         payment = await PaymentRepository(session).settled_of_order(order_id)
         return await self._as_settled(session, payment) if payment else None
 
+    async def settled_for_subscription(self, session: AsyncSession, subscription_id: str) -> SettledPayment | None:
+        """The newest captured payment of a subscription, whatever was paid back of it since."""
+        payment = await PaymentRepository(session).settled_of_subscription(subscription_id)
+        return await self._as_settled(session, payment) if payment else None
+
     async def settle_unclear(self) -> int:
         """Find out what became of captures and refunds that were left unclear; how many were looked at."""
         return await self._settlement.run_once()

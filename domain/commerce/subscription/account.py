@@ -33,7 +33,12 @@ from domain.commerce.subscription.proration import (
     unused,
     upgrade_cost_krw,
 )
-from domain.commerce.subscription.repository import ChargeRepository, PlanRepository, SubscriptionRepository
+from domain.commerce.subscription.repository import (
+    ChargeRepository,
+    PaymentNoteRepository,
+    PlanRepository,
+    SubscriptionRepository,
+)
 from domain.commerce.terms import Cancellation, Tier
 from domain.ids import new_id
 from domain.messaging import Outbox
@@ -166,12 +171,18 @@ class Account:
         charge = self.open_charge
         if charge is None:
             return
-        outcome = await self._terms.payments.cancel_open(
-            self._session, subscription_id=self.subscription.subscription_id
-        )
-        if outcome in (Cancellation.IN_FLIGHT, Cancellation.COMPLETED):
+        subscription_id = self.subscription.subscription_id
+        outcome = await self._terms.payments.cancel_open(self._session, subscription_id=subscription_id)
+        if outcome in (Cancellation.IN_FLIGHT, Cancellation.COMPLETED) or await self._is_paid_untold(charge):
             raise PaymentInProgress
         await self._come_to_nothing(charge, ChargeStatus.VOID)
+
+    async def _is_paid_untold(self, charge: Charge) -> bool:
+        """Whether the charge was paid and the event is still on its way: the broker may have been away."""
+        settled = await self._terms.payments.settled_for_subscription(self._session, charge.subscription_id)
+        if settled is None or settled.amount_krw != charge.amount_krw or settled.refunded_krw:
+            return False
+        return await PaymentNoteRepository(self._session).fate_of(settled.payment_id) is None
 
     async def _come_to_nothing(self, charge: Charge, status: ChargeStatus) -> None:
         charge.status = status
@@ -324,14 +335,14 @@ class Account:
         if starts_at is None or days is None or ends_at is None:
             return
         if is_full and starts_at <= self.now:
-            await self._end_refunded(charge)
+            await self._end_refunded(charge, cause=charge)
             return
         kept = [
             kept_days(days, paid_krw=charge.amount_krw, refunded_krw=krw) for krw in (before_krw, charge.refunded_krw)
         ]
         shortened = starts_at if is_full else ends_at - timedelta(days=kept[0] - kept[1])
         if shortened <= self.now:
-            await self._end_refunded(charge)
+            await self._end_refunded(charge, cause=charge)
             return
         previous = lifecycle.tier_at(self.subscription, self.now)
         if is_full:
@@ -348,8 +359,8 @@ class Account:
         if running is None or charge.settled_at is None or charge.settled_at < (running.period_starts_at or self.now):
             return  # it was for a period that is over
         if subscription.tier != charge.tier:
-            # Another change came after it, which was made by its worth.
-            await self._end_refunded(running)
+            # Another change came after it, and was paid by its worth.
+            await self._end_refunded(running, cause=charge)
             return
         months = unused(self._periods(), self.now, counting_today=False)
         worth_krw = downgrade_credit_krw(charge.price_krw, charge.from_price_krw, months)
@@ -363,17 +374,18 @@ class Account:
             await self._come_to_nothing(open_charge, ChargeStatus.VOID)
         await self.tell("refunded", previous)
 
-    async def _end_refunded(self, refunded: Charge) -> None:
-        """End the plan now, and pay back what else was paid for the time from now on.
+    async def _end_refunded(self, running: Charge, *, cause: Charge) -> None:
+        """End the plan now, and pay back what was paid for the running period and since, save the cause of it.
 
-        Credit that is there came from the refunded period, since a charge uses all that there is before it asks for money:
-        only what the charge itself had used is older, and stays.
+        Credit that is there came from the running period, since a charge uses all that there is before it asks for money:
+        only what its own charge had used is older, and stays.
         """
         subscription, previous = self.subscription, lifecycle.tier_at(self.subscription, self.now)
-        began_at = refunded.period_starts_at or self.now
+        began_at = running.period_starts_at or self.now
+        running.period_ends_at = max(began_at, self.now)
         for charge in self.charges:
             bought_since = charge.settled_at is not None and charge.settled_at >= began_at
-            if charge is refunded or charge.status != ChargeStatus.PAID or not bought_since:
+            if charge is cause or charge.status != ChargeStatus.PAID or not (bought_since or charge is running):
                 continue
             charge.status = ChargeStatus.REFUNDED
             if charge.payment_id is not None:
@@ -383,7 +395,7 @@ class Account:
         if (open_charge := self.open_charge) is not None:
             await self._terms.payments.cancel_open(self._session, subscription_id=subscription.subscription_id)
             open_charge.status = ChargeStatus.VOID
-        subscription.credit_krw = refunded.credit_used_krw
+        subscription.credit_krw = running.credit_used_krw
         subscription.expires_at = self.now
         self._end()
         await self.tell("refunded", previous)

@@ -22,6 +22,10 @@ class Payments(Protocol):
         """A captured payment; None: there is none with this id, or nothing was captured."""
         ...
 
+    async def settled_for_subscription(self, session: AsyncSession, subscription_id: str) -> SettledPayment | None:
+        """The newest captured payment of a subscription, whatever was paid back of it since."""
+        ...
+
     async def charge(
         self, *, user_id: UserId, subscription_id: str, amount_krw: int, payment_key: str
     ) -> SettledPayment:
