@@ -1,13 +1,19 @@
 """What relay and consumers share of the broker's client library."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from subgraphs.runtime.cancellation import finish
+
 REQUEST_TIMEOUT_MS = 5000
 DEFAULT_PARTITIONS = 3
+_CLOSE_WITHIN_S = 0.5
+"""A broker that answers lets a client go in milliseconds. One that does not is waited for by the client's own limits, ten
+seconds and more, while what the client still had to send is not missed: it is sent again by whoever comes next."""
 
 
 def silence_client_log() -> None:
@@ -18,6 +24,11 @@ def silence_client_log() -> None:
 def is_broker_outage(error: BaseException) -> bool:
     """Whether an error says that the broker cannot be reached, or cannot take this now."""
     return isinstance(error, (KafkaError, ConnectionError, TimeoutError))
+
+
+async def let_go(closing: Coroutine[Any, Any, None]) -> None:
+    """Close a client of the broker: `await let_go(producer.stop())`. Keeps a cancellation that meets it, and is quick."""
+    await finish(closing, what="a client of the broker", within_s=_CLOSE_WITHIN_S)
 
 
 async def ensure_topics(brokers: str, topics: Iterable[str], *, partitions: int = DEFAULT_PARTITIONS) -> None:
@@ -39,4 +50,4 @@ async def ensure_topics(brokers: str, topics: Iterable[str], *, partitions: int 
             if code not in (0, TopicAlreadyExistsError.errno):  # somebody else may have been faster
                 raise for_code(code)(f"topic {name} cannot be created")
     finally:
-        await admin.close()
+        await let_go(admin.close())

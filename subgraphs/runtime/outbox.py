@@ -31,9 +31,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.messaging import OUTBOX_CHANNEL, OutboxRow, payload_context
 from domain.sealing import Sealer
+from subgraphs.runtime.cancellation import end_within
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.events import CONTENT_TYPE, CommittedEvent, MalformedEvent, decode, encode
-from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker_outage, silence_client_log
+from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker_outage, let_go, silence_client_log
 from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.settings import KafkaSettings
 
@@ -48,6 +49,8 @@ _PRUNE_ROWS = 5000
 _PRUNE_EVERY_S = 300.0
 _BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 _PROBE_TIMEOUT_MS = 1500
+_ANSWER_TIMEOUT_S = 2 * REQUEST_TIMEOUT_MS / 1000
+_END_WITHIN_S = 2.0
 
 _CLAIM = text(
     """
@@ -136,11 +139,13 @@ class OutboxRelay:
         silence_client_log()
 
     async def run(self) -> None:
-        """Publish until cancelled; waits for a broker or a database that is away, however long."""
+        """Publish until cancelled; waits for a broker or a database that is away, however long.
+
+        Ends within a few seconds of the cancellation, even if neither of them answers.
+        """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen())
-            tasks.create_task(self._maintain())
-            tasks.create_task(self._relay())
+            for work in (self._listen(), self._maintain(), self._relay()):
+                tasks.create_task(end_within(work, what=f"outbox {self._group}", within_s=_END_WITHIN_S))
 
     async def _relay(self) -> None:
         failures = 0
@@ -178,7 +183,7 @@ class OutboxRelay:
             await producer.start()
             yield producer
         finally:
-            await producer.stop()
+            await let_go(producer.stop())
 
     async def _publish_for_ever(self, producer: AIOKafkaProducer) -> None:
         loop = asyncio.get_running_loop()
@@ -198,8 +203,11 @@ class OutboxRelay:
                     await self._wake.wait()
             # A broker that was restarted meanwhile must know its topics before it is written to: the embedded one takes
             # records for a topic that it does not know, and starts its log over when the topic is made.
-            if self._wake.is_set() and not await producer.client.force_metadata_update():
-                raise KafkaConnectionError("the broker does not answer")
+            # It costs 1 ms of an event's 8 while there is one now and then, and nothing while one round follows another.
+            if self._wake.is_set():
+                async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                    if not await producer.client.force_metadata_update():
+                        raise KafkaConnectionError("the broker does not answer")
 
     async def _publish_round(self, producer: AIOKafkaProducer) -> int:
         """How many rows were published: of each partition, as many as fit into one batch.
@@ -306,7 +314,7 @@ class OutboxRelay:
         batch.close()
         delivery = await producer.send_batch(batch, place.topic, partition=place.partition)
         # The client's own limit counts from the last metadata it got; a broker that dies without a word needs this one.
-        async with asyncio.timeout(2 * REQUEST_TIMEOUT_MS / 1000):
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
             answer = await delivery
         if answer.offset <= self._last_offsets.get(place, -1):
             raise BrokerForgot(f"{place.topic} {place.partition}: offset {answer.offset} came again")
@@ -396,7 +404,7 @@ class OutboxRelay:
             await ensure_topics(self._brokers, [witness.place.topic])
             return False
         finally:
-            await probe.stop()
+            await let_go(probe.stop())
 
     async def _listen(self) -> None:
         """Wake the relay at each commit; while this has no connection, the relay polls."""
