@@ -26,6 +26,7 @@ from domain.errors import AppError
 from domain.events import DomainEvent
 from domain.messaging import InboxRow
 from domain.principal import service_principal
+from subgraphs.runtime.cancellation import finish
 from subgraphs.runtime.context import RequestContext, enter
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.events import MalformedEvent, ReceivedEvent, decode
@@ -66,13 +67,15 @@ class _Stopped(Exception):
     """The partition was taken away, or the process stops: the record in hand is left for the next delivery."""
 
 
-class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the library has no types
+class ConsumerHost:
     """The consumers of one service in one process.
 
     Args:
         principal_service: short name of the service on whose behalf the handlers act.
         retry_delays_s: seconds before each further try of a record that failed.
         session_timeout_s: after how long the broker gives a silent member's partitions to others.
+        stop_within_s: how long the end may take. Half of it is for the records in hand; those that take longer are
+            abandoned, and come again.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the libr
         principal_service: str,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
         session_timeout_s: float = 6.0,
+        stop_within_s: float = 5.0,
     ) -> None:
         self._consumers = {consumer.topic: consumer for consumer in consumers}
         if len(self._consumers) != len(consumers):
@@ -95,7 +99,7 @@ class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the libr
         self._inbox_hours = _INBOX_KEEPS * kafka.outbox_retention_hours
         self._retry_delays_s = tuple(retry_delays_s)
         self._session_timeout_ms = int(session_timeout_s * 1000)
-        self._workers: dict[TopicPartition, _Worker] = {}
+        self._stop_within_s = stop_within_s
         self._failed: asyncio.Future[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -146,27 +150,22 @@ class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the libr
             bootstrap_servers=self._brokers, acks="all", enable_idempotence=False, request_timeout_ms=REQUEST_TIMEOUT_MS
         )
         self._consumer, self._producer, self._failed = consumer, producer, failed
-        consumer.subscribe(list(self._consumers), listener=self)
+        assignment = _Assignment(self)
+        consumer.subscribe(list(self._consumers), listener=assignment)
+
+        async def disconnect() -> None:
+            await assignment.end(within_s=self._stop_within_s / 2)
+            await consumer.stop()  # leaves the group, so that others take over at once
+            await producer.stop()
+
         try:
             await producer.start()
             await consumer.start()
             yield failed
         finally:
-            await self.on_partitions_revoked(list(self._workers))
-            await consumer.stop()  # leaves the group, so that others take over at once
-            await producer.stop()
+            await finish(disconnect(), what=f"consumers of {self._service}", within_s=self._stop_within_s)
             if failed.done() and not failed.cancelled():
                 failed.exception()  # it may have come too late for anybody to wait for it
-
-    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Called by the client: a worker for each."""
-        for place in assigned:
-            self._workers[place] = _Worker(self, place)
-
-    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Called by the client before others get them: finish the record in hand, commit."""
-        stopping = [worker for place in revoked if (worker := self._workers.pop(place, None))]
-        await asyncio.gather(*(worker.stop() for worker in stopping))
 
     def worker_failed(self, error: BaseException) -> None:
         """A worker met what it cannot handle: everything starts over."""
@@ -345,6 +344,33 @@ class ConsumerHost(ConsumerRebalanceListener):  # type: ignore[misc]  # the libr
         return client
 
 
+class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # the library has no types
+    """The workers of one connection. A client that is still on its way out does not touch those of the next one."""
+
+    def __init__(self, host: ConsumerHost) -> None:
+        self._host = host
+        self._workers: dict[TopicPartition, _Worker] = {}
+        self._ended = False
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Called by the client: a worker for each."""
+        if not self._ended:
+            self._workers |= {place: _Worker(self._host, place) for place in assigned}
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Called by the client before others get them: finish the record in hand, commit."""
+        stopping = {place: worker for place in revoked if (worker := self._workers.get(place))}
+        await asyncio.gather(*(worker.stop() for worker in stopping.values()))
+        # Only now: the end, which may come meanwhile, abandons those that take too long.
+        for place in stopping:
+            self._workers.pop(place, None)
+
+    async def end(self, *, within_s: float) -> None:
+        """Finish the records in hand, and commit; abandon those that take longer."""
+        self._ended = True
+        await asyncio.gather(*(worker.stop(within_s=within_s) for worker in self._workers.values()))
+
+
 class _Worker:
     """Works through one partition, record after record, until it is told to stop."""
 
@@ -352,18 +378,23 @@ class _Worker:
         self._host = host
         self._place = place
         self._stop = asyncio.Event()
+        self._fetching: asyncio.Task[Sequence[ConsumerRecord]] | None = None
         self._task = asyncio.create_task(self._run(), name=f"{place.topic} {place.partition}")
 
-    async def stop(self) -> None:
-        """Finish the record in hand, commit, end."""
+    async def stop(self, *, within_s: float | None = None) -> None:
+        """Finish the record in hand, commit, end; abandon it when that takes longer than `within_s`."""
         self._stop.set()
-        await asyncio.wait([self._task])
+        if self._fetching is not None:
+            self._fetching.cancel()
+        _, still = await asyncio.wait([self._task], timeout=within_s)
+        for task in still:
+            task.cancel()
 
     async def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                records = await self._host.fetch(self._place)
-                if not records:
+                records = await self._fetch()
+                if not records and not self._stop.is_set():
                     await self._host.rewind_if_forgotten(self._place)
                 await self._work_through(records)
         except _Stopped:
@@ -373,6 +404,16 @@ class _Worker:
                 await self._stop.wait()
         except Exception as error:  # noqa: BLE001 - handed to the host, which starts over
             self._host.worker_failed(error)
+
+    async def _fetch(self) -> Sequence[ConsumerRecord]:
+        """The next records; none when there are none for a while, or when the worker has to stop meanwhile.
+
+        In a task that `stop` cancels: the client lets a fetch wait for the end of a rebalance, and the rebalance waits
+        for this worker.
+        """
+        self._fetching = asyncio.create_task(self._host.fetch(self._place))
+        await asyncio.wait([self._fetching])
+        return () if self._fetching.cancelled() else self._fetching.result()
 
     async def _work_through(self, records: Sequence[ConsumerRecord]) -> None:
         done: int | None = None

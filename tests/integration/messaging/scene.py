@@ -84,16 +84,18 @@ class Runs(Protocol):
 
 @asynccontextmanager
 async def running(*things: Runs) -> AsyncIterator[None]:
-    """Runs relays and hosts during the block; a failure of one of them fails the test."""
+    """Runs relays and hosts during the block; that one of them fails, or does not end, fails the test."""
     tasks = [asyncio.create_task(thing.run()) for thing in things]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-        for task in tasks:
+        ended, still = await asyncio.wait(tasks, timeout=30)
+        for task in ended:
             with suppress(asyncio.CancelledError):
                 await task
+        assert not still, "cancelled, it went on"
 
 
 SEALER = Sealer({1: bytes(range(32))})
@@ -110,6 +112,7 @@ def host_of(
     handle: Handler = write_down,
     *,
     retry_delays_s: Sequence[float] = (0.01, 0.02, 0.04),
+    stop_within_s: float = 5.0,
 ) -> ConsumerHost:
     return ConsumerHost(
         database=database,
@@ -120,6 +123,7 @@ def host_of(
         principal_service="calibration",
         retry_delays_s=retry_delays_s,
         session_timeout_s=1.0,  # the embedded broker lets a member wait half of it before a group begins
+        stop_within_s=stop_within_s,
     )
 
 
