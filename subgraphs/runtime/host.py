@@ -42,7 +42,9 @@ SEAL_EVERY_S = 1.0
 _RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 _SOUND_AFTER_S = 60.0
 _DATABASE_WAIT_S = 30.0
-_RELEASE_S = 5.0
+_DRAIN_SHARE = 0.5
+"""Of the time to stop, what requests in hand get; the rest is for background work, and for what the two leave over."""
+_LEAST_S = 0.5
 
 
 def redis_of(settings: RedisSettings) -> Redis:
@@ -114,20 +116,25 @@ class Host:
 
     async def _release(self, *, grace_s: float) -> None:
         """Let go of everything, in the reverse order of the start; what fails to end does not keep the rest."""
-        servers = [server.stop(grace_s) for server in self._grpc.values()] + [s.stop(grace_s) for s in self._http]
-        await asyncio.gather(*(_let_go("server", stop, within_s=grace_s + _RELEASE_S) for stop in servers))
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_s
+        drain_s = grace_s * _DRAIN_SHARE
+        servers = [server.stop(drain_s) for server in self._grpc.values()] + [s.stop(drain_s) for s in self._http]
+        # At least a moment more than the second that an HTTP server gives its requests at least.
+        servers_until = max(until, loop.time() + 1.0 + _LEAST_S)
+        await asyncio.gather(*(_let_go("server", stop, until=servers_until) for stop in servers))
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            _, still = await asyncio.wait(self._tasks, timeout=grace_s + _RELEASE_S)
+            _, still = await asyncio.wait(self._tasks, timeout=max(_LEAST_S, until - loop.time()))
             for task in still:
                 _log.error("background work does not end", task=task.get_name())
         for faces in self._faces:
-            await _let_go(f"group {faces.group.value}", faces.close(), within_s=grace_s + _RELEASE_S)
-        await _let_go("channels", self._channels.close(), within_s=_RELEASE_S)
-        await _let_go("redis", self._redis.aclose(), within_s=_RELEASE_S)
+            await _let_go(f"group {faces.group.value}", faces.close(), until=until)
+        await _let_go("channels", self._channels.close(), until=until)
+        await _let_go("redis", self._redis.aclose(), until=until)
         for database in self._databases.values():
-            await _let_go(f"database {database.name}", database.close(), within_s=_RELEASE_S)
+            await _let_go(f"database {database.name}", database.close(), until=until)
 
     async def _build(self, builder: Builder) -> None:
         tokens = ServiceTokens(self._settings.tokens)
@@ -221,7 +228,11 @@ class Host:
                     self._keep_running(background)
                 if service.consumers:
                     host = ConsumerHost(
-                        database=database, kafka=kafka, consumers=service.consumers, principal_service=service.name
+                        database=database,
+                        kafka=kafka,
+                        consumers=service.consumers,
+                        principal_service=service.name,
+                        stop_within_s=self._settings.service.shutdown_timeout_seconds * (1 - _DRAIN_SHARE),
                     )
                     self._keep_running(Background(f"consumers {service.name}", host.run))
 
@@ -229,9 +240,10 @@ class Host:
         self._tasks.append(asyncio.create_task(_restarted(background), name=background.name))
 
 
-async def _let_go(what: str, ending: Awaitable[None], *, within_s: float) -> None:
+async def _let_go(what: str, ending: Awaitable[None], *, until: float) -> None:
+    """Let go of something, until a time of the loop; what comes late still gets a moment."""
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout_at(max(until, asyncio.get_running_loop().time() + _LEAST_S)):
             await ending
     except Exception as error:  # noqa: BLE001 - the boundary: the rest must still be released
         _log.error("not released cleanly", what=what, exc_info=error)

@@ -4,7 +4,8 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import aiohttp
@@ -170,6 +171,36 @@ async def test_a_host_serves_and_lets_go_of_everything(environ: dict[str, str], 
     for port in (host.subgraph_port, host.metrics_port, *host.grpc_ports.values()):
         _bind(port).close()
     assert await _nothing_is_left(before)
+
+
+async def test_a_host_stops_within_its_time_although_background_work_and_a_group_do_not_end(
+    environ: dict[str, str],
+) -> None:
+    go_on = asyncio.Event()
+
+    async def deaf() -> None:
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+
+    async def close() -> None:
+        await go_on.wait()
+
+    class _Deaf(_Built):
+        def _faces(self) -> GroupFaces:
+            faces = super()._faces()
+            user = ServiceFaces(name="user", background=(Background("deaf", deaf),))
+            return replace(faces, services=(user, ServiceFaces(name="auth")), close=close)
+
+    host = _host(environ)
+    await host.start(_Deaf().builder)
+    started = time.monotonic()
+    with capture_logs() as logs:
+        await host.stop()
+    assert time.monotonic() - started < 1 + 1.5  # the time it has, and a moment each for what came too late
+    assert [log["task"] for log in logs if log["event"] == "background work does not end"] == ["deaf"]
+    assert [log["what"] for log in logs if log["event"] == "not released cleanly"] == ["group identity"]
+    go_on.set()
 
 
 def _bind(port: int = 0) -> socket.socket:
