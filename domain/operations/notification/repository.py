@@ -122,7 +122,11 @@ class NotificationRepository:
             Notification.user_id == named, *_matches(None, wanted)
         )
         totals = dict((await self._session.execute(counted.group_by(Notification.user_id))).all())
-        owner = func.unnest(bindparam("user_ids", people, type_=ARRAY(String))).table_valued("id").alias("owner")
+        owner = (
+            func.unnest(bindparam("user_ids", people, type_=ARRAY(String)))
+            .table_valued("id", name="owner")
+            .render_derived()
+        )
         newest = (
             select(Notification)
             .where(Notification.user_id == owner.c.id, *_matches(None, wanted), _follows(page))
