@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from domain.commerce.payment.errors import PaymentNotPending
+from domain.commerce.payment.repository import PaymentRepository
 from domain.commerce.payment.states import PaymentStatus
 from domain.commerce.shop.catalogue import ProductChange
+from domain.commerce.shop.debts import payment_opened
 from domain.commerce.shop.errors import (
     CartEmpty,
     OrderMoveRefused,
@@ -382,6 +384,26 @@ async def test_who_confirms_while_the_order_is_given_up_is_refused(commerce: Com
     with pytest.raises(PaymentNotPending):
         await confirming
     assert await status_of(commerce, order_id) == OrderStatus.CANCELLED
+
+
+async def test_payment_writes_the_story_of_an_order_that_is_being_given_up_without_waiting_for_it(
+    commerce: Commerce,
+) -> None:
+    order_id = (await order_pieces(commerce)).order.order_id
+    await Messenger(commerce).deliver()
+    payment = await payment_of(commerce, order_id)
+    commerce.clock.advance(minutes=31)
+
+    async def give_up() -> bool:
+        async with commerce.database.transaction() as session:
+            return await commerce.services.shop.saga.time_out(session, order_id)
+
+    async with commerce.database.transaction() as session:
+        await PaymentRepository(session).get_for_update(payment.payment_id)
+        giving_up = asyncio.create_task(give_up())  # holds the order, and waits for the payment that we hold
+        await until(lambda: _waits_for_a_lock(commerce.database))
+        await payment_opened(session, order_id, payment_id="another", amount_krw=1, at=commerce.clock.now())
+    assert await giving_up
 
 
 async def _waits_for_a_lock(database: Database) -> bool:

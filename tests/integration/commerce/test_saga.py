@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.commerce.payment.errors import PaymentDeclined
+from domain.commerce.payment.models import PaymentType
 from domain.commerce.payment.states import PaymentStatus
 from domain.commerce.shop import stock
 from domain.commerce.shop.errors import OrderMoveRefused
@@ -188,6 +189,33 @@ async def test_a_refused_payment_gives_the_order_up_and_its_stock_back_once(
     assert await stock_of(commerce) == before
     assert await kinds_of(commerce, order_id) == ["created", "payment_opened", "payment_failed", "cancelled"]
     assert (await timeline_of(commerce, order_id))[2].reason == "REJECT_CARD_PAYMENT"
+    await assert_books_balance(commerce, toss)
+
+
+async def test_a_refusal_that_is_heard_of_late_does_not_give_up_what_was_paid_in_a_second_try(
+    commerce: Commerce, toss: TossSandbox
+) -> None:
+    order = await order_pieces(commerce)
+    order_id = order.order.order_id
+    messenger = Messenger(commerce)
+    await messenger.deliver()
+    with pytest.raises(PaymentDeclined):
+        await confirm(commerce, order_id, key="test-decline")
+    commerce.clock.advance(seconds=1)
+    async with commerce.database.transaction() as session:
+        await commerce.services.payments.create(
+            session,
+            ALICE,
+            user_id="",
+            order_id=order_id,
+            subscription_id="",
+            payment_type=PaymentType.ONE_TIME,
+            amount_krw=order.order.total_krw,
+            payment_method="card",
+        )
+    await confirm(commerce, order_id)
+    assert await messenger.deliver() == ["payment.failed", "payment.completed"]
+    assert await status_of(commerce, order_id) == OrderStatus.PAID
     await assert_books_balance(commerce, toss)
 
 
