@@ -95,9 +95,9 @@ class _Sandbox:
         api = self._api
         return [
             Route("/v1/payments/confirm", api(self._confirm), methods=["POST"]),
-            Route("/v1/payments/orders/{order_id}", api(self._by_order)),
-            Route("/v1/payments/{payment_key}/cancel", api(self._cancel), methods=["POST"]),
-            Route("/v1/payments/{payment_key}", api(self._by_key)),
+            Route("/v1/payments/orders/{order_id:path}", api(self._by_order)),
+            Route("/v1/payments/{payment_key:path}/cancel", api(self._cancel), methods=["POST"]),
+            Route("/v1/payments/{payment_key:path}", api(self._by_key)),
             Route("/sandbox/approve", self._approve, methods=["POST"]),
             Route("/sandbox/ledger", self._books),
         ]

@@ -169,6 +169,10 @@ class Ledger:
         ).fetchone()
         return Approval(*row) if row else None
 
+    def was_asked(self, what: str) -> bool:
+        """Whether `first_time` was asked this before."""
+        return self._db.execute("SELECT 1 FROM stumbles WHERE what = ?", (what,)).fetchone() is not None
+
     def first_time(self, what: str) -> bool:
         """Whether this was never asked before: true once."""
         return self._db.execute("INSERT OR IGNORE INTO stumbles VALUES (?)", (what,)).rowcount == 1

@@ -35,7 +35,7 @@ def require_id(value: str, *, field: str, least: int = 0) -> str:
 
 
 def require_key(value: str, *, field: str, least: int = 0) -> str:
-    """The value, if it can be a key of the provider: printable ASCII without spaces.
+    """The value, if it can be a key of the provider: printable ASCII without spaces, and not just signs.
 
     Raises:
         PaymentFieldInvalid.
@@ -43,6 +43,8 @@ def require_key(value: str, *, field: str, least: int = 0) -> str:
     require_text(value, field=field, most=MAX_KEY, least=least)
     if not value.isascii() or " " in value:
         raise PaymentFieldInvalid(f"{field} must have ASCII characters without spaces.", field=field)
+    if value and not any(character.isalnum() for character in value):  # `..` would be another address
+        raise PaymentFieldInvalid(f"{field} must have a letter or a digit.", field=field)
     return value
 
 

@@ -247,7 +247,7 @@ class PaymentMutation:
         done = await payments.refund(
             principal, payment_id=input.id, amount_krw=input.amount_krw or 0, reason=input.reason
         )
-        info.context.payments.refunds.clear(input.id)  # one request may pay back several times
+        info.context.payments.refunds.clear_all()  # one request may pay back several times
         async with info.context.database.read() as session:
             row = await payments.get(session, principal, input.id)
         return RefundPaymentPayload(refund=Refund.of(done.refund), payment=Payment.of(row))

@@ -1,9 +1,13 @@
 """A payment is charged exactly once: by many at once, over broken connections, through crashes, in any number of processes."""
 
 import asyncio
+import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +24,9 @@ from infra.sandbox.toss import TossSandbox
 from infra.sandbox.toss_ledger import Approval
 from tests.integration.commerce.conftest import ALICE, Commerce
 from tests.integration.commerce.paying import KEY, PRICE_KRW, Instance, assert_books_balance, instance, told
+from tests.support.postgres import PostgresServer
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class PowerFailure(BaseException):
@@ -143,6 +150,36 @@ async def test_a_crash_in_the_middle_is_settled_by_another_process(
         claimed = await asyncio.gather(other.payments.settle_unclear(), third.payments.settle_unclear())
         assert sorted(claimed) == [0, 1]
         assert (await confirm(other, opened.payment_id)).status == PaymentStatus.COMPLETED
+    await assert_charged_once(commerce, toss, opened.payment_id)
+
+
+@pytest.mark.parametrize("key", ["test-timeout", "test-hang"])  # killed after the capture, and before it
+async def test_a_process_killed_while_the_provider_is_asked_charges_once(
+    commerce: Commerce, toss: TossSandbox, postgres: PostgresServer, key: str
+) -> None:
+    async with instance(commerce, toss) as one:
+        opened = await one.open()
+        told_settings = postgres.settings.model_dump(mode="json", by_alias=True)
+        told_settings["DB_PASSWORD"] = postgres.settings.password.get_secret_value()
+        arguments = (commerce.database.name, toss.url, toss.secret_key, opened.payment_id, key)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.integration.commerce.payer", json.dumps(told_settings), *arguments),
+            env={"PYTHONPATH": ".:proto", "PATH": "/usr/bin:/bin"},
+            cwd=ROOT,
+        )
+        deadline = time.monotonic() + 60
+        while not toss.ledger.was_asked(f"confirm {key} {opened.payment_id}"):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        process.kill()
+        await process.wait()
+        assert (await one.get(opened.payment_id)).status == PaymentStatus.CONFIRMING
+        assert len(toss.ledger.everything()) == (key == "test-timeout")
+        commerce.clock.advance(seconds=(datetime.now(UTC) - commerce.clock.now()).total_seconds())  # its clock was real
+        assert await one.payments.settle_unclear() == 0
+        commerce.clock.advance(seconds=LEASE.total_seconds())
+        assert await one.payments.settle_unclear() == 1
+        assert (await confirm(one, opened.payment_id)).status == PaymentStatus.COMPLETED
     await assert_charged_once(commerce, toss, opened.payment_id)
 
 

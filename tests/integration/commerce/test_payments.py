@@ -254,6 +254,8 @@ async def test_fields_that_no_payment_has_are_refused(
     [
         {"payment_key": ""},
         {"payment_key": "a b"},
+        {"payment_key": ".."},
+        {"payment_key": "결제"},
         {"payment_key": "k" * 201},
         {"payment_key": "key\0"},
         {"pg_provider": "kakaopay"},
