@@ -18,7 +18,7 @@ from domain.commerce.books import PAYMENT_CHECKS, check_books
 from domain.commerce.payment.capture import LEASE
 from domain.commerce.payment.errors import AmountMismatch, OutcomePending, PaymentDeclined, ProviderUnavailable
 from domain.commerce.payment.models import Payment
-from domain.commerce.payment.ports import OutcomeUnclear, ProviderPayment
+from domain.commerce.payment.ports import Declined, OutcomeUnclear, ProviderPayment
 from domain.commerce.payment.states import PaymentStatus
 from infra.sandbox.toss import TossSandbox
 from infra.sandbox.toss_ledger import Approval
@@ -230,6 +230,26 @@ async def test_a_refusal_fails_the_payment_for_all_who_ask_and_is_told(commerce:
         assert await told(commerce, "payment.completed") == []
         assert (await one.open()).payment_id != opened.payment_id  # the payer may try with another card
     await assert_books_balance(commerce, toss)
+
+
+async def test_a_refusal_is_not_believed_when_the_first_request_has_captured_meanwhile(
+    commerce: Commerce, toss: TossSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with instance(commerce, toss) as one:
+        opened = await one.open()
+        real, asked = one.wire.real.confirm, 0
+
+        async def arrive_late(**request: Any) -> ProviderPayment:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                raise OutcomeUnclear("on its way")
+            await real(**request)  # the first request arrives, and then the second one is refused for it
+            raise Declined("NOT_FOUND_PAYMENT_SESSION", "too late")
+
+        monkeypatch.setattr(one.wire.real, "confirm", arrive_late)
+        assert (await confirm(one, opened.payment_id)).status == PaymentStatus.COMPLETED
+    await assert_charged_once(commerce, toss, opened.payment_id)
 
 
 async def test_an_unknown_key_is_a_refusal(commerce: Commerce, toss: TossSandbox) -> None:
