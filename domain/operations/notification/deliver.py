@@ -28,6 +28,7 @@ from domain.operations.notification.models import (
     Delivery,
     DeliveryState,
     Message,
+    Notification,
     NotificationType,
     Preferences,
     Priority,
@@ -49,7 +50,7 @@ from domain.operations.notification.repository import DeliveryRepository, Notifi
 from domain.operations.notification.routing import Later, Never, Now, Recipient, route
 from domain.operations.notification.service import open_message, sent_event
 from domain.operations.notification.voice import Voice, zone_of
-from domain.sealing import Sealer
+from domain.sealing import SealBroken, Sealer
 
 BATCH = 20
 LEASE = timedelta(seconds=120)
@@ -120,9 +121,11 @@ class DeliveryWorker:
             _log.info("deliveries wait for user-service", count=len(jobs), error=error.reason)
             await self._wait_for_contacts(jobs)
             return len(jobs)
-        async with asyncio.TaskGroup() as attempts:
-            for job in jobs:
-                attempts.create_task(self._attempt(job, contacts.get(job.message.row.user_id)))
+        attempts = (self._attempt(job, contacts.get(job.message.row.user_id)) for job in jobs)
+        # Each to its end, also when the record of another one fails: what a provider has taken should be recorded.
+        ended = await asyncio.gather(*attempts, return_exceptions=True)
+        if failures := [outcome for outcome in ended if outcome is not None]:
+            raise failures[0]
         return len(jobs)
 
     async def _claim(self) -> list[_Job]:
@@ -132,17 +135,34 @@ class DeliveryWorker:
             if not deliveries:
                 return []
             rows = await NotificationRepository(session).get_many({d.notification_id for d in deliveries})
-            messages = {row.notification_id: open_message(self._sealer, row) for row in rows}
+            messages = await self._open(session, rows, deliveries)
             people = {row.user_id for row in rows}
             preferences = await self._preferences.of_many(session, people)
             phones = await self._preferences.phones_of(session, people)
             tokens = await PushTokenRepository(session).of(people)
         jobs = []
         for delivery in deliveries:
-            message = messages[delivery.notification_id]
-            person = message.row.user_id
-            jobs.append(_Job(delivery, message, preferences[person], phones.get(person, ""), tokens[person]))
+            if (message := messages.get(delivery.notification_id)) is not None:
+                person = message.row.user_id
+                jobs.append(_Job(delivery, message, preferences[person], phones.get(person, ""), tokens[person]))
         return jobs
+
+    async def _open(
+        self, session: AsyncSession, rows: Sequence[Notification], deliveries: Sequence[Delivery]
+    ) -> dict[str, Message]:
+        """The messages by id. One whose seal is broken fails for good: it must not stop the others, whose turn it takes."""
+        messages: dict[str, Message] = {}
+        for row in rows:
+            try:
+                messages[row.notification_id] = open_message(self._sealer, row)
+            except SealBroken as error:
+                _log.error("a notification does not open", notification=row.notification_id, error=str(error))
+        for delivery in deliveries:
+            if delivery.notification_id not in messages:
+                await DeliveryRepository(session).settle(
+                    delivery, DeliveryState.FAILED, at=self._clock.now(), reason="UNREADABLE"
+                )
+        return messages
 
     async def _wait_for_contacts(self, jobs: Sequence[_Job]) -> None:
         """Nothing was tried: user-service does not answer."""
@@ -154,7 +174,11 @@ class DeliveryWorker:
                 )
 
     async def _attempt(self, job: _Job, contact: Contact | None) -> None:
-        step = await self._step(job, contact)
+        try:
+            step = await self._step(job, contact)
+        except Exception as error:  # noqa: BLE001 - the boundary: one message that trips us must not hold up the others
+            _log.error("an attempt failed", notification=job.delivery.notification_id, exc_info=error)
+            step = NotNow("INTERNAL_ERROR")
         async with self._sessions.transaction() as session:
             await self._record(session, job, step)
 

@@ -169,10 +169,17 @@ class NotificationRepository:
         )
 
     async def mark_all_read(self, user_id: str, *, at: datetime) -> int:
-        """How many were unread until now."""
+        """How many were unread until now. Locked in the order of their ids, so that two at once do not block each other."""
+        unread = (
+            select(Notification.notification_id)
+            .where(Notification.user_id == user_id, _UNREAD)
+            .order_by(Notification.notification_id)
+            .with_for_update()
+            .cte("unread")
+        )
         marked = await self._session.execute(
             update(Notification)
-            .where(Notification.user_id == user_id, _UNREAD)
+            .where(Notification.notification_id == unread.c.notification_id)
             .values(read_at=at)
             .execution_options(synchronize_session=False)
         )

@@ -33,7 +33,7 @@ from domain.operations.notification.ports import AttemptCounter, Contact, Contac
 from domain.operations.notification.preference_service import PreferenceService
 from domain.operations.notification.repository import DeliveryRepository, NotificationRepository
 from domain.operations.notification.routing import Never, Now, Recipient, channels_of, is_enabled, route, wants
-from domain.operations.notification.template_service import TemplateService
+from domain.operations.notification.template_service import TemplateService, WholeTemplate
 from domain.operations.notification.voice import Voice
 from domain.paging import Page, PageRequest, page_limit
 from domain.principal import Principal, Scope
@@ -116,9 +116,12 @@ class NotificationService:
         """
         user_id = await self._require_may_send(principal, draft.user_id, draft.channel)
         content = fields.content(title=draft.title, body=draft.body, data=draft.data, action_url=draft.action_url)
-        agreed = await self._agreed(user_id) if draft.type is NotificationType.PROMOTION else None
+        contact = None
+        if draft.type is NotificationType.PROMOTION:
+            contact = (await self._look_up([user_id])).get(user_id)
         addressed = _Addressed(user_id, draft.type, draft.priority, draft.channel, content)
-        return (await self._store(session, addressed, agreed)).message
+        preferences = await self._preferences.of(session, user_id)
+        return (await self._store(session, addressed, preferences, _agreed(contact))).message
 
     async def send_from_template(
         self, session: AsyncSession, principal: Principal, *, key: str, user_id: str, values: Mapping[str, str]
@@ -133,41 +136,35 @@ class NotificationService:
         principal.require_scope(Scope.NOTIFICATION_SEND)
         recipient = fields.user_id(user_id or principal.acting_for(""))
         contact = (await self._look_up([recipient])).get(recipient)
-        template, content = await self._templates.compose(session, key, _voice(contact), values)
-        addressed = _Addressed(
-            recipient,
-            NotificationType(template.type),
-            Priority(template.priority),
-            Channel(template.channel) if template.channel else None,
-            content,
-        )
-        return (await self._store(session, addressed, contact.agreed_to_marketing if contact else None)).message
+        whole = await self._templates.get(session, key)
+        addressed = _addressed(recipient, whole, whole.compose(_voice(contact), values))
+        preferences = await self._preferences.of(session, recipient)
+        return (await self._store(session, addressed, preferences, _agreed(contact))).message
 
     async def announce(self, session: AsyncSession, announcement: Announcement, *, event_id: str) -> int:
         """Tell people of an event, each in their language and once, however often the event comes; answers how many
         were told now.
 
+        The session may hold a connection while user-service is asked, which is bounded by that call's short deadline: the
+        inbox row of the event is in the same transaction.
+
         Raises:
+            InvalidNotification: nobody has such an id.
             TemplateNotFound, TemplateVariableMissing: the template was broken since.
         """
-        people = sorted({fields.user_id(person) for person in announcement.people if person})
+        people = sorted({fields.user_id(person) for person in announcement.people})  # one order of locks for all
+        if not people:
+            return 0
         contacts = await self._look_up(people)
+        preferences = await self._preferences.of_many(session, people)
+        whole = await self._templates.get(session, announcement.template)
         told = 0
         for person in people:
             contact = contacts.get(person)
             voice = _voice(contact)
-            values = voice.say_all(announcement.values)
-            template, content = await self._templates.compose(session, announcement.template, voice, values)
-            addressed = _Addressed(
-                person,
-                NotificationType(template.type),
-                Priority(template.priority),
-                Channel(template.channel) if template.channel else None,
-                content,
-                event_id,
-            )
-            stored = await self._store(session, addressed, contact.agreed_to_marketing if contact else None)
-            told += stored.is_new
+            content = whole.compose(voice, voice.say_all(announcement.values))
+            addressed = _addressed(person, whole, content, event_id)
+            told += (await self._store(session, addressed, preferences[person], _agreed(contact))).is_new
         return told
 
     async def get(self, session: AsyncSession, principal: Principal, notification_id: str) -> Message:
@@ -275,7 +272,7 @@ class NotificationService:
         await repository.mark_read(notification_id, at=self._clock.now())
         await session.refresh(row)
         message = self._opened(row)
-        await self._log(session, principal, [message])
+        await self._log(session, principal, [message], action="update")
         return message
 
     async def mark_all_read(self, session: AsyncSession, principal: Principal, *, user_id: str = "") -> int:
@@ -314,11 +311,6 @@ class NotificationService:
             ) from error
         return recipient
 
-    async def _agreed(self, user_id: str) -> bool | None:
-        """Whether the person takes offers; None when nobody can tell now."""
-        contact = (await self._look_up([user_id])).get(user_id)
-        return contact.agreed_to_marketing if contact else None
-
     async def _look_up(self, user_ids: Collection[str]) -> Mapping[str, Contact]:
         """The contacts that can be had now: the app's list does not wait for user-service."""
         try:
@@ -327,9 +319,10 @@ class NotificationService:
             known = {user_id: self._contacts.last_known(user_id) for user_id in user_ids}
             return {user_id: contact for user_id, contact in known.items() if contact is not None}
 
-    async def _store(self, session: AsyncSession, addressed: _Addressed, agreed: bool | None) -> _Stored:
+    async def _store(
+        self, session: AsyncSession, addressed: _Addressed, preferences: Preferences, agreed: bool | None
+    ) -> _Stored:
         """The message, which is not kept again when the person was told of its event before."""
-        preferences = await self._preferences.of(session, addressed.user_id)
         now = self._clock.now()
         notification_id = new_id()
         in_app = _in_app(addressed, preferences, agreed, notification_id, now)
@@ -369,7 +362,9 @@ class NotificationService:
     def _opened(self, row: Notification) -> Message:
         return open_message(self._sealer, row)
 
-    async def _log(self, session: AsyncSession, principal: Principal, messages: Sequence[Message]) -> None:
+    async def _log(
+        self, session: AsyncSession, principal: Principal, messages: Sequence[Message], *, action: str = "read"
+    ) -> None:
         """Who read what about whose health."""
         by_person: dict[str, list[str]] = {}
         for message in messages:
@@ -377,8 +372,19 @@ class NotificationService:
                 by_person.setdefault(message.row.user_id, []).append(message.row.notification_id)
         for person, ids in by_person.items():
             await AccessLog(session).record(
-                principal, subject_user_id=person, action="read", resource_type="notification", resource_ids=ids
+                principal, subject_user_id=person, action=action, resource_type="notification", resource_ids=ids
             )
+
+
+def _addressed(user_id: str, whole: WholeTemplate, content: Content, event_id: str | None = None) -> _Addressed:
+    template = whole.template
+    channel = Channel(template.channel) if template.channel else None
+    return _Addressed(user_id, NotificationType(template.type), Priority(template.priority), channel, content, event_id)
+
+
+def _agreed(contact: Contact | None) -> bool | None:
+    """Whether the person takes offers; None when nobody can tell now."""
+    return contact.agreed_to_marketing if contact else None
 
 
 def open_message(sealer: Sealer, row: Notification) -> Message:

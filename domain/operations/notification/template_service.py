@@ -53,8 +53,26 @@ class TemplateDraft:
 
 @dataclass(frozen=True, slots=True)
 class WholeTemplate:
+    """A template with its words, of which there are some."""
+
     template: Template
     words: Sequence[Words]
+
+    def compose(self, voice: Voice, values: Mapping[str, str]) -> Content:
+        """The message that the template makes of values, in the language of the voice.
+
+        Raises:
+            TemplateVariableMissing: a variable has no value; names it.
+            InvalidNotification: a value breaks the rule of the field that it stands in.
+        """
+        by_locale = {words.locale: words for words in self.words}
+        words = by_locale.get(voice.language) or self.words[0]
+        return fields.content(
+            title=fields.shortened(render_line(words.title, values), at_most=fields.MAX_TITLE),
+            body=fields.shortened(render(words.body, values), at_most=fields.MAX_BODY),
+            data=values,
+            action_url=render_url(self.template.action_url, values),
+        )
 
 
 class TemplateService:
@@ -63,28 +81,14 @@ class TemplateService:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    async def compose(
-        self, session: AsyncSession, key: str, voice: Voice, values: Mapping[str, str]
-    ) -> tuple[Template, Content]:
-        """The message that a template makes of values.
-
-        Raises:
-            TemplateNotFound: no template has this key.
-            TemplateVariableMissing: a variable has no value; names it.
-        """
+    async def get(self, session: AsyncSession, key: str) -> WholeTemplate:
+        """Raises: TemplateNotFound: no template has this key."""
         repository = TemplateRepository(session)
         template = await repository.get(key)
         texts = (await repository.texts_of([key]))[key] if template is not None else {}
-        text = texts.get(voice.language) or texts.get("en") or texts.get("ko")
-        if template is None or text is None:
+        if template is None or not texts:
             raise TemplateNotFound(key)
-        content = fields.content(
-            title=fields.shortened(render_line(text.title, values), at_most=fields.MAX_TITLE),
-            body=fields.shortened(render(text.body, values), at_most=fields.MAX_BODY),
-            data=values,
-            action_url=render_url(template.action_url, values),
-        )
-        return template, content
+        return _whole(template, texts)
 
     async def all(self, session: AsyncSession, principal: Principal) -> list[WholeTemplate]:
         """Every template with its words. Raises: Forbidden: the token lacks notification:send."""

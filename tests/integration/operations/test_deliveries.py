@@ -277,7 +277,7 @@ async def test_a_crash_between_provider_and_record_repeats_it_once_when_the_leas
 
     crashed.post.send = take_and_die  # type: ignore[method-assign]  # the crash
     notification_id = (await operations.send(channel=Channel.EMAIL)).row.notification_id
-    with pytest.raises(BaseExceptionGroup):
+    with pytest.raises(Crash):
         await work(crashed)
     assert await work(operations) == 0  # the lease still holds
     operations.clock.advance(seconds=LEASE.total_seconds() + 1)
@@ -307,6 +307,24 @@ async def test_an_instance_that_lost_its_lease_does_not_undo_what_another_has_re
     go_on.set()
     await attempt
     assert (await operations.deliveries(notification_id))["email"] == ("sent", None)
+
+
+async def test_one_message_that_trips_the_worker_does_not_hold_up_the_others(operations: Operations) -> None:
+    async def trip(mail: Any) -> Outcome:
+        if "trip" in mail.subject:
+            raise ZeroDivisionError
+        return Accepted("m")
+
+    operations.post.send = trip  # type: ignore[method-assign]  # the bug
+    tripping = (await operations.send(channel=Channel.EMAIL, title="trip")).row.notification_id
+    broken = (await operations.send(channel=Channel.EMAIL)).row.notification_id
+    sound = (await operations.send(channel=Channel.EMAIL)).row.notification_id
+    await operations.fetch("UPDATE notifications SET content = '\\x00' WHERE notification_id = $1", broken)
+    await work(operations)
+    assert (await operations.deliveries(sound))["email"] == ("sent", None)
+    assert (await operations.deliveries(tripping))["email"] == ("pending", "INTERNAL_ERROR")
+    assert (await operations.deliveries(broken))["email"] == ("failed", "UNREADABLE")
+    assert await work(operations) == 0
 
 
 async def test_no_session_is_held_while_a_provider_is_asked(operations: Operations) -> None:

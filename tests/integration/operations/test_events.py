@@ -27,7 +27,7 @@ from subgraphs.runtime.consumers import ConsumerHost
 from subgraphs.runtime.kafka import ensure_topics
 from subgraphs.runtime.outbox import OutboxRelay
 from subgraphs.runtime.settings import KafkaSettings
-from tests.integration.messaging.scene import publish_raw, records_of, running, until
+from tests.integration.messaging.scene import pending, publish_raw, records_of, running, until
 from tests.integration.operations.conftest import ALICE, BOB, Operations, metadata_of, person
 from tests.support.clock import FakeClock
 
@@ -307,6 +307,9 @@ async def test_events_reach_the_list_over_the_broker_once_also_when_published_tw
     async def arrived(count: int) -> bool:
         return await operations.unread(person(user)) >= count
 
+    async def told() -> bool:
+        return await pending(operations.database) == 0
+
     async with running(relay, host):
         async with operations.database.transaction() as session:
             await Outbox(session, sealer=operations.sealer).add(event)
@@ -317,6 +320,7 @@ async def test_events_reach_the_list_over_the_broker_once_also_when_published_tw
         async with operations.database.transaction() as session:
             await Outbox(session, sealer=operations.sealer).add(event)
         await until(lambda: arrived(2))
+        await until(told)
     assert await operations.unread(person(user)) == 2
-    told = [r for r in await records_of(broker, "notification.sent") if user.encode() in r.value]
-    assert len(told) == 2
+    sent = [r for r in await records_of(broker, "notification.sent") if user.encode() in r.value]
+    assert len(sent) == 2
