@@ -26,6 +26,7 @@ from subgraphs.identity.auth.adapters.social import SocialProviders
 from subgraphs.identity.context import IdentityContext
 from subgraphs.identity.schema import schema
 from subgraphs.identity.user import servicer as user_face
+from subgraphs.identity.user.consumers import user_consumers
 from subgraphs.identity.user.loaders import people_loader
 from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, GrpcServicer, ServiceFaces
@@ -109,6 +110,7 @@ async def build(resources: GroupResources) -> GroupFaces:
                         service_only=True,
                     ),
                 ),
+                consumers=user_consumers(users),
             ),
         ),
         schema=schema,

@@ -1,10 +1,10 @@
-"""The table of profiles, and what plans allow."""
+"""The table of profiles, and the plan that a person holds."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import DateTime, LargeBinary, String
+from sqlalchemy import Boolean, DateTime, Integer, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.identity.base import Base
@@ -25,6 +25,9 @@ class Profile(Base):
     """What a person tells. `health` is one sealed JSON value (`HealthDetails`), context `profiles.health:<user id>`.
 
     There is no foreign key to accounts: people whom Keycloak signs in have a profile but no account here.
+
+    `subscription_*` is a copy of the plan in force, as subscription-service told it last (`subscription_revision`; 0: nothing
+    yet, which is the free plan).
     """
 
     __tablename__ = "profiles"
@@ -37,6 +40,11 @@ class Profile(Base):
     subscription_tier: Mapped[str] = mapped_column(String)
     subscription_started_at: Mapped[datetime] = mapped_column(_TIME)
     subscription_expires_at: Mapped[datetime | None] = mapped_column(_TIME)
+    subscription_revision: Mapped[int] = mapped_column(Integer)
+    subscription_max_devices: Mapped[int] = mapped_column(Integer)
+    subscription_max_family_members: Mapped[int] = mapped_column(Integer)
+    subscription_ai_coaching: Mapped[bool] = mapped_column(Boolean)
+    subscription_telemedicine: Mapped[bool] = mapped_column(Boolean)
     health: Mapped[bytes | None] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(_TIME)
     updated_at: Mapped[datetime] = mapped_column(_TIME)
@@ -87,12 +95,8 @@ class PlanLimits:
     telemedicine: bool
 
 
-PLAN_LIMITS: dict[SubscriptionTier, PlanLimits] = {
-    SubscriptionTier.FREE: PlanLimits(1, 1, ai_coaching=False, telemedicine=False),
-    SubscriptionTier.BASIC: PlanLimits(2, 2, ai_coaching=False, telemedicine=False),
-    SubscriptionTier.PRO: PlanLimits(5, 6, ai_coaching=True, telemedicine=False),
-    SubscriptionTier.CLINICAL: PlanLimits(100, 20, ai_coaching=True, telemedicine=True),
-}
+WITHOUT_A_PLAN = PlanLimits(1, 1, ai_coaching=False, telemedicine=False)
+"""What holds until subscription-service has told of a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +108,19 @@ class Subscription:
     started_at: datetime
     expires_at: datetime | None
     limits: PlanLimits
+
+
+@dataclass(frozen=True, slots=True)
+class ToldPlan:
+    """The plan in force, as subscription-service tells it.
+
+    Args:
+        revision: grows with each change of the person's plan.
+    """
+
+    user_id: UserId
+    tier: SubscriptionTier
+    started_at: datetime
+    expires_at: datetime | None
+    limits: PlanLimits
+    revision: int

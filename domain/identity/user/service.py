@@ -14,12 +14,14 @@ from domain.identity.person import NOTHING_STATED, AccountSummary, HealthDetails
 from domain.identity.user import fields
 from domain.identity.user.errors import InvalidProfile, ProfileNotFound
 from domain.identity.user.models import (
-    PLAN_LIMITS,
+    WITHOUT_A_PLAN,
     Contact,
     Person,
+    PlanLimits,
     Profile,
     Subscription,
     SubscriptionTier,
+    ToldPlan,
     WholeProfile,
 )
 from domain.identity.user.ports import Accounts
@@ -30,6 +32,8 @@ from domain.sealing import Sealer
 
 DEFAULT_LANGUAGE = "ko"
 DEFAULT_TIMEZONE = "Asia/Seoul"
+NAMELESS = "ManPaSik"
+"""Display name of a person of whom nothing is known."""
 MAX_CONTACTS = 500
 
 
@@ -169,14 +173,41 @@ class UserService:
         """
         principal.require_scope(Scope.PROFILE_READ)
         row = await self._row(session, principal, principal.acting_for(user_id))
-        tier = SubscriptionTier(row.subscription_tier)
         return Subscription(
             user_id=UserId(row.user_id),
-            tier=tier,
+            tier=SubscriptionTier(row.subscription_tier),
             started_at=row.subscription_started_at,
             expires_at=row.subscription_expires_at,
-            limits=PLAN_LIMITS[tier],
+            limits=PlanLimits(
+                max_devices=row.subscription_max_devices,
+                max_family_members=row.subscription_max_family_members,
+                ai_coaching=row.subscription_ai_coaching,
+                telemedicine=row.subscription_telemedicine,
+            ),
         )
+
+    async def take_plan(self, session: AsyncSession, told: ToldPlan) -> None:
+        """Note which plan is in force for a person; what is older than what is known changes nothing.
+
+        Who bought a plan before they first asked for their profile (Keycloak signs people in whom we do not know yet) gets one
+        now: the news would be lost otherwise.
+        """
+        profiles = ProfileRepository(session)
+        row = await profiles.by_id_for_update(told.user_id)
+        if row is None:
+            await profiles.add_if_absent(self._new_row(told.user_id, NewProfile(display_name=NAMELESS)))
+            row = await profiles.by_id_for_update(told.user_id)
+        if row is None or told.revision <= row.subscription_revision:
+            return
+        row.subscription_revision = told.revision
+        row.subscription_tier = told.tier.value
+        row.subscription_started_at = told.started_at
+        row.subscription_expires_at = told.expires_at
+        row.subscription_max_devices = told.limits.max_devices
+        row.subscription_max_family_members = told.limits.max_family_members
+        row.subscription_ai_coaching = told.limits.ai_coaching
+        row.subscription_telemedicine = told.limits.telemedicine
+        await session.flush()
 
     async def _row(self, session: AsyncSession, principal: Principal, person_id: UserId) -> Profile:
         """The person's row. Who proves to be this person without having a profile was signed in by Keycloak, whose subjects
@@ -184,7 +215,7 @@ class UserService:
         repository = ProfileRepository(session)
         row = await repository.by_id(person_id)
         if row is None and principal.kind is PrincipalKind.USER and principal.subject == person_id:
-            name = principal.email.partition("@")[0].strip()[: fields.MAX_NAME] or "ManPaSik"
+            name = principal.email.partition("@")[0].strip()[: fields.MAX_NAME] or NAMELESS
             await repository.add_if_absent(self._new_row(person_id, NewProfile(display_name=name)))
             row = await repository.by_id(person_id)
         if row is None:
@@ -202,6 +233,11 @@ class UserService:
             subscription_tier=SubscriptionTier.FREE.value,
             subscription_started_at=now,
             subscription_expires_at=None,
+            subscription_revision=0,
+            subscription_max_devices=WITHOUT_A_PLAN.max_devices,
+            subscription_max_family_members=WITHOUT_A_PLAN.max_family_members,
+            subscription_ai_coaching=WITHOUT_A_PLAN.ai_coaching,
+            subscription_telemedicine=WITHOUT_A_PLAN.telemedicine,
             health=None,
             created_at=now,
             updated_at=now,

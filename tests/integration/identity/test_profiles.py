@@ -11,7 +11,7 @@ from domain.audit import AccessLog, HealthDataAccess
 from domain.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from domain.identity.person import Gender, HealthDetails
 from domain.identity.user.errors import InvalidProfile
-from domain.identity.user.models import SubscriptionTier, WholeProfile
+from domain.identity.user.models import PlanLimits, SubscriptionTier, WholeProfile
 from domain.identity.user.service import ProfileChange
 from domain.ids import UserId
 from domain.principal import (
@@ -204,19 +204,12 @@ async def test_many_people_are_loaded_by_two_statements_and_only_the_visible_one
         assert await identity.users.people(session, ANONYMOUS, ids) == {}
 
 
-async def test_the_subscription_is_what_the_profile_holds(identity: Identity) -> None:
+async def test_without_a_plan_a_person_is_on_the_free_one(identity: Identity) -> None:
     user_id = (await identity.register()).user_id
     async with identity.database.transaction() as session:
         free = await identity.users.subscription(session, user_principal(user_id))
     assert (free.tier, free.started_at, free.expires_at) == (SubscriptionTier.FREE, identity.clock.now(), None)
-    assert not free.limits.ai_coaching
-    async with identity.database.raw() as connection:
-        await connection.execute("UPDATE profiles SET subscription_tier = 'clinical'")
-    async with identity.database.transaction() as session:
-        clinical = await identity.users.subscription(session, user_principal(user_id))
-    assert clinical.tier is SubscriptionTier.CLINICAL
-    assert clinical.limits.telemedicine
-    assert clinical.limits.max_devices > free.limits.max_devices
+    assert free.limits == PlanLimits(1, 1, ai_coaching=False, telemedicine=False)
 
 
 async def test_whom_keycloak_signed_in_gets_a_profile_at_the_first_call(identity: Identity) -> None:
