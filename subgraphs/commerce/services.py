@@ -1,7 +1,7 @@
 """The group's services, constructed once a process and joined in-process."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -39,8 +39,13 @@ class GroupDebts:
     """Who knows what is owed: the shop for orders, subscription for plans. The port `Debts`."""
 
     async def of_order(self, session: AsyncSession, order_id: str) -> Debt | None:
-        """What the shop says."""
-        return await debt_of_order(session, order_id)
+        """What the shop says; for a plan's order, as long as subscription still asks for that amount."""
+        debt = await debt_of_order(session, order_id)
+        if debt is None or not debt.subscription_id:
+            return debt
+        charge = await debt_of_subscription(session, debt.subscription_id)
+        still_owed = charge is not None and charge.is_open and charge.amount_krw == debt.amount_krw
+        return replace(debt, is_open=debt.is_open and still_owed)
 
     async def of_subscription(self, session: AsyncSession, subscription_id: str) -> Debt | None:
         """What subscription says."""

@@ -19,7 +19,12 @@ async def debt_of_order(session: AsyncSession, order_id: str) -> Debt | None:
     order = await OrderRepository(session).get(order_id)
     if order is None:
         return None
-    return Debt(user_id=UserId(order.user_id), amount_krw=order.total_krw, is_open=order.status == OrderStatus.PENDING)
+    return Debt(
+        user_id=UserId(order.user_id),
+        amount_krw=order.total_krw,
+        is_open=order.status == OrderStatus.PENDING,
+        subscription_id=order.subscription_id,
+    )
 
 
 async def is_shipped(session: AsyncSession, order_id: str) -> bool:

@@ -23,7 +23,7 @@ from domain.commerce.shop.models import (
 )
 from domain.commerce.shop.ports import Payments, Plans
 from domain.commerce.shop.repository import CartRepository, OrderRepository, TimelineRepository
-from domain.commerce.shop.saga import PAY_WITHIN, give_up
+from domain.commerce.shop.saga import PAY_WITHIN
 from domain.commerce.shop.states import may_move
 from domain.commerce.terms import Cancellation, Tier
 from domain.errors import Forbidden
@@ -136,7 +136,7 @@ class Orders:
         return (await self._views(session, [order]))[order.order_id]
 
     async def _give_payment_up(self, session: AsyncSession, order: Order) -> None:
-        outcome = await give_up(self._payments, session, order)
+        outcome = await self._payments.cancel_open(session, order_id=order.order_id)
         if outcome is Cancellation.IN_FLIGHT:
             raise PaymentUnderWay("The order is being paid at this moment; try again in a minute.")
         if outcome is not Cancellation.COMPLETED:

@@ -172,7 +172,7 @@ class OrderSaga:
 
     async def _give_payment_up(self, session: AsyncSession, order: Order) -> bool:
         """Whether no payment of the order can be captured any more."""
-        outcome = await give_up(self._payments, session, order)
+        outcome = await self._payments.cancel_open(session, order_id=order.order_id)
         return outcome in (Cancellation.CANCELLED, Cancellation.NOTHING_OPEN)
 
     async def _order_of(
@@ -229,13 +229,6 @@ class OrderSaga:
         item = OrderItem(order_id=order.order_id, position=0, quantity=1, unit_price_krw=amount_krw)
         line.name(item)
         return order, (item,)
-
-
-async def give_up(payments: Payments, session: AsyncSession, order: Order) -> Cancellation:
-    """Give the open payment of an order up. A plan has one live payment, which may have been opened without the order."""
-    if order.kind == OrderKind.SUBSCRIPTION:
-        return await payments.cancel_open(session, subscription_id=order.subscription_id)
-    return await payments.cancel_open(session, order_id=order.order_id)
 
 
 def _is_for(order: Order, payment: ReportedPayment) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.commerce.payment.errors import PaymentDeclined
+from domain.commerce.payment.errors import OrderNotPayable, PaymentDeclined
 from domain.commerce.payment.models import PaymentType
 from domain.commerce.payment.states import PaymentStatus
 from domain.commerce.shop import stock
@@ -19,6 +19,7 @@ from domain.commerce.shop.models import OrderStatus
 from domain.commerce.terms import Tier
 from domain.ids import UserId, new_id
 from infra.sandbox.toss import TossSandbox
+from subgraphs.commerce.shop.unpaid import UnpaidSweep
 from tests.integration.commerce.conftest import ADMIN, ALICE, BOB, Commerce
 from tests.integration.commerce.shop_scene import (
     GLUCOSE,
@@ -348,6 +349,41 @@ async def test_a_plan_that_was_paid_after_its_order_timed_out_is_a_sale_all_the_
     await messenger.deliver()
     assert await status_of(commerce, order_id) == OrderStatus.PAID
     assert (await payment_of(commerce, order_id)).status == PaymentStatus.COMPLETED
+    await assert_books_balance(commerce, toss)
+
+
+async def test_an_order_for_a_plan_that_nobody_wants_any_more_cannot_be_paid_and_takes_no_other_with_it(
+    commerce: Commerce, toss: TossSandbox
+) -> None:
+    messenger = Messenger(commerce)
+    await subscribe(commerce, messenger, Tier.BASIC)
+    for tier in (Tier.PRO, Tier.CLINICAL):
+        commerce.clock.advance(minutes=1)
+        await commerce.services.subscriptions.update(ALICE, user_id="", new_tier=tier)
+        await messenger.deliver()
+    pro, clinical = (str(order["order_id"]) for order in (await plan_orders(commerce))[1:])
+    assert (await payment_of(commerce, pro)).status == PaymentStatus.CANCELLED
+    with pytest.raises(OrderNotPayable):
+        async with commerce.database.transaction() as session:
+            await commerce.services.payments.create(
+                session,
+                ALICE,
+                user_id="",
+                order_id=pro,
+                subscription_id="",
+                payment_type=PaymentType.ONE_TIME,
+                amount_krw=20_000,
+                payment_method="card",
+            )
+    [due] = await commerce.fetch("SELECT expires_at FROM orders WHERE order_id = $1", pro)
+    assert isinstance(due["expires_at"], datetime)
+    commerce.clock.advance(seconds=(due["expires_at"] - commerce.clock.now()).total_seconds())
+    await UnpaidSweep(commerce.services.shop.saga, commerce.database).sweep()
+    assert await status_of(commerce, pro) == OrderStatus.CANCELLED
+    assert (await payment_of(commerce, clinical)).status == PaymentStatus.PENDING
+    await confirm(commerce, clinical)
+    await messenger.deliver()
+    assert await status_of(commerce, clinical) == OrderStatus.PAID
     await assert_books_balance(commerce, toss)
 
 
