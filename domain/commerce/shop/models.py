@@ -210,14 +210,15 @@ class Order(Base):
         Index("ix_orders_due", "due_check_at", postgresql_where=text("status = 'pending'")),
         # Partial, so that a change of them locks no key of the row: payment writes timeline entries while it holds a
         # payment, and must not wait for who holds the order and waits for the payment.
-        *(
-            Index(f"uq_orders_{name}", *columns, unique=True, postgresql_where=text(f"{columns[-1]} IS NOT NULL"))
-            for name, columns in (
-                ("request", ("user_id", "idempotency_key")),
-                ("charge_key", ("charge_key",)),
-                ("payment_id", ("payment_id",)),
-            )
+        Index(
+            "uq_orders_request",
+            "user_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
         ),
+        Index("uq_orders_charge_key", "charge_key", unique=True, postgresql_where=text("charge_key IS NOT NULL")),
+        Index("uq_orders_payment_id", "payment_id", unique=True, postgresql_where=text("payment_id IS NOT NULL")),
     )
 
     order_id: Mapped[str] = mapped_column(String(36), primary_key=True)

@@ -11,9 +11,7 @@ from domain.ids import UserId
 class Payments(Protocol):
     """The payments of orders. Whoever locks an order and its payment locks the order first."""
 
-    async def cancel_open(
-        self, session: AsyncSession, *, order_id: str = "", subscription_id: str = ""
-    ) -> Cancellation:
+    async def cancel_open(self, session: AsyncSession, *, order_id: str) -> Cancellation:
         """Give the open payment of an order up, in the session's transaction."""
         ...
 

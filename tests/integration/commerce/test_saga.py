@@ -439,6 +439,26 @@ async def test_a_plan_and_its_payment_make_one_order_whichever_is_heard_of_first
         ]
 
 
+async def test_a_plan_and_its_payment_heard_of_at_the_same_moment_make_one_order(commerce: Commerce) -> None:
+    messenger = Messenger(commerce)
+    for number in range(5):
+        chosen, paid = plan_chosen(f"s-{number}"), plan_payment(f"s-{number}", f"p-{number}")
+        await asyncio.gather(*(hand_to_shop(messenger, event) for event in (chosen, paid, chosen, paid)))
+    orders = await plan_orders(commerce)
+    assert [(order["status"], order["product_id"]) for order in orders] == [("paid", "plan-pro")] * 5
+
+
+async def test_an_event_that_several_processes_handle_at_once_takes_effect_once(commerce: Commerce) -> None:
+    before = await stock_of(commerce)
+    order_id = (await order_pieces(commerce)).order.order_id
+    messenger = Messenger(commerce)
+    completed, part, rest = events_of("refunded", order_id, "p-1")
+    await asyncio.gather(*(messenger.hand_over(*event) for event in (completed, rest, part, rest, completed)))
+    assert await end_of(commerce, order_id) == End(
+        "refunded", 15_900, before, frozenset({"created 15900", "paid 15900", "refunded 5900", "refunded 10000"})
+    )
+
+
 async def test_an_older_payment_does_not_take_the_place_of_a_later_charge(commerce: Commerce) -> None:
     messenger = Messenger(commerce)
     await hand_to_shop(messenger, plan_payment("s-1", "p-1", at=AT))
