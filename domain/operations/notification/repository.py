@@ -1,4 +1,4 @@
-"""Every SQL statement about notifications. Lock order: a notification, then its deliveries."""
+"""Every SQL statement about notifications. Lock order: deliveries, then their notifications, by id."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime

@@ -106,7 +106,8 @@ class NotificationService:
     async def send(self, session: AsyncSession, principal: Principal, draft: Draft) -> Message:
         """Keep a notification for the person's app, and have it delivered on the channels that it is meant for.
 
-        Services and holders of notification:send send to anybody; people send to themselves, into the app only.
+        Services and holders of notification:send send to anybody; people send to themselves, into the app only. One of a
+        type that the person has switched off is recorded, with the reason, and shown to nobody.
 
         Raises:
             InvalidNotification: a field breaks its rule.

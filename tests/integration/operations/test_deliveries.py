@@ -289,24 +289,46 @@ async def test_a_crash_between_provider_and_record_repeats_it_once_when_the_leas
     assert [channel for _, channel in await operations.events()] == ["in_app", "email"]
 
 
-async def test_an_instance_that_lost_its_lease_does_not_undo_what_another_has_recorded(operations: Operations) -> None:
-    slow = operations_on(operations.database, operations.sealer, operations.clock)
-    asked, go_on = asyncio.Event(), asyncio.Event()
+class Late:
+    """A provider that has been asked, and answers when the test lets it."""
 
-    async def answer_late(mail: Any) -> Outcome:
-        asked.set()
-        await go_on.wait()
-        return Refused("too late to matter")
+    def __init__(self, operations: Operations, answer: Outcome) -> None:
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+        self._answer = answer
+        operations.post.send = self._send  # type: ignore[method-assign]  # the delay
+        self._operations = operations
+        self._attempt: asyncio.Task[int] | None = None
 
-    slow.post.send = answer_late  # type: ignore[method-assign]  # the delay
+    async def _send(self, mail: Any) -> Outcome:
+        self.asked.set()
+        await self.go_on.wait()
+        return self._answer
+
+    async def ask(self) -> None:
+        self._attempt = asyncio.create_task(work(self._operations))
+        await self.asked.wait()
+
+    async def answer(self) -> None:
+        assert self._attempt is not None
+        self.go_on.set()
+        await self._attempt
+
+
+@pytest.mark.parametrize("late", [Refused("too late to matter"), NotNow("too late to matter")], ids=str)
+@pytest.mark.parametrize("first", ["the one that lost its lease", "the one that holds it"])
+async def test_an_instance_that_lost_its_lease_does_not_undo_what_another_does(
+    operations: Operations, late: Outcome, first: str
+) -> None:
+    slow = Late(operations_on(operations.database, operations.sealer, operations.clock), late)
+    fast = Late(operations, Accepted("m-1"))
     notification_id = (await operations.send(channel=Channel.EMAIL)).row.notification_id
-    attempt = asyncio.create_task(work(slow))
-    await asked.wait()
+    await slow.ask()
     operations.clock.advance(seconds=LEASE.total_seconds() + 1)
-    await work(operations)
-    go_on.set()
-    await attempt
+    await fast.ask()
+    for instance in (slow, fast) if first == "the one that lost its lease" else (fast, slow):
+        await instance.answer()
     assert (await operations.deliveries(notification_id))["email"] == ("sent", None)
+    assert [channel for _, channel in await operations.events()] == ["in_app", "email"]
 
 
 async def test_one_message_that_trips_the_worker_does_not_hold_up_the_others(operations: Operations) -> None:
