@@ -21,7 +21,10 @@ from domain.commerce.terms import Cancellation
 from domain.ids import new_id
 
 PAY_WITHIN = timedelta(minutes=30)
-"""An order that is not paid by then is given up."""
+"""An order of goods that is not paid by then is given up: others wait for its stock."""
+
+PLAN_PAY_WITHIN = timedelta(days=1)
+"""An order for a plan keeps nothing from anybody. Whether it is still owed, subscription says when it is paid."""
 
 SWEEP_SIZE = 50
 _LOOK_AGAIN_AFTER = timedelta(minutes=1)
@@ -223,8 +226,8 @@ class OrderSaga:
             refunded_krw=0,
             created_at=created_at,
             updated_at=created_at,
-            expires_at=created_at + PAY_WITHIN,
-            due_check_at=created_at + PAY_WITHIN,
+            expires_at=created_at + PLAN_PAY_WITHIN,
+            due_check_at=created_at + PLAN_PAY_WITHIN,
         )
         item = OrderItem(order_id=order.order_id, position=0, quantity=1, unit_price_krw=amount_krw)
         line.name(item)

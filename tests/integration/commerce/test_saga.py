@@ -352,6 +352,22 @@ async def test_a_plan_that_was_paid_after_its_order_timed_out_is_a_sale_all_the_
     await assert_books_balance(commerce, toss)
 
 
+async def test_a_plan_can_be_paid_for_a_day(commerce: Commerce) -> None:
+    messenger = Messenger(commerce)
+    async with commerce.database.transaction() as session:
+        await commerce.services.subscriptions.create(session, ALICE, user_id="", tier=Tier.PRO)
+    await messenger.deliver()
+    [order] = await plan_orders(commerce)
+    sweep = UnpaidSweep(commerce.services.shop.saga, commerce.database)
+    commerce.clock.advance(hours=23, minutes=59)
+    await sweep.sweep()
+    assert await status_of(commerce, str(order["order_id"])) == OrderStatus.PENDING
+    commerce.clock.advance(minutes=1)
+    await sweep.sweep()
+    assert await status_of(commerce, str(order["order_id"])) == OrderStatus.CANCELLED
+    assert (await payment_of(commerce, str(order["order_id"]))).status == PaymentStatus.CANCELLED
+
+
 async def test_an_order_for_a_plan_that_nobody_wants_any_more_cannot_be_paid_and_takes_no_other_with_it(
     commerce: Commerce, toss: TossSandbox
 ) -> None:
