@@ -60,12 +60,14 @@ class Wire:
     after_confirm: Callable[[], Awaitable[None]] = _nothing
     before_refund: Callable[[], Awaitable[None]] = _nothing
     after_refund: Callable[[], Awaitable[None]] = _nothing
+    idempotency_keys: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
         return self.real.name
 
     async def confirm(self, **request: Any) -> ProviderPayment:
+        self.idempotency_keys.add(request["idempotency_key"])
         await self.before_confirm()
         answer = await self.real.confirm(**request)
         await self.after_confirm()
@@ -75,6 +77,7 @@ class Wire:
         return await self.real.find(reference)
 
     async def refund(self, **request: Any) -> ProviderPayment:
+        self.idempotency_keys.add(request["idempotency_key"])
         await self.before_refund()
         answer = await self.real.refund(**request)
         await self.after_refund()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.pool import QueuePool
 from structlog.testing import capture_logs
 
 from domain.commerce.books import PAYMENT_CHECKS, check_books
@@ -95,6 +96,7 @@ async def test_whatever_the_wire_does_one_call_finds_the_outcome_out(
     async with instance(commerce, toss, timeout_s=0.5) as one:
         opened = await one.open()
         paid = await confirm(one, opened.payment_id, key)
+        assert len(one.wire.idempotency_keys) == 1  # however often it was asked
     assert paid.status == PaymentStatus.COMPLETED
     await assert_charged_once(commerce, toss, opened.payment_id)
 
@@ -200,13 +202,11 @@ async def test_no_connection_is_held_while_the_provider_is_asked(commerce: Comme
     async with instance(commerce, toss) as one:
         opened = await one.open()
         held: list[int] = []
+        pool = commerce.database.engine.pool
+        assert isinstance(pool, QueuePool)
 
         async def look() -> None:
-            rows = await commerce.fetch(
-                "SELECT count(*) AS held FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in transaction%'"
-            )
-            held.append(int(str(rows[0]["held"])))
+            held.append(pool.checkedout())
 
         one.wire.before_confirm = one.wire.after_confirm = one.wire.before_refund = look
         await confirm(one, opened.payment_id)

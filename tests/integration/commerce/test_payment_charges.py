@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from domain.commerce.payment.errors import AmountMismatch, OutcomePending, PaymentDeclined, PaymentFieldInvalid
-from domain.commerce.payment.models import PaymentType
+from domain.commerce.payment.models import Payment, PaymentType
+from domain.commerce.payment.repository import PaymentRepository
 from domain.commerce.payment.states import PaymentStatus
 from domain.commerce.terms import Debt, SettledPayment
 from domain.ids import UserId
@@ -55,6 +56,25 @@ async def test_many_charges_at_once_move_money_once(commerce: Commerce, toss: To
     assert len({payment.payment_id for payment in charged}) == 1
     assert len(toss.ledger.everything()) == 1
     await assert_books_balance(commerce, toss)
+
+
+async def test_a_charge_that_begins_between_look_up_and_opening_moves_nothing_more(
+    commerce: Commerce, toss: TossSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with instance(commerce, toss) as one, instance(commerce, toss) as other:
+        looked_up, overtaking = PaymentRepository.live_with_key, list[asyncio.Task[SettledPayment]]()
+
+        async def be_overtaken(self: PaymentRepository, subscription_id: str, payment_key: str) -> Payment | None:
+            found = await looked_up(self, subscription_id, payment_key)
+            if not overtaking:
+                overtaking.append(asyncio.create_task(charge(other)))
+                await asyncio.wait(overtaking, timeout=0.5)
+            return found
+
+        monkeypatch.setattr(PaymentRepository, "live_with_key", be_overtaken)
+        mine = await charge(one)
+        assert await overtaking[0] == mine
+    assert len(toss.ledger.everything()) == 1
 
 
 async def test_a_lost_answer_is_found_by_charging_again(commerce: Commerce, toss: TossSandbox) -> None:
