@@ -7,6 +7,7 @@ from domain.operations.notification.deliver import DeliveryWorker
 from domain.operations.notification.models import Channel
 from domain.operations.notification.ports import AttemptCounter, Contacts, Providers, Sessions
 from domain.operations.notification.preference_service import PreferenceService
+from domain.operations.notification.sending import SendingService
 from domain.operations.notification.service import NotificationService
 from domain.operations.notification.template_service import TemplateService
 from domain.sealing import Sealer
@@ -15,6 +16,7 @@ from domain.sealing import Sealer
 @dataclass(frozen=True, slots=True)
 class OperationsServices:
     notifications: NotificationService
+    sending: SendingService
     preferences: PreferenceService
     templates: TemplateService
     deliveries: DeliveryWorker
@@ -33,7 +35,7 @@ def operations_services(
     """The services, each with what it needs of the others."""
     preferences = PreferenceService(clock, sealer)
     templates = TemplateService(clock)
-    notifications = NotificationService(
+    sending = SendingService(
         clock,
         sealer=sealer,
         contacts=contacts,
@@ -45,7 +47,9 @@ def operations_services(
     deliveries = DeliveryWorker(
         clock, sealer=sealer, sessions=sessions, contacts=contacts, preferences=preferences, providers=providers
     )
-    return OperationsServices(notifications, preferences, templates, deliveries, clock)
+    return OperationsServices(
+        NotificationService(clock, sealer=sealer), sending, preferences, templates, deliveries, clock
+    )
 
 
 def _configured(providers: Providers) -> frozenset[Channel]:

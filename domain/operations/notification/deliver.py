@@ -48,7 +48,8 @@ from domain.operations.notification.ports import (
 from domain.operations.notification.preference_service import PreferenceService
 from domain.operations.notification.repository import DeliveryRepository, NotificationRepository, PushTokenRepository
 from domain.operations.notification.routing import Later, Never, Now, Recipient, route
-from domain.operations.notification.service import open_message, sent_event
+from domain.operations.notification.sealed_content import open_message
+from domain.operations.notification.sending import sent_event
 from domain.operations.notification.voice import Voice, zone_of
 from domain.sealing import SealBroken, Sealer
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.events import DomainEvent
 from domain.operations.notification.announcements import Announcement
-from domain.operations.notification.service import NotificationService
+from domain.operations.notification.sending import SendingService
 from domain.operations.notification.voice import Bilingual, Value, Won
 from subgraphs.runtime.faces import Consumer, EventMetadata
 
@@ -331,13 +331,13 @@ ANNOUNCED: Sequence[type[AnnouncedEvent]] = (
 )
 
 
-def notification_consumers(notifications: NotificationService) -> tuple[Consumer[Any], ...]:
+def notification_consumers(sending: SendingService) -> tuple[Consumer[Any], ...]:
     """The topics that notification-service takes part in."""
 
     async def announce(session: AsyncSession, event: AnnouncedEvent, metadata: EventMetadata) -> None:
         announcement = event.announcement()
         if announcement is not None:
-            await notifications.announce(session, announcement, event_id=metadata.event_id)
+            await sending.announce(session, announcement, event_id=metadata.event_id)
 
     return tuple(
         Consumer(service="notification", topic=event.topic, event=event, handle=announce) for event in ANNOUNCED

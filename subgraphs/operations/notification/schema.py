@@ -14,7 +14,7 @@ from domain.errors import InvalidInput
 from domain.operations.notification import models
 from domain.operations.notification.models import Message, MessageFilter
 from domain.operations.notification.quiet_hours import QuietHours
-from domain.operations.notification.service import Draft
+from domain.operations.notification.sending import Draft
 from domain.operations.notification.template_service import TemplateDraft, WholeTemplate, Words
 from domain.paging import DEFAULT_PAGE, Page, PageRequest, encode_cursor
 from domain.principal import Scope
@@ -430,7 +430,7 @@ class NotificationMutation:
             action_url=input.action_url,
         )
         async with info.context.database.transaction() as session:
-            message = await info.context.services.notifications.send(session, info.context.principal, draft)
+            message = await info.context.services.sending.send(session, info.context.principal, draft)
         return Notification.of(message)
 
     @strawberry.mutation(description="Send what a template says, in the person's language.", directives=_SEND)
@@ -438,7 +438,7 @@ class NotificationMutation:
         self, info: Info, input: SendNotificationFromTemplateInput
     ) -> Notification:
         async with info.context.database.transaction() as session:
-            message = await info.context.services.notifications.send_from_template(
+            message = await info.context.services.sending.send_from_template(
                 session,
                 info.context.principal,
                 key=input.template_key,

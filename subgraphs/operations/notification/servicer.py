@@ -19,7 +19,7 @@ from domain.operations.notification.models import (
     Priority,
 )
 from domain.operations.notification.quiet_hours import QuietHours
-from domain.operations.notification.service import Draft
+from domain.operations.notification.sending import Draft
 from subgraphs.operations.services import OperationsServices
 from subgraphs.runtime.context import current
 from subgraphs.runtime.database import Database
@@ -63,6 +63,7 @@ class NotificationServicer(pb_grpc.NotificationServiceServicer):
 
     def __init__(self, services: OperationsServices, database: Database) -> None:
         self._notifications = services.notifications
+        self._sending = services.sending
         self._preferences = services.preferences
         self._database = database
 
@@ -85,7 +86,7 @@ class NotificationServicer(pb_grpc.NotificationServiceServicer):
             action_url=request.action_url,
         )
         async with self._database.transaction() as session:
-            return _notification(await self._notifications.send(session, current().principal, draft))
+            return _notification(await self._sending.send(session, current().principal, draft))
 
     async def ListNotifications(
         self, request: pb.ListNotificationsRequest, context: _Context
@@ -146,7 +147,7 @@ class NotificationServicer(pb_grpc.NotificationServiceServicer):
 
     async def SendFromTemplate(self, request: pb.SendFromTemplateRequest, context: _Context) -> pb.Notification:
         async with self._database.transaction() as session:
-            message = await self._notifications.send_from_template(
+            message = await self._sending.send_from_template(
                 session,
                 current().principal,
                 key=request.template_key,

@@ -19,7 +19,7 @@ from domain.operations.notification.ports import (
     PushMessage,
     Unregistered,
 )
-from domain.operations.notification.service import Draft
+from domain.operations.notification.sending import Draft
 from domain.principal import ROLE_SCOPES, Principal, PrincipalKind, Role, service_principal
 from domain.sealing import Sealer
 from subgraphs.operations.services import OperationsServices, operations_services
@@ -132,7 +132,7 @@ class Operations:
             **{"user_id": user_id, "type": NotificationType.SYSTEM, "title": "Hello", "body": "World", **more}
         )
         async with self.database.transaction() as session:
-            return await self.services.notifications.send(session, principal, draft)
+            return await self.services.sending.send(session, principal, draft)
 
     async def prefer(self, principal: Principal = ALICE, **more: Any) -> Preferences:
         async with self.database.transaction() as session:

@@ -12,7 +12,7 @@ from sqlalchemy import event
 from domain.errors import Forbidden
 from domain.operations.notification.models import Channel, NotificationType
 from domain.operations.notification.repository import LISTED_CHANNEL
-from domain.operations.notification.service import Draft
+from domain.operations.notification.sending import Draft
 from domain.principal import ANONYMOUS, Principal
 from subgraphs.operations.context import OperationsContext
 from subgraphs.operations.notification import live
@@ -308,8 +308,9 @@ async def test_a_notification_that_commits_late_is_told_though_it_is_older(opera
         waiting = asyncio.create_task(next_title(stream))
         await asyncio.sleep(0.2)
         async with operations.database.transaction() as session:
-            service = operations.services.notifications
-            await service.send(session, SERVICE, Draft("alice", NotificationType.SYSTEM, "early and late"))
+            await operations.services.sending.send(
+                session, SERVICE, Draft("alice", NotificationType.SYSTEM, "early and late")
+            )
             operations.clock.advance(seconds=20)
             await operations.send(title="quick")
             assert await waiting == "quick"

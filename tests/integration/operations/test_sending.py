@@ -15,7 +15,7 @@ from domain.operations.notification.errors import (
     TooManyNotifications,
 )
 from domain.operations.notification.models import Channel, Message, MessageFilter, NotificationType, Priority
-from domain.operations.notification.service import SELF_SENT_PER_HOUR
+from domain.operations.notification.sending import SELF_SENT_PER_HOUR
 from domain.paging import PageRequest
 from domain.principal import ANONYMOUS, DEVELOPMENT, Principal, PrincipalKind, Role
 from subgraphs.runtime.device_credentials import device_principal
@@ -246,7 +246,7 @@ async def test_pages_by_cursor_show_each_notification_once(operations: Operation
 async def test_a_template_speaks_the_language_of_the_person(operations: Operations) -> None:
     async def tell(user_id: str, key: str = "measurement_completed", **values: str) -> Message:
         async with operations.database.transaction() as session:
-            return await operations.services.notifications.send_from_template(
+            return await operations.services.sending.send_from_template(
                 session, SERVICE, key=key, user_id=user_id, values=values
             )
 
@@ -270,6 +270,6 @@ async def test_a_template_speaks_the_language_of_the_person(operations: Operatio
 async def test_people_do_not_send_templates(operations: Operations) -> None:
     async with operations.database.transaction() as session:
         with pytest.raises(Forbidden):
-            await operations.services.notifications.send_from_template(
+            await operations.services.sending.send_from_template(
                 session, ALICE, key="health_alert_general", user_id="alice", values={"alert_id": "1"}
             )
