@@ -206,6 +206,10 @@ async def test_while_user_service_is_away_deliveries_wait_and_the_list_does_not(
         operations.clock.advance(seconds=15)
     assert (await operations.deliveries(notification_id))["email"] == ("pending", "CONTACT_UNKNOWN")
     operations.directory.is_away = False
+    operations.post.answers = [NotNow("HTTP_503")]
+    await work(operations)  # its first try: the waiting was none
+    assert (await operations.deliveries(notification_id))["email"] == ("pending", "HTTP_503")
+    operations.clock.advance(seconds=10)
     await work(operations)
     assert (await operations.deliveries(notification_id))["email"] == ("sent", None)
 

@@ -69,3 +69,22 @@ def test_none_are_none() -> None:
 def test_what_is_no_span_of_the_day_is_refused(start: str, end: str) -> None:
     with pytest.raises(InvalidQuietHours):
         QuietHours.parse(start, end)
+
+
+def test_an_hour_that_comes_twice_ends_at_its_second_end_for_who_is_in_the_second() -> None:
+    london, span = (
+        ZoneInfo("Europe/London"),
+        QuietHours(30, 90),
+    )  # 00:30 to 01:30; at 02:00 the clock goes back to 01:00
+    first, second = datetime(2026, 10, 25, 0, 10, tzinfo=UTC), datetime(2026, 10, 25, 1, 10, tzinfo=UTC)
+    assert span.over_at(first, london) == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert span.over_at(second, london) == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+
+
+def test_an_end_that_the_clock_leaps_over_is_at_most_an_hour_late() -> None:
+    london, span = ZoneInfo("Europe/London"), QuietHours(0, 90)  # at 01:00 the clock goes to 02:00
+    at = datetime(2026, 3, 29, 0, 50, tzinfo=UTC)
+    over = span.over_at(at, london)
+    assert over is not None
+    assert at < over <= at + timedelta(hours=1)
+    assert not span.holds(over, london)
