@@ -91,9 +91,13 @@ WORKLOADS: tuple[Workload, ...] = (
         "measurement sessions and data",
         exists=True,
     ),
-    Workload("subscription", 50055, 2, Group.COMMERCE, "manpasik.v1.SubscriptionService", "subscription plans"),
-    Workload("shop", 50056, 2, Group.COMMERCE, "manpasik.v1.ShopService", "cartridge and reader shop"),
-    Workload("payment", 50057, 2, Group.COMMERCE, "manpasik.v1.PaymentService", "payments (Toss Payments)"),
+    Workload(
+        "subscription", 50055, 2, Group.COMMERCE, "manpasik.v1.SubscriptionService", "subscription plans", exists=True
+    ),
+    Workload("shop", 50056, 2, Group.COMMERCE, "manpasik.v1.ShopService", "cartridge and reader shop", exists=True),
+    Workload(
+        "payment", 50057, 2, Group.COMMERCE, "manpasik.v1.PaymentService", "payments (Toss Payments)", exists=True
+    ),
     Workload("ai-inference", 50058, 2, Group.INSIGHT, "manpasik.v1.AiInferenceService", "AI analysis and health score"),
     Workload("cartridge", 50059, 2, Group.HARDWARE, "manpasik.v1.CartridgeService", "NFC cartridges", exists=True),
     Workload(
@@ -116,6 +120,7 @@ WORKLOADS: tuple[Workload, ...] = (
         Group.OPERATIONS,
         "manpasik.v1.NotificationService",
         "notifications (push, email, SMS)",
+        exists=True,
     ),
     Workload("prescription", 50069, 3, Group.CARE, "manpasik.v1.PrescriptionService", "prescriptions"),
     Workload("video", 50070, 3, Group.CARE, "manpasik.v1.VideoService", "video consultation (WebRTC)"),

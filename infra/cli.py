@@ -53,6 +53,31 @@ def token() -> None:
 
 
 @app.command()
+def books() -> None:
+    """Add up all payments, orders and stock, and say what does not balance (exit code 1)."""
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - each command imports only what it runs
+
+    from infra.books import audit  # noqa: PLC0415
+    from infra.local.errors import LocalStackError  # noqa: PLC0415
+    from subgraphs.runtime.settings import SettingsError  # noqa: PLC0415
+
+    try:
+        found = asyncio.run(audit(dict(os.environ)))
+    except (LocalStackError, SettingsError) as error:
+        raise _fail(error) from error
+    except (OSError, SQLAlchemyError) as error:
+        raise _fail(f"the database does not answer: {error}") from error
+    sums = found.totals
+    typer.echo(
+        f"captured {sums.captured_krw:,} won, paid back {sums.refunded_krw:,} won, being paid back {sums.reserved_krw:,} won"
+    )
+    for difference in found.differences:
+        typer.echo(f"{difference.subject}: {difference.says} (not so: {difference.check})")
+    typer.echo("the books balance" if not found.differences else f"{len(found.differences)} differences")
+    raise typer.Exit(1 if found.differences else 0)
+
+
+@app.command()
 def serve(
     names: Annotated[list[str], typer.Argument(help="Services (auth), groups (identity), or router.")],
     grpc_port: Annotated[list[str], typer.Option(help="NAME=PORT where a gRPC port is to differ.")] = [],  # noqa: B006

@@ -74,6 +74,18 @@ class PostgresAddress:
         return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
 
 
+def running_port(data_directory: Path) -> int | None:
+    """The port of the server that runs over a data folder; None when none does.
+
+    Source: PostgreSQL, `postmaster.pid`: the first line is the process, the fourth the port.
+    """
+    try:
+        lines = (data_directory / "postmaster.pid").read_text().splitlines()
+        return int(lines[3]) if psutil.pid_exists(int(lines[0])) else None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 class EmbeddedPostgres:
     """One server over one data folder. A second start over the same folder continues with its data.
 

@@ -7,12 +7,16 @@ from pathlib import Path
 from domain.catalog import built_groups, services_of
 from infra.local.errors import LocalStackError
 from infra.local.process import LOOPBACK, require_free_port
+from infra.sandbox import sms, toss
 
 ROUTER_PORT = 8090
 SUBGRAPH_PORT = 8081
 METRICS_PORT = 9100
 ROUTER_METRICS_PORT = 9101
 MAIL_PORT = 8025
+TOSS_PORT = 8026
+PUSH_PORT = 8027
+SMS_PORT = 8028
 ADMIN_EMAIL = "admin@demo.manpasik.example"
 
 
@@ -31,6 +35,9 @@ class Plan:
     metrics_port: int
     router_metrics_port: int
     mail_port: int
+    toss_port: int
+    push_port: int
+    sms_port: int
     grpc_ports: Mapping[str, int]
     external: Mapping[str, str] = field(default_factory=dict)
 
@@ -47,6 +54,23 @@ class Plan:
         return not self.external.get("SMTP_HOST")
 
     @property
+    def embeds_payments(self) -> bool:
+        return not self.external.get("TOSS_SECRET_KEY")
+
+    @property
+    def embeds_push(self) -> bool:
+        return not self.external.get("FCM_SERVER_KEY")
+
+    @property
+    def embeds_sms(self) -> bool:
+        return not self.external.get("SMS_API_KEY")
+
+    @property
+    def push_key_file(self) -> Path:
+        """Where the push sandbox leaves the key that opens it."""
+        return self.home / "push-key.json"
+
+    @property
     def router_url(self) -> str:
         return f"http://localhost:{self.router_port}"
 
@@ -61,6 +85,12 @@ class Plan:
         ]
         if self.embeds_mail:
             wanted.append((self.mail_port, "the mail sandbox", "MAIL_PORT"))
+        if self.embeds_payments:
+            wanted.append((self.toss_port, "the payment sandbox", "TOSS_SANDBOX_PORT"))
+        if self.embeds_push:
+            wanted.append((self.push_port, "the push sandbox", "PUSH_SANDBOX_PORT"))
+        if self.embeds_sms:
+            wanted.append((self.sms_port, "the text message sandbox", "SMS_SANDBOX_PORT"))
         for port, server, setting in wanted:
             require_free_port(port, server=server, setting=setting)
 
@@ -90,6 +120,7 @@ class Plan:
             made["KAFKA_BROKERS"] = brokers
         if self.embeds_mail:
             made |= {"SMTP_HOST": LOOPBACK, "SMTP_PORT": str(self.mail_port), "SMTP_TLS": "none"}
+        made |= self._providers()
         for group in built_groups():
             made[f"{group.value.upper()}_SUBGRAPH_URL"] = (
                 f"http://{LOOPBACK}:{self.subgraph_port}/{group.value}/graphql"
@@ -97,6 +128,22 @@ class Plan:
             for service in services_of(group):
                 made[service.address_variable] = f"{LOOPBACK}:{self.grpc_ports[service.name]}"
         return {**made, **self.external}
+
+    def _providers(self) -> dict[str, str]:
+        """The variables that point at the sandboxes, for the providers that they stand in for."""
+        made: dict[str, str] = {}
+        if self.embeds_payments:
+            made |= {"TOSS_API_URL": f"http://{LOOPBACK}:{self.toss_port}", "TOSS_SECRET_KEY": toss.SANDBOX_SECRET_KEY}
+        if self.embeds_push:
+            made |= {"FCM_API_URL": f"http://{LOOPBACK}:{self.push_port}", "FCM_SERVER_KEY": str(self.push_key_file)}
+        if self.embeds_sms:
+            made |= {
+                "SMS_API_URL": f"http://{LOOPBACK}:{self.sms_port}",
+                "SMS_API_KEY": sms.API_KEY,
+                "SMS_API_SECRET": sms.API_SECRET,
+                "SMS_SENDER": sms.SENDER,
+            }
+        return made
 
 
 def plan(environ: Mapping[str, str]) -> Plan:
@@ -114,6 +161,9 @@ def plan(environ: Mapping[str, str]) -> Plan:
         metrics_port=_number(environ, "METRICS_PORT", METRICS_PORT),
         router_metrics_port=_number(environ, "ROUTER_METRICS_PORT", ROUTER_METRICS_PORT),
         mail_port=_number(environ, "MAIL_PORT", MAIL_PORT),
+        toss_port=_number(environ, "TOSS_SANDBOX_PORT", TOSS_PORT),
+        push_port=_number(environ, "PUSH_SANDBOX_PORT", PUSH_PORT),
+        sms_port=_number(environ, "SMS_SANDBOX_PORT", SMS_PORT),
         grpc_ports={service.name: service.port + offset for service in services},
         external={name: value for name, value in environ.items() if value},
     )

@@ -16,7 +16,7 @@ from infra.local.broker import EmbeddedBroker
 from infra.local.errors import LocalStackError
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.process import LOOPBACK
-from infra.sandbox.mail import MailSandbox
+from infra.sandbox.providers import ProviderSandboxes
 from infra.up.children import Child
 from infra.up.plan import Plan, plan
 from infra.up.secrets import load_or_create
@@ -81,7 +81,7 @@ async def _start(planned: Plan, stack: AsyncExitStack, console: Console) -> tupl
     secrets = load_or_create(planned.home / "secrets.json")
     console.print(f"starting PostgreSQL and the broker (data: {planned.home})")
     (database_port, _), brokers, _ = await asyncio.gather(
-        _database(planned, secrets, stack), _broker(planned, stack), _mail(planned, stack)
+        _database(planned, secrets, stack), _broker(planned, stack), _providers(planned, stack)
     )
     environment = planned.environment(secrets=secrets, database_port=database_port, brokers=brokers)
     console.print("starting the services and the router")
@@ -125,11 +125,10 @@ async def _broker(planned: Plan, stack: AsyncExitStack) -> str | None:
     return str(address)
 
 
-async def _mail(planned: Plan, stack: AsyncExitStack) -> None:
-    if planned.embeds_mail:
-        sandbox = MailSandbox(planned.home / "mail", port=planned.mail_port)
-        await sandbox.start()
-        stack.push_async_callback(sandbox.stop)
+async def _providers(planned: Plan, stack: AsyncExitStack) -> None:
+    sandboxes = ProviderSandboxes(planned)
+    stack.push_async_callback(sandboxes.stop)
+    await sandboxes.start()
 
 
 async def _watch(children: list[Child]) -> None:

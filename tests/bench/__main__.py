@@ -16,6 +16,7 @@ from pathlib import Path
 
 from infra.local.broker import EmbeddedBroker
 from infra.local.postgres import EmbeddedPostgres
+from infra.sandbox.providers import ProviderSandboxes
 from tests.bench.load import Result
 from tests.bench.scenarios import SCENARIOS, Bench
 from tests.support.platform import Platform
@@ -59,11 +60,14 @@ async def platform() -> AsyncIterator[Bench]:
                 "DB_PASSWORD": postgres.address.password,
             }
             running = Platform(home, database=database, brokers=broker.address, extra={"LOG_LEVEL": "error"})
+            sandboxes = ProviderSandboxes(running.plan)
             try:
+                await sandboxes.start()
                 await running.start()
                 yield Bench(running, *running.processes())
             finally:
                 await running.stop()
+                await sandboxes.stop()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from devices.client.platform import PlatformAddresses
 from devices.simulator.fleet import Fleet, FleetAccess, FleetPlan
 from devices.simulator.traces import load_trace, packaged_subjects
 from subgraphs.runtime.settings import Settings
+from tests.bench.commerce import notifications, orders
 from tests.bench.events import events
 from tests.bench.load import Result, closed_loop
 from tests.support.platform import ADMIN, PASSWORD, Platform
@@ -217,6 +218,20 @@ async def committed_events(bench: Bench, seconds: float, readers: int) -> list[R
     return await events(Settings.load(bench.platform.plan.external), seconds)
 
 
+async def paid_orders(bench: Bench, seconds: float, readers: int) -> list[Result]:
+    """Orders through the graph, from the cart until they are paid."""
+    url = f"http://127.0.0.1:{bench.platform.plan.router_port}/graphql"
+    tokens = [(await bench.person())[2] for _ in range(min(readers, 16))]
+    admin = await bench.token(ADMIN["BOOTSTRAP_ADMIN_EMAIL"], ADMIN["BOOTSTRAP_ADMIN_PASSWORD"])
+    return await orders(url, tokens=tokens, admin=admin, seconds=seconds, processes=[bench.services, bench.router])
+
+
+async def told_people(bench: Bench, seconds: float, readers: int) -> list[Result]:
+    """Notifications from the commit of an event to the inbox."""
+    settings = Settings.load(bench.platform.plan.external)
+    return await notifications(settings, seconds=seconds, processes=[bench.services])
+
+
 Scenario = Callable[[Bench, float, int], Awaitable[list[Result]]]
 
 
@@ -237,4 +252,6 @@ SCENARIOS: dict[str, Scenario] = {
     "login": _closing(login),
     "graphql": _closing(graphql),
     "events": _closing(committed_events),
+    "orders": _closing(paid_orders),
+    "notifications": _closing(told_people),
 }

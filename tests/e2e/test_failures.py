@@ -1,7 +1,6 @@
 """What breaks: the process is killed, the broker forgets, the database goes away. Nothing answered is lost or done twice."""
 
 import asyncio
-import json
 import logging
 import random
 import time
@@ -25,21 +24,15 @@ from manpasik.v1 import (
     user_pb2,
     user_pb2_grpc,
 )
-from pydantic import SecretStr
 
 from devices.client.platform import Platform as ReaderSide
 from devices.client.reader import Session
 from devices.frame import RawFrame
 from domain.measurement.measurement.aggregate import aggregate
-from infra.local.broker import EmbeddedBroker
-from infra.local.postgres import EmbeddedPostgres
-from infra.local.process import free_port
-from subgraphs.runtime.settings import DatabaseSettings
-from tests.e2e.conftest import running_platform
+from tests.e2e.fragile import Fragile
 from tests.support.events import EventTap
 from tests.support.platform import PASSWORD, Platform
 from tests.support.readers import Person, Reader, calibrate, new_reader, sign_up, status_of, technician
-from tests.support.shared import run
 
 pytestmark = [pytest.mark.xdist_group("e2e-failures"), pytest.mark.timeout(300)]
 
@@ -48,76 +41,6 @@ _log = logging.getLogger(__name__)
 FRAMES = 60
 PACE_S = 0.05
 READERS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Fragile:
-    """A platform with a database and a broker of its own, each of which a test may stop."""
-
-    platform: Platform
-    postgres: EmbeddedPostgres
-    broker: EmbeddedBroker
-
-    async def rows(self, group: str, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """What the database of a group holds, read past the platform."""
-        database = self.platform.plan.external["DB_NAME"]
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(self.postgres.address.dsn(f"{database}_{group}"))
-        try:
-            found: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
-        finally:
-            await connection.close()
-        return found
-
-    async def stored_us(self, session_ids: Sequence[str]) -> dict[str, list[int]]:
-        """Times of the stored frames by session, in microseconds, in the order of their sequence."""
-        rows = await self.rows(
-            "measurement",
-            "SELECT session_id::text AS id, (extract(epoch FROM measured_at) * 1000000)::bigint AS us"
-            " FROM measurement_frames WHERE session_id = ANY($1::uuid[]) ORDER BY sequence",
-            session_ids,
-        )
-        found: dict[str, list[int]] = {session_id: [] for session_id in session_ids}
-        for row in rows:
-            found[row["id"]].append(row["us"])
-        return found
-
-    def bugs_logged(self) -> list[str]:
-        """What the services have logged about errors of theirs that nobody foresaw.
-
-        Without the futures that asyncpg itself leaves behind when a connection ends under it: they reach nobody.
-        """
-        lines = [line for log in self.platform.plan.home.glob("*.log") for line in log.read_text().splitlines()]
-        entries = [json.loads(line) for line in lines if line.startswith('{"') and '"level": "error"' in line]
-        told = [f"{entry['event']}: {entry.get('exception', '')[-500:]}" for entry in entries]
-        left_behind = ("Future exception was never retrieved", "ConnectionDoesNotExistError")
-        return [line for line in told if not all(part in line for part in left_behind)]
-
-    async def handled(self) -> dict[tuple[str, str], int]:
-        """How many events took effect in this run of the process, by consumer and topic."""
-        samples = await self.platform.samples(self.platform.plan.metrics_port, "events_consumed_total")
-        return {
-            (labels["service"], labels["topic"]): int(value)
-            for labels, value in samples
-            if labels["outcome"] == "handled"
-        }
-
-
-@pytest.fixture(scope="session")
-def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
-    home = tmp_path_factory.mktemp("fragile")
-    postgres = EmbeddedPostgres(home / "postgres", port=free_port(), durable=True)
-    broker = EmbeddedBroker(home / "broker", port=free_port())
-    try:
-        address = run(postgres.start)
-        brokers = run(broker.start)
-        settings = DatabaseSettings(
-            host=address.host, port=address.port, user=address.user, password=SecretStr(address.password)
-        )
-        with running_platform(home, settings, brokers, {"GRPC_AUTH": "strict"}) as platform:
-            yield Fragile(platform, postgres, broker)
-    finally:
-        run(broker.stop)
-        run(postgres.stop)
 
 
 @dataclass(slots=True)

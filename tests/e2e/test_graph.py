@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey
 from devices.client.platform import Platform as ReaderSide
 from domain.catalog import Group
 from domain.sealing import Sealer, derive_key
-from tests.e2e.conftest import running_platform
+from tests.e2e.running import running_platform
 from tests.support.platform import SECRETS, Platform, Reply
 from tests.support.postgres import PostgresServer
 from tests.support.readers import Person, Reader, new_reader, sign_up, technician
@@ -32,10 +32,10 @@ SESSIONS = 3
 
 
 @pytest.fixture(scope="session")
-def apart(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, broker: str) -> Iterator[Platform]:
+def apart(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Platform]:
     """The hardware group runs in a process of its own, which may be stopped."""
     home = tmp_path_factory.mktemp("apart")
-    with running_platform(home, postgres.settings, broker, {"GRPC_AUTH": "strict"}, apart=(Group.HARDWARE,)) as started:
+    with running_platform(home, postgres.settings, {"GRPC_AUTH": "strict"}, apart=(Group.HARDWARE,)) as started:
         yield started
 
 

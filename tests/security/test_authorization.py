@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.message import Message
-from manpasik.internal.v1 import cartridge_registry_pb2, device_directory_pb2
+from manpasik.internal.v1 import cartridge_registry_pb2, contact_directory_pb2, device_directory_pb2
 from manpasik.v1 import (
     auth_pb2,
     auth_pb2_grpc,
@@ -28,7 +28,8 @@ from devices.simulator.fleet import GLUCOSE_CATEGORY, GLUCOSE_TYPE
 from domain.catalog import WORKLOADS, Group, built_groups, may_call, services_of
 from subgraphs.runtime.auth import ServiceTokens
 from subgraphs.runtime.settings import Settings
-from tests.security.test_every_rpc import offered
+from tests.security.commerce import ABOUT_PURCHASES, ADDRESS, OF_THE_SHOP_WINDOW, TITLE, Purchases, purchases_of
+from tests.security.test_every_rpc import offered, status_of
 from tests.support.platform import PASSWORD, SECRETS, Platform
 from tests.support.readers import Person, new_reader, sign_in, sign_up, technician, unique
 
@@ -51,6 +52,7 @@ class Victim:
     cartridge_uid: str
     session_id: str
     running_session_id: str
+    purchases: Purchases
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Callers:
 
 
 Make = Callable[[Victim], Message]
+
+
+def _of_purchases(make: Callable[[Purchases], Message]) -> Make:
+    return lambda victim: make(victim.purchases)
+
 
 ABOUT_A_PERSON: dict[str, Make] = {
     "manpasik.v1.AuthService.Logout": lambda v: auth_pb2.LogoutRequest(user_id=v.person.user_id),
@@ -83,6 +90,7 @@ ABOUT_A_PERSON: dict[str, Make] = {
     "manpasik.v1.DeviceService.RegisterDevice": lambda v: device_pb2.RegisterDeviceRequest(
         device_id=v.device_id, serial_number=v.serial_number, firmware_version="1.0.0"
     ),
+    **{name: _of_purchases(make) for name, make in ABOUT_PURCHASES.items()},
 }
 """What neither strangers may call, nor the person's own reader, whose credential is worth less than a password."""
 
@@ -144,6 +152,9 @@ FOR_THE_FACTORY: dict[str, Make] = {
 """What needs a scope that people do not have, about their own things too."""
 
 FOR_SERVICES: dict[str, Make] = {
+    "manpasik.internal.v1.ContactDirectory.GetContacts": lambda v: contact_directory_pb2.GetContactsRequest(
+        user_ids=[v.person.user_id]
+    ),
     "manpasik.internal.v1.DeviceDirectory.GetDevice": lambda v: device_directory_pb2.GetDeviceRequest(
         device_id=v.device_id
     ),
@@ -171,6 +182,7 @@ FOR_EVERYBODY_SIGNED_IN = {
     "manpasik.v1.CartridgeService.ListCategories",
     "manpasik.v1.CartridgeService.ListTypesByCategory",
     "manpasik.v1.CalibrationService.ListCalibrationModels",
+    *OF_THE_SHOP_WINDOW,
 }
 GUARDED = ABOUT_A_PERSON | ABOUT_A_READER | FOR_THE_FACTORY | FOR_SERVICES
 
@@ -234,7 +246,10 @@ async def victim_of(platform: Platform, readers: ReaderSide, admin: str) -> Vict
         metadata=person.metadata,
         timeout=20,
     )
-    return Victim(person, reader.device_id, serial, again.registration_token, reader.cartridge_uid, ended, running)
+    purchases = await purchases_of(platform, person)
+    return Victim(
+        person, reader.device_id, serial, again.registration_token, reader.cartridge_uid, ended, running, purchases
+    )
 
 
 async def _stream_one(readers: ReaderSide, person: Person, session_id: str) -> None:
@@ -258,24 +273,28 @@ async def _status(platform: Platform, method: str, request: Message, metadata: M
         for found in services_of(group)
         if found.grpc_service == service or _INTERNAL.get(service) == found.name
     )
-    multi: Any
+    if name.startswith("Stream"):
+        return await asyncio.to_thread(_status_of_stream, platform.address(workload), method, request, metadata)
     async with platform.channel(workload) as channel:
+        multi: Any = channel.unary_unary(f"/{service}/{name}")
         try:
-            if name.startswith("Stream"):
-                multi = channel.stream_stream(f"/{service}/{name}")
-                call = multi(metadata=metadata, timeout=20)
-                await call.write(request.SerializeToString())
-                await call.done_writing()
-                answers = [answer async for answer in call]
-            else:
-                multi = channel.unary_unary(f"/{service}/{name}")
-                answers = [await multi(request.SerializeToString(), metadata=metadata, timeout=20)]
+            answer = await multi(request.SerializeToString(), metadata=metadata, timeout=20)
         except grpc.aio.AioRpcError as error:
             return error.code(), error.details() or ""
-    return grpc.StatusCode.OK, repr(answers)
+    return grpc.StatusCode.OK, repr(answer)
 
 
-_INTERNAL = {"manpasik.internal.v1.DeviceDirectory": "device", "manpasik.internal.v1.CartridgeRegistry": "cartridge"}
+def _status_of_stream(address: str, method: str, request: Message, metadata: Metadata) -> tuple[grpc.StatusCode, str]:
+    found = next(known for known in offered(address) if known.full_name == method)
+    with grpc.insecure_channel(address) as channel:
+        return status_of(channel, found, [request.SerializeToString()], metadata)
+
+
+_INTERNAL = {
+    "manpasik.internal.v1.ContactDirectory": "user",
+    "manpasik.internal.v1.DeviceDirectory": "device",
+    "manpasik.internal.v1.CartridgeRegistry": "cartridge",
+}
 
 
 async def test_no_rpc_is_forgotten_here(platform: Platform) -> None:
@@ -289,7 +308,7 @@ async def test_no_rpc_is_forgotten_here(platform: Platform) -> None:
 
 async def test_rpcs_are_refused_to_whom_they_do_not_concern(platform: Platform, callers: Callers) -> None:
     got_through: list[str] = []
-    leaks = (ALLERGY, callers.victim.person.email, callers.victim.credential)
+    leaks = (ALLERGY, ADDRESS, TITLE, callers.victim.person.email, callers.victim.credential)
     refused: dict[str, Mapping[str, Make]] = {
         "anonymous": GUARDED,
         "forged reader": GUARDED,
@@ -366,6 +385,45 @@ QUERIES: dict[Group, list[str]] = {
         'mutation { upsertCartridgeCategory(input: {code: 240, lastCode: 240, nameEn: "x", nameKo: "x"}) { code } }',
         'mutation { publishFirmware(input: {version: "9.9.9", contentBase64: "AAAA"}) { version } }',
     ],
+    Group.COMMERCE: [
+        'query { order(id: "%(order)s") { id totalKrw shippingAddress timeline { kind } } }',
+        'query { payment(id: "%(payment)s") { id amountKrw status } }',
+        (
+            'query { _entities(representations: [{__typename: "User", id: "%(user)s"}])'
+            " { ... on User { subscription { tier } orders { totalCount } payments { totalCount } } } }"
+        ),
+        (
+            'query { _entities(representations: [{__typename: "Order", id: "%(order)s"}])'
+            " { ... on Order { totalKrw shippingAddress } } }"
+        ),
+        (
+            'query { _entities(representations: [{__typename: "Payment", id: "%(payment)s"}])'
+            " { ... on Payment { amountKrw } } }"
+        ),
+        'mutation { cancelOrder(id: "%(order)s") { status } }',
+        'mutation { confirmPayment(input: {id: "%(payment)s", paymentKey: "test-payment-key"}) { status } }',
+        'mutation { refundPayment(input: {id: "%(payment)s"}) { payment { status } } }',
+        'mutation { subscribe(input: {tier: CLINICAL, userId: "%(user)s"}) { subscription { tier } } }',
+        'mutation { changePlan(input: {tier: CLINICAL, userId: "%(user)s"}) { subscription { tier } } }',
+        'mutation { restockProduct(input: {id: "%(product)s", quantity: 1}) { id stock } }',
+        "mutation { setCartridgeAccess(input: {firstCategory: 1, tier: FREE, level: INCLUDED}) { level } }",
+    ],
+    Group.OPERATIONS: [
+        (
+            'query { _entities(representations: [{__typename: "User", id: "%(user)s"}])'
+            " { ... on User { unreadNotificationCount notifications { edges { node { title } } } } } }"
+        ),
+        (
+            'query { _entities(representations: [{__typename: "Notification", id: "%(notification)s"}])'
+            " { ... on Notification { title body } } }"
+        ),
+        'mutation { markNotificationRead(id: "%(notification)s") { title } }',
+        (
+            'mutation { sendNotification(input: {userId: "%(user)s", type: SYSTEM, title: "x", channel: IN_APP})'
+            " { title } }"
+        ),
+        'mutation { sendNotificationFromTemplate(input: {userId: "%(user)s", templateKey: "payment_completed"}) { title } }',
+    ],
     Group.MEASUREMENT: [
         'query { measurementSession(id: "%(session)s") { id frameCount result { value } } }',
         'query { measurements(userId: "%(user)s") { totalCount edges { node { value } } } }',
@@ -416,6 +474,10 @@ async def test_a_subgraph_tells_nothing_to_whom_it_does_not_concern(
         "cartridge": victim.cartridge_uid,
         "session": victim.session_id,
         "running": victim.running_session_id,
+        "order": victim.purchases.order_id,
+        "payment": victim.purchases.payment_id,
+        "product": victim.purchases.product_id,
+        "notification": victim.purchases.notification_id,
     }
     told: list[str] = []
     urls = [platform.subgraph_url(group), platform.url(platform.plan.router_port, "/graphql")]

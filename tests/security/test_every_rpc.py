@@ -18,6 +18,7 @@ from manpasik.v1 import measurement_pb2
 from devices.client.credentials import Metadata
 from devices.simulator.fleet import GLUCOSE_CATEGORY, GLUCOSE_TYPE
 from domain.catalog import built_groups, services_of
+from tests.security.commerce import purchases_of
 from tests.security.messages import Garbage
 from tests.support.platform import Platform
 from tests.support.readers import Person, new_reader, sign_up, technician
@@ -64,7 +65,7 @@ def status_of(
 
 @dataclass(frozen=True)
 class Scene:
-    """Somebody with a reader, a cartridge, a calibration and a session: what calls can be about."""
+    """Somebody with a reader, a cartridge, a calibration, a session and purchases: what calls can be about."""
 
     person: Person
     technician: str
@@ -80,6 +81,7 @@ async def scene(platform: Platform) -> Scene:
             metadata=person.metadata,
             timeout=20,
         )
+    purchases = await purchases_of(platform, person)
     devices, uids = [reader.device_id], [reader.cartridge_uid]
     known: dict[str, Sequence[object]] = {
         "device_id": devices,
@@ -96,6 +98,22 @@ async def scene(platform: Platform) -> Scene:
         "measured_values": [51.0, 99.0, 152.0, 219.0],
         "temperature_c": [25.0],
         "humidity_pct": [45.0],
+        "product_id": [purchases.product_id],
+        "cart_item_id": [purchases.cart_item_id],
+        "order_id": [purchases.order_id, "test-order-001", ""],
+        "payment_id": [purchases.payment_id],
+        "notification_id": [purchases.notification_id],
+        "payment_key": ["test-payment-key", "test-decline"],
+        "pg_provider": ["toss", ""],
+        "payment_type": [1, 2],
+        "payment_method": ["card"],
+        "amount_krw": [29900],
+        "quantity": [1, 2],
+        "shipping_address": ["서울특별시 중구 세종대로 110"],
+        "feature_name": ["ai_coaching"],
+        "template_key": ["payment_completed"],
+        "quiet_hours_start": ["22:00", ""],
+        "quiet_hours_end": ["07:00", ""],
         "from_date": ["", "0001-01-01", "2026-01-01"],
         "to_date": ["", "9999-12-31", "2027-01-01"],
     }

@@ -92,6 +92,9 @@ class Platform:
             metrics_port=main.metrics_port,
             router_metrics_port=free_port(),
             mail_port=free_port(),
+            toss_port=free_port(),
+            push_port=free_port(),
+            sms_port=free_port(),
             grpc_ports={service.name: free_port() for service in services},
             external={
                 **os.environ,
