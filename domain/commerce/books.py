@@ -214,7 +214,46 @@ SHOP_CHECKS: tuple[Check, ...] = (
 )
 """They hold once every event was handled: an order hears of its payment by an event."""
 
-CHECKS: tuple[Check, ...] = PAYMENT_CHECKS + SHOP_CHECKS
+SUBSCRIPTION_CHECKS: tuple[Check, ...] = (
+    sql_check(
+        "a charge of a plan is settled by a captured payment of its holder, to the won",
+        """
+        SELECT c.charge_id, format('%s won, %s; payment %s: %s won, %s', c.amount_krw, c.status, c.payment_id, p.amount_krw,
+                                   p.status)
+        FROM subscription_charges c
+        JOIN subscriptions s USING (subscription_id)
+        LEFT JOIN payments p USING (payment_id)
+        WHERE c.status IN ('paid', 'refunded') AND c.amount_krw > 0
+          AND (p.completed_at IS NULL OR p.amount_krw <> c.amount_krw OR p.user_id <> s.user_id
+               OR p.subscription_id <> c.subscription_id)
+        """,
+    ),
+    sql_check(
+        "money that no charge of a plan asks for was paid back",
+        """
+        SELECT p.payment_id, format('%s won, %s, for the subscription %s', p.amount_krw, p.status, p.subscription_id)
+        FROM payments p
+        JOIN subscriptions s USING (subscription_id)
+        LEFT JOIN subscription_charges c ON c.payment_id = p.payment_id AND c.status = 'paid'
+        WHERE p.status IN ('completed', 'partial_refund') AND c.charge_id IS NULL
+          AND NOT EXISTS (SELECT 1 FROM refunds r WHERE r.payment_id = p.payment_id AND r.status = 'started')
+        """,
+    ),
+    sql_check(
+        "a plan that is in force is paid for until its end",
+        """
+        SELECT s.subscription_id, format('%s, %s, until %s', s.tier, s.status, s.expires_at)
+        FROM subscriptions s
+        WHERE s.status IN ('active', 'cancelled') AND s.tier <> 'free' AND NOT EXISTS (
+            SELECT 1 FROM subscription_charges c
+            WHERE c.subscription_id = s.subscription_id AND c.status = 'paid' AND c.period_ends_at = s.expires_at
+        )
+        """,
+    ),
+)
+"""They hold once every event was handled: a plan hears of its payment by an event."""
+
+CHECKS: tuple[Check, ...] = PAYMENT_CHECKS + SHOP_CHECKS + SUBSCRIPTION_CHECKS
 
 
 async def check_books(session: AsyncSession, checks: Sequence[Check] = CHECKS) -> list[Difference]:

@@ -91,9 +91,14 @@ async def deliver(commerce: Commerce, events: Iterable[tuple[str, Mapping[str, A
             await consumers[topic].handle(session, event, metadata)
 
 
-async def deliver_payments(commerce: Commerce) -> None:
-    """Hand over all that payment has told so far, in its order; what was handed over before changes nothing."""
-    await deliver(commerce, await events(commerce, "payment.%"))
+async def deliver_payments(commerce: Commerce, user_id: str = "") -> None:
+    """Hand over all that payment has told so far, in its order; what was handed over before changes nothing.
+
+    Args:
+        user_id: only what it has told of this person.
+    """
+    all_told = await events(commerce, "payment.%")
+    await deliver(commerce, [(topic, payload) for topic, payload in all_told if user_id in ("", payload["user_id"])])
 
 
 async def settle_refunds(commerce: Commerce) -> None:
