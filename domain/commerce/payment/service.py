@@ -1,7 +1,6 @@
-"""The rules of payments: who may open, confirm, see and pay back what."""
+"""The rules of payments: who may open, confirm and pay back what."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,11 +8,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
-from domain.commerce.payment import balances
 from domain.commerce.payment.capture import MISMATCH, Asking, Capture
 from domain.commerce.payment.errors import (
     AmountMismatch,
-    OrderNotFound,
     OrderNotPayable,
     OutcomePending,
     PaymentDeclined,
@@ -33,17 +30,17 @@ from domain.commerce.payment.fields import (
     require_key,
     require_text,
 )
-from domain.commerce.payment.models import CarriedOutRefund, Opening, Payment, PaymentType, Refund, RefundStatus
+from domain.commerce.payment.models import CarriedOutRefund, Opening, Payment, PaymentType, RefundStatus
 from domain.commerce.payment.opening import cancel, open_payment
+from domain.commerce.payment.owed import debt_for, require_owed
 from domain.commerce.payment.ports import Debts, PaymentGateway, Sessions
+from domain.commerce.payment.reading import PaymentReading, as_settled, require_visible
 from domain.commerce.payment.refunds import PayingBack, Refunds
 from domain.commerce.payment.repository import PaymentRepository, RefundRepository
 from domain.commerce.payment.settle import Settlement
 from domain.commerce.payment.states import SETTLED, PaymentStatus
-from domain.commerce.terms import Cancellation, Debt, SettledPayment
-from domain.errors import Forbidden
+from domain.commerce.terms import Cancellation, SettledPayment
 from domain.ids import UserId
-from domain.paging import Page, PageRequest, page_limit
 from domain.principal import Principal, Role, Scope
 
 _log = structlog.get_logger("payment")
@@ -57,7 +54,7 @@ PATIENCE_S = 20.0
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.05, 0.5
 
 
-class PaymentService:
+class PaymentService(PaymentReading):
     """Commands and queries of the payment service. One for the process.
 
     Args:
@@ -115,8 +112,8 @@ class PaymentService:
             amount_krw=require_amount(amount_krw),
             payment_method=require_text(payment_method, field="payment_method", most=MAX_METHOD),
         )
-        debt = await self._debt(session, opening)
-        self._require_owed(opening, debt)
+        debt = await debt_for(self._debts, session, opening)
+        require_owed(opening, debt)
         if debt is not None and debt.subscription_id:  # a plan's order, by whichever of its names
             opening = replace(opening, subscription_id=debt.subscription_id, payment_type=PaymentType.SUBSCRIPTION)
         return await self._open(session, opening)
@@ -179,10 +176,12 @@ class PaymentService:
         if pg_provider not in ("", self._gateway.name):
             raise PaymentFieldInvalid(f"pg_provider must be {self._gateway.name}, or empty.", field="pg_provider")
         async with self._sessions.transaction() as session:
-            payment = self._visible(principal, payment_id, await PaymentRepository(session).get_for_update(payment_id))
+            payment = require_visible(
+                principal, payment_id, await PaymentRepository(session).get_for_update(payment_id)
+            )
             asking = None
             if payment.status == PaymentStatus.PENDING:
-                self._require_owed(payment, await self._debt(session, payment))
+                require_owed(payment, await debt_for(self._debts, session, payment))
                 asking = await self._capture.begin(session, payment, payment_key)
         return await self._outcome(payment_id, asking)
 
@@ -212,62 +211,7 @@ class PaymentService:
                 raise AmountMismatch("This approval has paid for something else.", payment_id=payment.payment_id)
         paid = await self._outcome(payment.payment_id, asking)
         async with self._sessions.read() as session:
-            return await self._as_settled(session, paid)
-
-    async def get(self, session: AsyncSession, principal: Principal, payment_id: str) -> Payment:
-        """Raises: PaymentNotFound: none, or somebody else's."""
-        principal.require_scope(Scope.COMMERCE_READ)
-        return self._visible(principal, payment_id, await PaymentRepository(session).get(payment_id))
-
-    async def visible(
-        self, session: AsyncSession, principal: Principal, payment_ids: Collection[str]
-    ) -> dict[str, Payment]:
-        """Those of the payments that the caller may see, by id."""
-        principal.require_scope(Scope.COMMERCE_READ)
-        found = await PaymentRepository(session).by_ids(payment_ids)
-        return {key: payment for key, payment in found.items() if _is_for(principal, payment)}
-
-    async def newest_of_orders(
-        self, session: AsyncSession, principal: Principal, order_ids: Collection[str]
-    ) -> dict[str, Payment]:
-        """The newest payment of each order, as far as the caller may see it, by the order's id."""
-        principal.require_scope(Scope.COMMERCE_READ)
-        found = await PaymentRepository(session).newest_of_orders(order_ids)
-        return {payment.order_id: payment for payment in found if _is_for(principal, payment)}
-
-    @staticmethod
-    def require_may_list(principal: Principal, user_id: str) -> UserId:
-        """The person whose payments are asked for. Raises: Forbidden: it is somebody else."""
-        principal.require_scope(Scope.COMMERCE_READ)
-        return UserId(require_id(principal.acting_for(user_id), field="user_id", least=1))
-
-    async def list_of(
-        self, session: AsyncSession, principal: Principal, *, user_id: str, limit: int, offset: int
-    ) -> tuple[Sequence[Payment], int]:
-        """Some of a person's payments, newest first, and how many there are.
-
-        Raises:
-            Forbidden: it is somebody else.
-        """
-        payer = self.require_may_list(principal, user_id)
-        limit, offset = page_limit(limit, offset)
-        return await PaymentRepository(session).newest_of(payer, limit=limit, offset=offset)
-
-    async def pages_of(
-        self, session: AsyncSession, principal: Principal, *, user_ids: Collection[str], page: PageRequest
-    ) -> dict[str, Page[Payment]]:
-        """A page of payments for each person, newest first.
-
-        Raises:
-            Forbidden: one of them is somebody else.
-        """
-        for user_id in user_ids:
-            self.require_may_list(principal, user_id)
-        return await PaymentRepository(session).pages_of(user_ids, page)
-
-    async def refunds_of(self, session: AsyncSession, payment_ids: Collection[str]) -> Mapping[str, Sequence[Refund]]:
-        """The refunds of payments that the caller was shown, oldest first."""
-        return await RefundRepository(session).of_many(payment_ids)
+            return await as_settled(session, paid)
 
     async def refund(self, principal: Principal, *, payment_id: str, amount_krw: int, reason: str) -> CarriedOutRefund:
         """Pay back a part of a captured payment, or all that is left (0); in transactions of its own.
@@ -285,7 +229,9 @@ class PaymentService:
         if amount_krw:
             require_amount(amount_krw)
         async with self._sessions.transaction() as session:
-            payment = self._visible(principal, payment_id, await PaymentRepository(session).get_for_update(payment_id))
+            payment = require_visible(
+                principal, payment_id, await PaymentRepository(session).get_for_update(payment_id)
+            )
             await self._require_refundable(session, principal, payment)
             promised = await self._refunds.promise(
                 session, payment, amount_krw=amount_krw, reason=reason, requested_by=principal.subject
@@ -343,23 +289,6 @@ class PaymentService:
             case _:
                 return Cancellation.COMPLETED
 
-    async def settled(self, session: AsyncSession, payment_id: str) -> SettledPayment | None:
-        """A captured payment; None: there is none with this id, or nothing was captured."""
-        payment = await PaymentRepository(session).get(payment_id)
-        if payment is None or payment.status not in SETTLED:
-            return None
-        return await self._as_settled(session, payment)
-
-    async def settled_for_order(self, session: AsyncSession, order_id: str) -> SettledPayment | None:
-        """The newest captured payment of an order, whatever was paid back of it since."""
-        payment = await PaymentRepository(session).settled_of_order(order_id)
-        return await self._as_settled(session, payment) if payment else None
-
-    async def settled_for_subscription(self, session: AsyncSession, subscription_id: str) -> SettledPayment | None:
-        """The newest captured payment of a subscription, whatever was paid back of it since."""
-        payment = await PaymentRepository(session).settled_of_subscription(subscription_id)
-        return await self._as_settled(session, payment) if payment else None
-
     async def settle_unclear(self) -> int:
         """Find out what became of captures and refunds that were left unclear; how many were looked at."""
         return await self._settlement.run_once()
@@ -376,37 +305,6 @@ class PaymentService:
                 at=payment.created_at,
             )
         return payment
-
-    async def _debt(self, session: AsyncSession, wanted: Opening | Payment) -> Debt | None:
-        """What is owed, by the word of the shop or of subscription; None for an order that is not the shop's.
-
-        Raises:
-            OrderNotPayable: the subscription owes nothing.
-        """
-        if wanted.order_id:
-            of_order = await self._debts.of_order(session, wanted.order_id)
-            if of_order is not None or not wanted.subscription_id:
-                return of_order
-        debt = await self._debts.of_subscription(session, wanted.subscription_id)
-        if debt is None:
-            raise OrderNotPayable("This subscription has nothing to pay.", subscription_id=wanted.subscription_id)
-        return debt
-
-    @staticmethod
-    def _require_owed(wanted: Opening | Payment, debt: Debt | None) -> None:
-        if debt is None:
-            return
-        other_plan = bool(wanted.subscription_id) and debt.subscription_id not in ("", wanted.subscription_id)
-        if debt.user_id != wanted.user_id or other_plan:
-            raise OrderNotFound(wanted.order_id or wanted.subscription_id)
-        if not debt.is_open:
-            raise OrderNotPayable("This is not open for payment (any more).")
-        if debt.amount_krw != wanted.amount_krw:
-            raise AmountMismatch(
-                f"{debt.amount_krw} won are owed, not {wanted.amount_krw}.",
-                owed_krw=debt.amount_krw,
-                amount_krw=wanted.amount_krw,
-            )
 
     async def _require_refundable(self, session: AsyncSession, principal: Principal, payment: Payment) -> None:
         if principal.is_trusted or principal.role is Role.ADMIN:
@@ -439,33 +337,6 @@ class PaymentService:
         if payment is None:
             raise PaymentNotFound(payment_id)
         return payment
-
-    @staticmethod
-    def _visible(principal: Principal, payment_id: str, payment: Payment | None) -> Payment:
-        if payment is None or not _is_for(principal, payment):
-            raise PaymentNotFound(payment_id)
-        return payment
-
-    @staticmethod
-    async def _as_settled(session: AsyncSession, payment: Payment) -> SettledPayment:
-        assert payment.completed_at is not None  # noqa: S101 - the table's constraint says so
-        return SettledPayment(
-            payment_id=payment.payment_id,
-            user_id=UserId(payment.user_id),
-            order_id=payment.order_id,
-            subscription_id=payment.subscription_id,
-            amount_krw=payment.amount_krw,
-            refunded_krw=balances.refunded_krw(await RefundRepository(session).of(payment.payment_id)),
-            completed_at=payment.completed_at,
-        )
-
-
-def _is_for(principal: Principal, payment: Payment) -> bool:
-    try:
-        principal.acting_for(payment.user_id)
-    except Forbidden:
-        return False
-    return True
 
 
 def _captured(payment: Payment) -> Payment:
