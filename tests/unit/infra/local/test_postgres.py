@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -43,10 +44,11 @@ def postmaster_pid(data: Path) -> int:
 async def gone(pid: int) -> bool:
     """Whether the process ends within ten seconds."""
     deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.02)
+    with suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.02)
     return True
 
 
