@@ -318,7 +318,7 @@ class Late:
         await self._attempt
 
 
-@pytest.mark.parametrize("late", [Refused("too late to matter"), NotNow("too late to matter")], ids=str)
+@pytest.mark.parametrize("late", [Refused("too late"), NotNow("too late"), Accepted("m-2")], ids=str)
 @pytest.mark.parametrize("first", ["the one that lost its lease", "the one that holds it"])
 async def test_an_instance_that_lost_its_lease_does_not_undo_what_another_does(
     operations: Operations, late: Outcome, first: str
