@@ -155,7 +155,7 @@ class _Sandbox:
         word = key.removeprefix("test-").split("-")[0] if key.startswith("test-") else ""
         if word == "decline":
             raise _TossError(403, "REJECT_CARD_PAYMENT")
-        first = self._ledger.first_time(f"confirm {key} {order_id}")
+        first = bool(word) and self._ledger.first_time(f"confirm {key} {order_id}")
         await self._stumble_before(word, first=first, request=request)
         taken = amount + 1 if word == "lie" else amount
         captured = self._ledger.capture(given_key=key, order_id=order_id, amount=taken, at=_now())
@@ -180,7 +180,7 @@ class _Sandbox:
         if word == "decline":
             raise _TossError(403, "NOT_CANCELABLE_PAYMENT")
         asked_under = request.headers.get("idempotency-key", "")
-        first = self._ledger.first_time(f"cancel {captured.payment_key} {asked_under}")
+        first = bool(word) and self._ledger.first_time(f"cancel {captured.payment_key} {asked_under}")
         await self._stumble_before(word, first=first, request=request)
         self._ledger.cancel(captured.payment_key, amount=amount, reason=reason, at=_now())
         changed = self._ledger.by_key(captured.payment_key)

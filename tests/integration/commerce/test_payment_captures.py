@@ -185,6 +185,26 @@ async def test_a_process_killed_while_the_provider_is_asked_charges_once(
     await assert_charged_once(commerce, toss, opened.payment_id)
 
 
+async def test_a_client_that_hangs_up_in_the_middle_is_charged_once(commerce: Commerce, toss: TossSandbox) -> None:
+    async with instance(commerce, toss) as one:
+        opened = await one.open()
+        asked = asyncio.Event()
+
+        async def take_long() -> None:
+            asked.set()
+            await asyncio.sleep(60)
+
+        one.wire.after_confirm = take_long
+        call = asyncio.create_task(confirm(one, opened.payment_id))
+        await asyncio.wait_for(asked.wait(), 10)
+        call.cancel()
+        await asyncio.wait([call])
+        commerce.clock.advance(seconds=LEASE.total_seconds())
+        assert await one.payments.settle_unclear() == 1
+        assert (await confirm(one, opened.payment_id)).status == PaymentStatus.COMPLETED
+    await assert_charged_once(commerce, toss, opened.payment_id)
+
+
 async def test_two_at_work_on_one_attempt_do_no_harm(commerce: Commerce, toss: TossSandbox) -> None:
     async with instance(commerce, toss) as slow, instance(commerce, toss) as other:
         opened = await slow.open()

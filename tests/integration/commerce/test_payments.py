@@ -294,6 +294,20 @@ async def test_the_open_payment_of_an_order_is_given_up(commerce: Commerce, toss
     assert seen == [Cancellation.IN_FLIGHT, Cancellation.COMPLETED]
 
 
+async def test_giving_an_order_up_leaves_what_others_named_alike(commerce: Commerce, toss: TossSandbox) -> None:
+    debts = KnownDebts()
+    async with instance(commerce, toss, debts=debts) as one:
+        of_bob = await one.open(BOB)  # before the shop had an order of this name
+        debts.orders[ORDER] = Debt(UserId("alice"), PRICE_KRW, is_open=True)
+        of_alice = await one.open(ALICE)
+        async with commerce.database.transaction() as session:
+            assert await one.payments.cancel_open(session, order_id=ORDER) is Cancellation.CANCELLED
+        assert (await one.get(of_alice.payment_id)).status == PaymentStatus.CANCELLED
+        assert (await one.get(of_bob.payment_id)).status == PaymentStatus.PENDING
+        with pytest.raises(OrderNotFound):
+            await one.payments.confirm(BOB, payment_id=of_bob.payment_id, payment_key=KEY)
+
+
 async def test_a_page_of_a_persons_payments_never_skips_or_repeats(commerce: Commerce, toss: TossSandbox) -> None:
     async with instance(commerce, toss) as one:
         opened = []
