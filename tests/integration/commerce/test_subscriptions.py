@@ -256,6 +256,24 @@ async def test_a_payment_of_another_amount_pays_for_nothing(commerce: Commerce) 
     assert (await get(commerce)).standing.tier is Tier.BASIC
 
 
+async def test_a_payment_of_less_than_the_price_pays_for_nothing(commerce: Commerce) -> None:
+    await create(commerce, Tier.FREE)
+    cheap = await pay(commerce, await update(commerce, Tier.BASIC))
+    await commerce.fetch("UPDATE subscription_charges SET status = 'void'")  # nothing else is open in its way
+    with pytest.raises(PaymentNotUsable):
+        await update(commerce, Tier.PRO, cheap)
+    assert (await get(commerce)).standing.tier is Tier.FREE
+
+
+async def test_a_payment_by_another_payer_for_ones_own_subscription_pays_for_nothing(commerce: Commerce) -> None:
+    await create(commerce, Tier.FREE)
+    payment_id = await pay(commerce, await update(commerce, Tier.PRO))
+    await commerce.fetch("UPDATE payments SET user_id = 'bob'")
+    with pytest.raises(PaymentNotUsable):
+        await update(commerce, Tier.PRO, payment_id)
+    assert (await get(commerce)).standing.tier is Tier.FREE
+
+
 async def test_a_payment_is_used_once(commerce: Commerce) -> None:
     await create(commerce, Tier.FREE)
     payment_id = await pay(commerce, await update(commerce, Tier.PRO))
