@@ -39,8 +39,8 @@ from domain.messaging import Outbox
 
 _log = structlog.get_logger("payment")
 
-LEASE = timedelta(seconds=90)
-"""For this long nobody else looks after an attempt; longer than any call waits for the provider."""
+LEASE = timedelta(seconds=30)
+"""For this long nobody else looks after an attempt; longer than any call waits for the provider (`PATIENCE_S`)."""
 
 _PAUSES_S = (0.1, 0.3, 0.7, 1.5, 3.0)
 MISMATCH = "AMOUNT_MISMATCH"
