@@ -223,7 +223,10 @@ async def paid_orders(bench: Bench, seconds: float, readers: int) -> list[Result
     url = f"http://127.0.0.1:{bench.platform.plan.router_port}/graphql"
     tokens = [(await bench.person())[2] for _ in range(min(readers, 16))]
     admin = await bench.token(ADMIN["BOOTSTRAP_ADMIN_EMAIL"], ADMIN["BOOTSTRAP_ADMIN_PASSWORD"])
-    return await orders(url, tokens=tokens, admin=admin, seconds=seconds, processes=[bench.services, bench.router])
+    settings = Settings.load(bench.platform.plan.external)
+    return await orders(
+        url, settings, tokens=tokens, admin=admin, seconds=seconds, processes=[bench.services, bench.router]
+    )
 
 
 async def told_people(bench: Bench, seconds: float, readers: int) -> list[Result]:
