@@ -330,9 +330,9 @@ class Account:
             await self._take_time_back(charge, before_krw, is_full=is_full)
 
     async def _take_time_back(self, charge: Charge, before_krw: int, *, is_full: bool) -> None:
-        starts_at, days = charge.period_starts_at, charge.period_days
-        ends_at = self.subscription.expires_at
-        if starts_at is None or days is None or ends_at is None:
+        subscription, days = self.subscription, charge.period_days
+        starts_at, ends_at = charge.period_starts_at, charge.period_ends_at
+        if starts_at is None or ends_at is None or days is None or subscription.expires_at is None:
             return
         if is_full and starts_at <= self.now:
             await self._end_refunded(charge, cause=charge)
@@ -340,17 +340,29 @@ class Account:
         kept = [
             kept_days(days, paid_krw=charge.amount_krw, refunded_krw=krw) for krw in (before_krw, charge.refunded_krw)
         ]
-        shortened = starts_at if is_full else ends_at - timedelta(days=kept[0] - kept[1])
-        if shortened <= self.now:
+        lost = ends_at - starts_at if is_full else timedelta(days=kept[0] - kept[1])
+        # The days that were used are used: nothing ends before now.
+        shortened = (
+            max(ends_at - lost, starts_at, self.now) if starts_at <= self.now else max(ends_at - lost, starts_at)
+        )
+        previous = lifecycle.tier_at(subscription, self.now)
+        for later in self._paid_periods():
+            if (
+                later is not charge
+                and later.period_starts_at
+                and later.period_ends_at
+                and later.period_starts_at >= ends_at
+            ):
+                later.period_starts_at -= ends_at - shortened
+                later.period_ends_at -= ends_at - shortened
+        charge.period_ends_at = shortened
+        subscription.expires_at -= ends_at - shortened
+        if subscription.expires_at <= self.now:
             await self._end_refunded(charge, cause=charge)
             return
-        previous = lifecycle.tier_at(self.subscription, self.now)
+        subscription.anchor_day = seoul_day(subscription.expires_at)
         if is_full:
-            self.subscription.credit_krw += charge.credit_used_krw
-        else:
-            self._last_period().period_ends_at = shortened
-        self.subscription.expires_at = shortened
-        self.subscription.anchor_day = seoul_day(shortened)
+            subscription.credit_krw += charge.credit_used_krw
         await self.tell("refunded", previous)
 
     async def _take_upgrade_back(self, charge: Charge, *, is_full: bool) -> None:
@@ -412,9 +424,6 @@ class Account:
             and charge.period_ends_at > self.now
         ]
         return sorted(found, key=lambda charge: charge.period_starts_at or self.now)
-
-    def _last_period(self) -> Charge:
-        return self._paid_periods()[-1]
 
     def _periods(self) -> list[Period]:
         return [

@@ -268,6 +268,32 @@ async def test_a_renewal_that_is_paid_back_is_taken_off(commerce: Commerce) -> N
     assert (after.status, after.tier, after.subscription.expires_at) == (SubscriptionStatus.ACTIVE, Tier.PRO, first_end)
 
 
+async def test_a_period_that_is_taken_out_of_the_middle_moves_the_later_ones_up(commerce: Commerce) -> None:
+    owed = await create(commerce, Tier.PRO)
+    await deliver(commerce, [completed("a", owed, 29_900), refunded("a", owed, 29_900, 28_000)])  # one day is left
+    now = commerce.clock.now()
+    for name in ("b", "c"):
+        await sweep(commerce)
+        asked = await get(commerce)
+        assert asked.due is not None
+        await deliver(commerce, [completed(name, asked, 29_900)])
+        if name == "b":  # one more day: the next renewal is asked for already
+            await deliver(commerce, [refunded("b", asked, 29_900, 28_000)])
+    before = (await get(commerce)).standing.subscription.expires_at
+    assert before is not None
+    await deliver(commerce, [refunded("b", owed, 29_900, 29_900)])
+    after = (await get(commerce)).standing
+    assert after.subscription.expires_at == before - timedelta(days=1)
+    rows = await commerce.fetch(
+        "SELECT payment_id, period_starts_at, period_ends_at FROM subscription_charges WHERE status = 'paid' ORDER BY 1"
+    )
+    assert [(row["payment_id"], row["period_starts_at"]) for row in rows] == [
+        ("a", now),
+        ("c", now + timedelta(days=1)),
+    ]
+    assert rows[-1]["period_ends_at"] == after.subscription.expires_at
+
+
 async def test_refunds_of_periods_that_are_over_change_nothing(commerce: Commerce) -> None:
     await subscribed(commerce, Tier.PRO)
     (first,) = await commerce.fetch("SELECT payment_id FROM subscription_charges")
