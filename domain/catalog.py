@@ -195,6 +195,8 @@ CALLS: dict[str, frozenset[str]] = {
         }
     ),
     "measurement": frozenset({"auth", "device", "ai-inference", "cartridge", "calibration", "notification"}),
+    # Not in the published list: ValidateCartridge says what the person's plan allows.
+    "cartridge": frozenset({"subscription"}),
     "device": frozenset({"auth", "cartridge", "calibration", "notification"}),
     "subscription": frozenset({"auth", "user", "payment", "notification"}),
     "payment": frozenset({"auth", "subscription", "shop", "notification"}),

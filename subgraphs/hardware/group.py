@@ -10,6 +10,7 @@ from domain.catalog import Group
 from domain.hardware.device.repository import COMMANDS_CHANNEL
 from subgraphs.hardware.calibration.consumers import calibration_consumers
 from subgraphs.hardware.calibration.servicer import CalibrationServicer
+from subgraphs.hardware.cartridge.adapters.plans import GrpcPlans
 from subgraphs.hardware.cartridge.servicer import CartridgeRegistryServicer, CartridgeServicer
 from subgraphs.hardware.context import HardwareContext
 from subgraphs.hardware.device.adapters.firmware_objects import FirmwareObjects
@@ -27,7 +28,12 @@ async def build(resources: GroupResources) -> GroupFaces:
     """The faces of the group on the given resources."""
     database = resources.database
     settings = resources.settings.service
-    services = hardware_services(settings, resources.clock, FirmwareObjects(resources.objects))
+    services = hardware_services(
+        settings,
+        resources.clock,
+        store=FirmwareObjects(resources.objects),
+        plans=GrpcPlans(resources.clients("cartridge")),
+    )
     return GroupFaces(
         group=Group.HARDWARE,
         services=(

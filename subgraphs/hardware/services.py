@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from domain.clock import Clock
 from domain.hardware.calibration.service import CalibrationService
+from domain.hardware.cartridge.ports import Plans
 from domain.hardware.cartridge.registry import RegistryService
 from domain.hardware.cartridge.service import CartridgeService
 from domain.hardware.device.firmware import FirmwareService
@@ -24,14 +25,16 @@ class HardwareServices:
     calibrations: CalibrationService
 
 
-def hardware_services(settings: ServiceSettings, clock: Clock, store: FirmwareStore) -> HardwareServices:
+def hardware_services(
+    settings: ServiceSettings, clock: Clock, *, store: FirmwareStore, plans: Plans
+) -> HardwareServices:
     """The services, each with what it needs of the others."""
     offline_after = timedelta(seconds=MISSED_HEARTBEATS * settings.heartbeat_interval_seconds)
     devices = DeviceService(clock, offline_after=offline_after)
     return HardwareServices(
         devices=devices,
         firmware=FirmwareService(clock, devices, store),
-        cartridges=CartridgeService(clock, devices),
+        cartridges=CartridgeService(clock, devices, plans),
         registry=RegistryService(),
         calibrations=CalibrationService(clock, devices, default_alpha=settings.default_alpha),
     )

@@ -27,7 +27,9 @@ from subgraphs.runtime.settings import Settings
 
 _FOLDER = Path(__file__).parent
 
-ADDED_CALLS: dict[tuple[str, str], str] = {}
+ADDED_CALLS: dict[tuple[str, str], str] = {
+    ("cartridge", "subscription"): "ValidateCartridge says what the person's plan allows",
+}
 """Calls that the published list lacks, with the reason for each."""
 
 ADDED_TOPICS: dict[str, str] = {

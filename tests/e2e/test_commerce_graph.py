@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from manpasik.v1 import cartridge_pb2, common_pb2
 
 from tests.e2e.test_commerce_flows import until
 from tests.support.platform import Platform
@@ -159,6 +160,13 @@ async def test_a_plan_is_bought_through_an_order_and_opens_cartridges(platform: 
         return bool(await access_now() == free | {"remainingDaily": 2})
 
     await until(counted)  # measurement tells of the use, commerce counts it
+    async with platform.reader_side() as side:
+        valid = await side.cartridges.ValidateCartridge(
+            cartridge_pb2.ValidateCartridgeRequest(cartridge_uid=reader.cartridge_uid),
+            metadata=person.metadata,
+            timeout=20,
+        )
+    assert (valid.is_valid, valid.access_level) == (True, common_pb2.CARTRIDGE_ACCESS_LIMITED)
     bought = await ok(
         platform, "mutation { subscribe(input: {tier: PRO}) { subscription { id tier } due { amountKrw } } }", person
     )

@@ -197,12 +197,46 @@ class CartridgeDetail:
     refusal: Refusal | None
 
 
+class PlanLevel(StrEnum):
+    """How a person's plan treats a type."""
+
+    INCLUDED = "included"
+    LIMITED = "limited"
+    ADD_ON = "add_on"
+    RESTRICTED = "restricted"
+    BETA = "beta"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRule:
+    """What a person's plan says about a type: how it treats it, and whether it may be used at this moment."""
+
+    level: PlanLevel
+    allowed: bool
+
+
+NOT_IN_PLAN = "CARTRIDGE_NOT_IN_PLAN"
+
+
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Whether a cartridge may be used now. `detail` is None when it was never read."""
+    """Whether a person may use a cartridge now.
+
+    Args:
+        detail: None when it was never read.
+        plan: None when nobody could be asked; the cartridge alone decides then.
+    """
 
     refusal: Refusal | None
     detail: CartridgeDetail | None
+    plan: PlanRule | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why not, as a stable reason; empty when they may."""
+        if self.refusal is not None:
+            return self.refusal.value
+        return NOT_IN_PLAN if self.plan is not None and not self.plan.allowed else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ read it first is kept for the record only.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,9 +24,10 @@ from domain.hardware.cartridge.models import (
     Validation,
 )
 from domain.hardware.cartridge.nfc_tag import TagForged, TagV1, TagV2, decode
-from domain.hardware.cartridge.ports import ReaderSlot
+from domain.hardware.cartridge.ports import Plans, ReaderSlot
 from domain.hardware.cartridge.registry import category_of
 from domain.hardware.cartridge.repository import CartridgeRepository, RegistryRepository
+from domain.hardware.codes import CartridgeCode
 from domain.ids import new_id
 from domain.paging import page_limit
 from domain.principal import Principal, PrincipalKind, Scope
@@ -76,9 +77,10 @@ class _TagContent:
 class CartridgeService:
     """Commands and queries about cartridges."""
 
-    def __init__(self, clock: Clock, reader_slot: ReaderSlot) -> None:
+    def __init__(self, clock: Clock, reader_slot: ReaderSlot, plans: Plans) -> None:
         self.clock = clock
         self._reader_slot = reader_slot
+        self._plans = plans
 
     async def read(
         self, session: AsyncSession, principal: Principal, *, tag: bytes, tag_version: int = 0, device_id: str = ""
@@ -199,7 +201,7 @@ class CartridgeService:
         type_index: int = 0,
         user_id: str = "",
     ) -> Validation:
-        """Whether a person may use a cartridge now. Plans do not take part in it yet: there is no subscription service.
+        """Whether a cartridge may be used now, whatever the person's plan says; `under_plan` adds that.
 
         Args:
             category, type_index: what the caller takes it for; 0 means whatever it is.
@@ -212,6 +214,14 @@ class CartridgeService:
         detail = await self._detail(session, cartridge)
         mismatch = _mismatch(cartridge, category, type_index)
         return Validation(Refusal.TYPE_MISMATCH if mismatch else detail.refusal, detail)
+
+    async def under_plan(self, principal: Principal, validation: Validation, *, user_id: str = "") -> Validation:
+        """The same with what the person's plan says of the type: asked of another service, so outside of any session."""
+        if validation.detail is None:
+            return validation
+        cartridge = validation.detail.cartridge
+        code = CartridgeCode(cartridge.category, cartridge.type_index)
+        return replace(validation, plan=await self._plans.rule(principal.acting_for(user_id), code))
 
     async def record_usage(
         self,

@@ -6,14 +6,23 @@ from manpasik.v1 import cartridge_pb2 as pb
 from manpasik.v1 import cartridge_pb2_grpc as pb_grpc
 from manpasik.v1 import common_pb2
 
-from domain.hardware.cartridge.models import CartridgeDetail, CartridgeType
+from domain.hardware.cartridge.models import CartridgeDetail, CartridgeType, PlanLevel
 from subgraphs.hardware.services import HardwareServices
 from subgraphs.hardware.wire import timestamp
 from subgraphs.runtime.context import current
 from subgraphs.runtime.database import Database
 
 UNLIMITED = -1
-"""Uses left by the person's plan: nothing limits them before there are plans."""
+"""Of uses left by the person's plan: recording one asks nobody else, CheckCartridgeAccess tells what is left."""
+
+
+_LEVEL_TO_WIRE = {
+    PlanLevel.INCLUDED: common_pb2.CARTRIDGE_ACCESS_INCLUDED,
+    PlanLevel.LIMITED: common_pb2.CARTRIDGE_ACCESS_LIMITED,
+    PlanLevel.ADD_ON: common_pb2.CARTRIDGE_ACCESS_ADD_ON,
+    PlanLevel.RESTRICTED: common_pb2.CARTRIDGE_ACCESS_RESTRICTED,
+    PlanLevel.BETA: common_pb2.CARTRIDGE_ACCESS_BETA,
+}
 
 
 class CartridgeServicer(pb_grpc.CartridgeServiceServicer):
@@ -136,13 +145,15 @@ class CartridgeServicer(pb_grpc.CartridgeServiceServicer):
                 type_index=request.type_index,
                 user_id=request.user_id,
             )
+        validation = await self._cartridges.under_plan(current().principal, validation, user_id=request.user_id)
         detail = validation.detail
         return pb.ValidateCartridgeResponse(
-            is_valid=validation.refusal is None,
-            reason=validation.refusal.value if validation.refusal else "",
+            is_valid=not validation.reason,
+            reason=validation.reason,
             remaining_uses=detail.cartridge.remaining_uses if detail else 0,
-            # Nobody knows the person's plan before there is a subscription service.
-            access_level=common_pb2.CARTRIDGE_ACCESS_UNKNOWN,
+            access_level=_LEVEL_TO_WIRE[validation.plan.level]
+            if validation.plan
+            else common_pb2.CARTRIDGE_ACCESS_UNKNOWN,
             detail=_detail(detail) if detail else None,
         )
 

@@ -8,7 +8,10 @@ import pytest
 
 from devices.nfc_tag import TagV2, encode_v2
 from domain.catalog import Group
+from domain.hardware.cartridge.models import PlanRule
+from domain.hardware.codes import CartridgeCode
 from domain.hardware.device.models import Registration
+from domain.ids import UserId
 from domain.principal import ROLE_SCOPES, Principal, PrincipalKind, Role
 from subgraphs.hardware.device.adapters.firmware_objects import FirmwareObjects
 from subgraphs.hardware.services import HardwareServices, hardware_services
@@ -53,6 +56,7 @@ class Hardware:
     database: Database
     clock: FakeClock
     objects: LocalObjects
+    plans: "KnownPlans"
 
     async def register(
         self, owner: Principal = ALICE, device_id: str = "dev-1", *, serial: str = "", firmware: str = "1.0.0"
@@ -81,9 +85,20 @@ class Hardware:
         return device_principal(device_id, owner)
 
 
+class KnownPlans:
+    """Subscription-service, which another group runs: says what a test has told it, and nothing of what it was not."""
+
+    def __init__(self) -> None:
+        self.rules: dict[str, PlanRule] = {}
+
+    async def rule(self, user_id: UserId, code: CartridgeCode) -> PlanRule | None:
+        return self.rules.get(user_id)
+
+
 @pytest.fixture
 async def hardware(database_for: DatabaseFor, tmp_path: Path) -> Hardware:
     clock = FakeClock()
     objects = LocalObjects(tmp_path / "objects", secret="a secret of the tests", public_url="http://objects.test")
-    services = hardware_services(Settings().service, clock, FirmwareObjects(objects))
-    return Hardware(services, await database_for(Group.HARDWARE), clock, objects)
+    plans = KnownPlans()
+    services = hardware_services(Settings().service, clock, store=FirmwareObjects(objects), plans=plans)
+    return Hardware(services, await database_for(Group.HARDWARE), clock, objects, plans)

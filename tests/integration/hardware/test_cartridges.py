@@ -16,7 +16,7 @@ from domain.hardware.cartridge.errors import (
     CartridgeUsedUp,
     RegistryEntryInvalid,
 )
-from domain.hardware.cartridge.models import CartridgeDetail, Refusal, Validation
+from domain.hardware.cartridge.models import CartridgeDetail, PlanLevel, PlanRule, Refusal, Validation
 from domain.hardware.cartridge.nfc_tag import TagForged
 from domain.hardware.cartridge.registry import (
     CategoryDefinition,
@@ -48,6 +48,30 @@ async def validate(hardware: Hardware, *, category: int = 0, type_index: int = 0
         return await hardware.services.cartridges.validate(
             session, ALICE, uid=UID, category=category, type_index=type_index
         )
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (PlanRule(PlanLevel.INCLUDED, allowed=True), ""),
+        (PlanRule(PlanLevel.LIMITED, allowed=False), "CARTRIDGE_NOT_IN_PLAN"),
+        (PlanRule(PlanLevel.RESTRICTED, allowed=False), "CARTRIDGE_NOT_IN_PLAN"),
+        (None, ""),  # nobody can say: the cartridge decides
+    ],
+)
+async def test_a_plan_has_its_say_about_a_cartridge(hardware: Hardware, rule: PlanRule | None, reason: str) -> None:
+    await read(hardware, GLUCOSE_TAG)
+    if rule is not None:
+        hardware.plans.rules["alice"] = rule
+    found = await hardware.services.cartridges.under_plan(ALICE, await validate(hardware))
+    assert (found.reason, found.plan) == (reason, rule)
+
+
+async def test_what_is_wrong_with_the_cartridge_is_told_before_what_the_plan_says(hardware: Hardware) -> None:
+    await read(hardware, replace(GLUCOSE_TAG, remaining_uses=0))
+    hardware.plans.rules["alice"] = PlanRule(PlanLevel.RESTRICTED, allowed=False)
+    found = await hardware.services.cartridges.under_plan(ALICE, await validate(hardware))
+    assert found.reason == "CARTRIDGE_USED_UP"
 
 
 async def test_a_tag_is_answered_with_its_type_from_the_registry(hardware: Hardware) -> None:

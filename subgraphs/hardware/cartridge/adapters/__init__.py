@@ -1,0 +1,1 @@
+"""The outside of cartridge-service: what plans say of cartridges."""
