@@ -6,15 +6,14 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache
-from typing import Any
 
-from sqlalchemy import Select, String, and_, any_, bindparam, case, func, or_, select, text, tuple_, update
+from sqlalchemy import Select, String, any_, bindparam, case, func, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.commerce.payment.models import AttemptStatus, Payment, PaymentAttempt, Refund, RefundStatus
 from domain.commerce.payment.states import LIVE, OPEN
+from domain.keyset import OwnedList
 from domain.paging import Page, PageRequest
 
 _LOCK_SUBSCRIPTION = text("SELECT pg_advisory_xact_lock(hashtextextended('payment of ' || :subscription_id, 0))")
@@ -114,20 +113,7 @@ class PaymentRepository:
 
     async def pages_of(self, user_ids: Collection[str], page: PageRequest) -> dict[str, Page[Payment]]:
         """One page for every person, in one statement; newest first."""
-        values: dict[str, object] = {"user_ids": list(user_ids), "last": page.first + 1}
-        if page.after is not None:
-            values["after_at"], values["after_id"] = page.after
-        rows = await self._session.execute(_pages(follows_cursor=page.after is not None), values)
-        items: dict[str, list[Payment]] = {user_id: [] for user_id in user_ids}
-        totals: dict[str, int] = dict.fromkeys(user_ids, 0)
-        for payment, count, nth in rows:
-            totals[payment.user_id] = count
-            if nth >= 1:
-                items[payment.user_id].append(payment)
-        return {
-            user_id: Page(found[: page.first], has_next=len(found) > page.first, total=totals[user_id])
-            for user_id, found in items.items()
-        }
+        return await _OF_PEOPLE.pages(self._session, user_ids, page)
 
     async def _locked(self, statement: Select[Payment]) -> Payment | None:
         locked = statement.with_for_update().execution_options(populate_existing=True)
@@ -144,28 +130,7 @@ _NEWEST_OF_ORDERS = (
 )
 
 
-@cache
-def _pages(*, follows_cursor: bool) -> Select[Any]:
-    """The newest `last` payments of each of `user_ids` after a cursor, with how many there are; built once."""
-    order = (Payment.created_at.desc(), Payment.payment_id.desc())
-    rank = func.row_number().over(partition_by=Payment.user_id, order_by=order)
-    total = func.count().over(partition_by=Payment.user_id)
-    cursor = tuple_(bindparam("after_at", type_=Payment.created_at.type), bindparam("after_id", type_=String()))
-    position = tuple_(Payment.created_at, Payment.payment_id)
-    follows = position < cursor if follows_cursor else Payment.payment_id.is_not(None)
-    # Counted over everything a person has; ranked over what follows the cursor.
-    after_rank = func.sum(case((follows, 1), else_=0)).over(partition_by=Payment.user_id, order_by=order)
-    ranked = (
-        select(Payment.payment_id.label("id"), total.label("total"), rank.label("rank"), after_rank.label("nth"))
-        .where(Payment.user_id == any_(bindparam("user_ids", type_=ARRAY(String))))
-        .subquery()
-    )
-    return (
-        select(Payment, ranked.c.total, ranked.c.nth)
-        .join(ranked, ranked.c.id == Payment.payment_id)
-        .where(or_(and_(ranked.c.nth >= 1, ranked.c.nth <= bindparam("last")), ranked.c.rank == 1))
-        .order_by(*order)
-    )
+_OF_PEOPLE = OwnedList(Payment, owner=Payment.user_id, at=Payment.created_at, id=Payment.payment_id)
 
 
 class AttemptRepository:

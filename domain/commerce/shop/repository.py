@@ -27,6 +27,7 @@ from domain.commerce.shop.models import (
     StockMovement,
     TimelineEntry,
 )
+from domain.keyset import OwnedList
 from domain.paging import Page, PageRequest
 
 MAX_SEARCH_WORDS = 8
@@ -270,29 +271,8 @@ class OrderRepository:
         return rows.all(), total or 0
 
     async def pages_of(self, user_ids: Collection[str], page: PageRequest) -> dict[str, Page[Order]]:
-        """One page for every person, newest first, in two statements."""
-        counts = await self._session.execute(
-            select(Order.user_id, func.count()).where(Order.user_id.in_(user_ids)).group_by(Order.user_id)
-        )
-        totals = {user_id: count for user_id, count in counts}  # noqa: C416 - rows are no pairs to a checker
-        nth = func.row_number().over(partition_by=Order.user_id, order_by=_NEWEST_FIRST).label("nth")
-        following = select(Order.order_id, nth).where(Order.user_id.in_(user_ids))
-        if page.after is not None:
-            following = following.where(tuple_(Order.created_at, Order.order_id) < tuple_(*page.after))
-        ranked = following.subquery()
-        rows = await self._session.scalars(
-            select(Order)
-            .join(ranked, ranked.c.order_id == Order.order_id)
-            .where(ranked.c.nth <= page.first + 1)
-            .order_by(*_NEWEST_FIRST)
-        )
-        items: dict[str, list[Order]] = {user_id: [] for user_id in user_ids}
-        for order in rows:
-            items[order.user_id].append(order)
-        return {
-            user_id: Page(found[: page.first], has_next=len(found) > page.first, total=totals.get(user_id, 0))
-            for user_id, found in items.items()
-        }
+        """One page for every person, newest first, in one statement."""
+        return await _OF_PEOPLE.pages(self._session, user_ids, page)
 
     async def lock_subscription(self, subscription_id: str) -> None:
         """One transaction at a time opens or pays orders of a subscription."""
@@ -364,3 +344,6 @@ class TimelineRepository:
         for row in rows:
             entries[row.order_id].append(row)
         return {order_id: tuple(found) for order_id, found in entries.items()}
+
+
+_OF_PEOPLE = OwnedList(Order, owner=Order.user_id, at=Order.created_at, id=Order.order_id)

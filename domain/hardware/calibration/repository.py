@@ -3,12 +3,13 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, case, func, select, tuple_, update
+from sqlalchemy import ColumnElement, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.hardware.calibration.models import Calibration, CalibrationKind, CalibrationModel, CartridgeLot
 from domain.hardware.codes import CartridgeCode
+from domain.keyset import OwnedList
 from domain.paging import Page, PageRequest
 
 
@@ -67,34 +68,7 @@ class CalibrationRepository:
 
     async def pages_of(self, device_ids: Collection[str], page: PageRequest) -> dict[str, Page[Calibration]]:
         """One page for every reader, newest first, in one statement."""
-        order = (Calibration.calibrated_at.desc(), Calibration.calibration_id.desc())
-        total = func.count().over(partition_by=Calibration.device_id)
-        rank = func.row_number().over(partition_by=Calibration.device_id, order_by=order)
-        key = tuple_(Calibration.calibrated_at, Calibration.calibration_id)
-        follows = key < tuple_(*page.after) if page.after else Calibration.device_id.is_not(None)
-        nth = func.sum(case((follows, 1), else_=0)).over(partition_by=Calibration.device_id, order_by=order)
-        ranked = (
-            select(Calibration.calibration_id.label("id"), total.label("total"), rank.label("rank"), nth.label("nth"))
-            .where(Calibration.device_id.in_(device_ids))
-            .subquery()
-        )
-        rows = await self._session.execute(
-            select(Calibration, ranked.c.total, ranked.c.nth)
-            .join(ranked, ranked.c.id == Calibration.calibration_id)
-            # The first row comes along in any case: it brings the count when the cursor stands at the end.
-            .where((ranked.c.nth.between(1, page.first + 1)) | (ranked.c.rank == 1))
-            .order_by(*order)
-        )
-        items: dict[str, list[Calibration]] = {device_id: [] for device_id in device_ids}
-        totals: dict[str, int] = dict.fromkeys(device_ids, 0)
-        for calibration, count, place in rows:
-            totals[calibration.device_id] = count
-            if place >= 1:
-                items[calibration.device_id].append(calibration)
-        return {
-            device_id: Page(found[: page.first], has_next=len(found) > page.first, total=totals[device_id])
-            for device_id, found in items.items()
-        }
+        return await _OF_READERS.pages(self._session, device_ids, page)
 
     async def newest_in_force(
         self, wanted: Collection[tuple[str, CartridgeCode]], *, now: datetime
@@ -178,3 +152,8 @@ class LotRepository:
             )
             .values(check_needed_since=None)
         )
+
+
+_OF_READERS = OwnedList(
+    Calibration, owner=Calibration.device_id, at=Calibration.calibrated_at, id=Calibration.calibration_id
+)

@@ -2,10 +2,8 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from functools import cache
-from typing import Any
 
-from sqlalchemy import Select, String, and_, any_, bindparam, case, delete, func, or_, select, tuple_, update
+from sqlalchemy import String, any_, bindparam, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,6 +17,7 @@ from domain.hardware.device.models import (
     QueuedCommand,
 )
 from domain.ids import DeviceId, UserId
+from domain.keyset import OwnedList
 from domain.paging import Page, PageRequest
 
 COMMANDS_CHANNEL = "device_commands"
@@ -67,20 +66,7 @@ class DeviceRepository:
 
     async def pages_of(self, user_ids: Collection[str], page: PageRequest) -> dict[str, Page[Device]]:
         """One page for every person, in one statement; oldest registration first."""
-        values: dict[str, object] = {"user_ids": list(user_ids), "last": page.first + 1}
-        if page.after is not None:
-            values["after_at"], values["after_id"] = page.after
-        rows = await self._session.execute(_pages(follows_cursor=page.after is not None), values)
-        items: dict[str, list[Device]] = {user_id: [] for user_id in user_ids}
-        totals: dict[str, int] = dict.fromkeys(user_ids, 0)
-        for device, count, nth in rows:
-            totals[device.owner_user_id] = count
-            if nth >= 1:
-                items[device.owner_user_id].append(device)
-        return {
-            user_id: Page(found[: page.first], has_next=len(found) > page.first, total=totals[user_id])
-            for user_id, found in items.items()
-        }
+        return await _OWNED.pages(self._session, user_ids, page)
 
     async def record_heartbeat(self, device_id: str, beat: Heartbeat, *, at: datetime) -> Device | None:
         """The reader after the heartbeat; None when it is not registered."""
@@ -135,27 +121,7 @@ class DeviceRepository:
 _BY_IDS = select(Device).where(Device.device_id == any_(bindparam("device_ids", type_=ARRAY(String))))
 
 
-@cache
-def _pages(*, follows_cursor: bool) -> Select[Any]:
-    """The first `last` readers of each of `user_ids` after a cursor, with how many there are; built once."""
-    order = (Device.registered_at, Device.device_id)
-    rank = func.row_number().over(partition_by=Device.owner_user_id, order_by=order)
-    total = func.count().over(partition_by=Device.owner_user_id)
-    cursor = tuple_(bindparam("after_at", type_=Device.registered_at.type), bindparam("after_id", type_=String()))
-    follows = tuple_(*order) > cursor if follows_cursor else Device.device_id.is_not(None)
-    # Counted over everything a person has; ranked over what follows the cursor.
-    after_rank = func.sum(case((follows, 1), else_=0)).over(partition_by=Device.owner_user_id, order_by=order)
-    ranked = (
-        select(Device.device_id.label("id"), total.label("total"), rank.label("rank"), after_rank.label("nth"))
-        .where(Device.owner_user_id == any_(bindparam("user_ids", type_=ARRAY(String))))
-        .subquery()
-    )
-    return (
-        select(Device, ranked.c.total, ranked.c.nth)
-        .join(ranked, ranked.c.id == Device.device_id)
-        .where(or_(and_(ranked.c.nth >= 1, ranked.c.nth <= bindparam("last")), ranked.c.rank == 1))
-        .order_by(*order)
-    )
+_OWNED = OwnedList(Device, owner=Device.owner_user_id, at=Device.registered_at, id=Device.device_id, newest_first=False)
 
 
 class CredentialRepository:
