@@ -18,6 +18,9 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     String,
+    bindparam,
+    func,
+    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, insert
@@ -89,9 +92,24 @@ def shard_of(key: str) -> int:
     return crc32(key.encode()) % OUTBOX_SHARDS
 
 
-# Into the table, not the entity: nobody needs the rows that were made.
-_APPEND = insert(CommonBase.metadata.tables[OutboxRow.__tablename__]).inline()
-_NOTIFY = text(f"NOTIFY {OUTBOX_CHANNEL}")
+_OUTBOX = CommonBase.metadata.tables[OutboxRow.__tablename__]
+_APPENDED = (
+    "event_id",
+    "shard",
+    "topic",
+    "key",
+    "source",
+    "occurred_at",
+    "payload",
+    "sealed_payload",
+    "correlation_id",
+    "traceparent",
+)
+# One statement for the row and for the notification, which is delivered at commit, and once however often it is given in
+# one transaction. Into the table, not the entity: nobody needs the rows that were made.
+_APPEND = select(func.pg_notify(OUTBOX_CHANNEL, "")).add_cte(
+    insert(_OUTBOX).values({name: bindparam(name, type_=_OUTBOX.c[name].type) for name in _APPENDED}).cte("appended")
+)
 
 
 def payload_context(event_id: str) -> str:
@@ -127,8 +145,6 @@ class Outbox:
             _APPEND,
             [self._row(event, now) for event in events],
         )
-        # Delivered at commit, and once however often it is called in one transaction.
-        await self._session.execute(_NOTIFY)
 
     def _row(self, event: DomainEvent, now: datetime) -> dict[str, object]:
         event_id = new_id()
