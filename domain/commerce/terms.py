@@ -4,13 +4,16 @@ Money is whole won (KRW has no smaller unit), in `int`; a column of it is `Integ
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from domain.ids import UserId
 
 MAX_AMOUNT_KRW = 2**31 - 1
 """The wire's limit (int32)."""
+
+REFUND_WINDOW = timedelta(days=7)
+"""How long a payer may take a purchase back. Source: 전자상거래 등에서의 소비자보호에 관한 법률, article 17."""
 
 
 class Tier(StrEnum):
@@ -33,7 +36,7 @@ class Debt:
 
     Args:
         is_open: whether it can still be paid.
-        subscription_id: of an order for a period of a plan; empty for goods.
+        subscription_id: of what is owed for a plan; empty for goods.
     """
 
     user_id: UserId

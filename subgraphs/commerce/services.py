@@ -13,7 +13,7 @@ from domain.commerce.shop.add_on_prices import add_on_prices
 from domain.commerce.shop.debts import debt_of_order, is_shipped, payment_opened
 from domain.commerce.shop.service import ShopService
 from domain.commerce.subscription.cartridges import CartridgeAccessService
-from domain.commerce.subscription.debts import debt_of_subscription
+from domain.commerce.subscription.debts import debt_of_subscription, is_exchanged
 from domain.commerce.subscription.plans import PlanService
 from domain.commerce.subscription.renewal import RenewalService
 from domain.commerce.subscription.service import SubscriptionService
@@ -60,6 +60,10 @@ class GroupDebts:
     async def is_shipped(self, session: AsyncSession, order_id: str) -> bool:
         """What the shop says."""
         return await is_shipped(session, order_id)
+
+    async def is_exchanged(self, session: AsyncSession, subscription_id: str, *, payment_id: str) -> bool:
+        """What subscription says."""
+        return await is_exchanged(session, subscription_id, payment_id=payment_id)
 
 
 class GroupAddOns:

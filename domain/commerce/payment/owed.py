@@ -28,13 +28,14 @@ def require_owed(wanted: Opening | Payment, debt: Debt | None) -> None:
     """Let a payment be opened or captured only for what is owed; without a debt the amount is the client's.
 
     Raises:
-        OrderNotFound: somebody else owes it.
+        OrderNotFound: somebody else owes it, or it is not what the named subscription owes.
         OrderNotPayable: nobody does (any more).
         AmountMismatch: another amount is owed.
     """
     if debt is None:
         return
-    other_plan = bool(wanted.subscription_id) and debt.subscription_id not in ("", wanted.subscription_id)
+    # Goods are no plan either: else one payment would be taken for both.
+    other_plan = wanted.subscription_id not in ("", debt.subscription_id)
     if debt.user_id != wanted.user_id or other_plan:
         raise OrderNotFound(wanted.order_id or wanted.subscription_id)
     if not debt.is_open:

@@ -41,6 +41,10 @@ class Debts(Protocol):
         """Whether the shop has sent the order off; False for one that it does not have."""
         ...
 
+    async def is_exchanged(self, session: AsyncSession, subscription_id: str, *, payment_id: str) -> bool:
+        """Whether the holder has moved to a lower plan since, so that a part of the payment is credit by now."""
+        ...
+
 
 class ProviderState(StrEnum):
     """What a provider says of a payment."""

@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
+from domain.commerce.payment import balances
 from domain.commerce.payment.capture import MISMATCH, Asking, Capture
 from domain.commerce.payment.errors import (
     AmountMismatch,
@@ -39,14 +40,11 @@ from domain.commerce.payment.refunds import PayingBack, Refunds
 from domain.commerce.payment.repository import PaymentRepository, RefundRepository
 from domain.commerce.payment.settle import Settlement
 from domain.commerce.payment.states import SETTLED, PaymentStatus
-from domain.commerce.terms import Cancellation, SettledPayment
+from domain.commerce.terms import REFUND_WINDOW, Cancellation, SettledPayment
 from domain.ids import UserId
 from domain.principal import Principal, Role, Scope
 
 _log = structlog.get_logger("payment")
-
-REFUND_WINDOW = timedelta(days=7)
-"""How long a payer may take a purchase back. Source: 전자상거래 등에서의 소비자보호에 관한 법률, article 17."""
 
 PATIENCE_S = 20.0
 """For how long a call waits for the provider: less than the 30 s that callers wait for us."""
@@ -219,7 +217,8 @@ class PaymentService(PaymentReading):
         Raises:
             PaymentFieldInvalid: a negative amount, or no such reason.
             PaymentNotFound: none, or somebody else's.
-            RefundNotAllowed: the payer asks too late, or after shipping.
+            RefundNotAllowed: the payer asks too late, after shipping or a move to a lower plan, or for a part of a
+                purchase.
             PaymentNotCaptured, RefundExceedsPayment: so much is not there.
             RefundDeclined: the provider has refused.
             OutcomePending: the outcome is not known yet; it is carried out.
@@ -232,7 +231,7 @@ class PaymentService(PaymentReading):
             payment = require_visible(
                 principal, payment_id, await PaymentRepository(session).get_for_update(payment_id)
             )
-            await self._require_refundable(session, principal, payment)
+            await self._require_refundable(session, principal, payment, amount_krw=amount_krw)
             promised = await self._refunds.promise(
                 session, payment, amount_krw=amount_krw, reason=reason, requested_by=principal.subject
             )
@@ -289,6 +288,13 @@ class PaymentService(PaymentReading):
             case _:
                 return Cancellation.COMPLETED
 
+    async def is_given_back(self, session: AsyncSession, payment_id: str) -> bool:
+        """Whether nothing of a captured payment is left, refunds in hand included; it stays so for the transaction."""
+        payment = await PaymentRepository(session).get_for_update(payment_id)
+        if payment is None:
+            return False
+        return balances.left_krw(payment.amount_krw, await RefundRepository(session).of(payment_id)) <= 0
+
     async def settle_unclear(self) -> int:
         """Find out what became of captures and refunds that were left unclear; how many were looked at."""
         return await self._settlement.run_once()
@@ -306,13 +312,30 @@ class PaymentService(PaymentReading):
             )
         return payment
 
-    async def _require_refundable(self, session: AsyncSession, principal: Principal, payment: Payment) -> None:
+    async def _require_refundable(
+        self, session: AsyncSession, principal: Principal, payment: Payment, *, amount_krw: int
+    ) -> None:
         if principal.is_trusted or principal.role is Role.ADMIN:
             return
         if payment.completed_at and self._clock.now() - payment.completed_at > REFUND_WINDOW:
             raise RefundNotAllowed(f"A payment can be taken back within {REFUND_WINDOW.days} days.")
+        # Else all but a won would go back, and the goods or the plan be kept.
+        if amount_krw and await self._is_purchase(session, payment):
+            left_krw = balances.left_krw(payment.amount_krw, await RefundRepository(session).of(payment.payment_id))
+            if amount_krw < left_krw:
+                raise RefundNotAllowed("A purchase is taken back whole; ask the shop to pay back a part of it.")
         if payment.order_id and await self._debts.is_shipped(session, payment.order_id):
             raise RefundNotAllowed("The order is on its way; send it back to be refunded.")
+        if payment.subscription_id and await self._debts.is_exchanged(
+            session, payment.subscription_id, payment_id=payment.payment_id
+        ):
+            raise RefundNotAllowed("What this paid for was exchanged for a lower plan and credit since.")
+
+    async def _is_purchase(self, session: AsyncSession, payment: Payment) -> bool:
+        """Whether it paid for something of ours, and not for an order that another shop has brought."""
+        if payment.subscription_id:
+            return True
+        return bool(payment.order_id) and await self._debts.of_order(session, payment.order_id) is not None
 
     async def _outcome(self, payment_id: str, asking: Asking | None) -> Payment:
         """The payment once it is no longer being captured: by us, or by somebody else, for whom we wait."""

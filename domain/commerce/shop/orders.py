@@ -25,11 +25,11 @@ from domain.commerce.shop.ports import Payments, Plans
 from domain.commerce.shop.repository import CartRepository, OrderRepository, TimelineRepository
 from domain.commerce.shop.saga import PAY_WITHIN
 from domain.commerce.shop.states import may_move
-from domain.commerce.terms import Cancellation, Tier
+from domain.commerce.terms import REFUND_WINDOW, Cancellation, Tier
 from domain.errors import Forbidden
 from domain.ids import UserId, new_id
 from domain.paging import Page, PageRequest, page_limit
-from domain.principal import Principal, Scope
+from domain.principal import Principal, Role, Scope
 from domain.sealing import Sealer
 
 
@@ -124,7 +124,7 @@ class Orders:
 
         Raises:
             OrderNotFound.
-            OrderMoveRefused: it was shipped, or is for a plan that is paid.
+            OrderMoveRefused: it was shipped, is for a plan that is paid, or for add-ons that were used for too long.
             PaymentUnderWay: the payment is being captured at this moment.
         """
         order = await self._for_update(session, principal, order_id)
@@ -132,8 +132,23 @@ class Orders:
         if not over:
             if order.status == OrderStatus.PENDING:
                 await self._give_payment_up(session, order)
+            else:
+                await self._require_may_take_back(session, principal, order)
             await self._lifecycle.cancel(session, order, CancelReason.BY_CUSTOMER)
         return (await self._views(session, [order]))[order.order_id]
+
+    async def _require_may_take_back(self, session: AsyncSession, principal: Principal, order: Order) -> None:
+        """Let goods be given up until they are shipped; add-ons, which are in use since they were paid, for some days."""
+        if principal.is_trusted or principal.role is Role.ADMIN:
+            return
+        items = (await OrderRepository(session).items_of([order.order_id]))[order.order_id]
+        if any(item.addon_category_code is None for item in items):
+            return
+        settled = await self._payments.settled_for_order(session, order.order_id)
+        if settled is not None and self._clock.now() - settled.completed_at > REFUND_WINDOW:
+            raise OrderMoveRefused(
+                f"An add-on can be taken back within {REFUND_WINDOW.days} days.", order_id=order.order_id
+            )
 
     async def _give_payment_up(self, session: AsyncSession, order: Order) -> None:
         outcome = await self._payments.cancel_open(session, order_id=order.order_id)
@@ -160,10 +175,13 @@ class Orders:
         """Note that a paid order was handed to the carrier; repeated, it changes nothing.
 
         Raises:
-            OrderNotFound; OrderMoveRefused: it is not paid, or is for a plan.
+            OrderNotFound; OrderMoveRefused: it is not paid, is being paid back, or is for a plan.
         """
         order = await self._administered(session, principal, order_id)
         if order.status != OrderStatus.SHIPPED:
+            # Its refund may be in hand, and the event of it on its way.
+            if order.payment_id is not None and await self._payments.is_given_back(session, order.payment_id):
+                raise OrderMoveRefused("The order is being paid back.", order_id=order_id)
             await self._lifecycle.ship(session, order)
         return (await self._views(session, [order]))[order.order_id]
 

@@ -19,6 +19,10 @@ class Payments(Protocol):
         """The captured payment of an order, whatever was paid back of it since."""
         ...
 
+    async def is_given_back(self, session: AsyncSession, payment_id: str) -> bool:
+        """Whether nothing of a captured payment is left, refunds in hand included; it stays so for the transaction."""
+        ...
+
     async def request_refund(self, session: AsyncSession, *, payment_id: str, amount_krw: int, reason: str) -> None:
         """Have a captured payment paid back (0: all that is left), in the background once the session has committed.
 

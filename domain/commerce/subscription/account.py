@@ -7,6 +7,7 @@ twice or lost. At most one charge is open at a time; what replaces it first give
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fractions import Fraction
 from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -45,6 +46,7 @@ from domain.messaging import Outbox
 
 Reason = Literal["activated", "upgraded", "downgraded", "renewed", "suspended", "expired", "refunded"]
 
+_DAY = timedelta(days=1)
 _RUNNING = (SubscriptionStatus.ACTIVE, SubscriptionStatus.CANCELLED)
 _REASON_OF: Mapping[ChargeKind, Reason] = {
     ChargeKind.START: "activated",
@@ -341,6 +343,12 @@ class Account:
             kept_days(days, paid_krw=charge.amount_krw, refunded_krw=krw) for krw in (before_krw, charge.refunded_krw)
         ]
         lost = ends_at - starts_at if is_full else timedelta(days=kept[0] - kept[1])
+        # It is paid back at the price of then; what a lower plan made of that since is credit, and goes back too.
+        credit_krw = upgrade_cost_krw(subscription.price_krw, charge.price_krw, Fraction(lost // _DAY, days))
+        if credit_krw > subscription.credit_krw:
+            await self._end_refunded(charge, cause=charge)
+            return
+        subscription.credit_krw -= credit_krw
         # The days that were used are used: nothing ends before now.
         shortened = (
             max(ends_at - lost, starts_at, self.now) if starts_at <= self.now else max(ends_at - lost, starts_at)
@@ -368,7 +376,8 @@ class Account:
     async def _take_upgrade_back(self, charge: Charge, *, is_full: bool) -> None:
         subscription = self.subscription
         running = next((c for c in self._paid_periods() if (c.period_starts_at or self.now) <= self.now), None)
-        if running is None or charge.settled_at is None or charge.settled_at < (running.period_starts_at or self.now):
+        # A period that was paid ahead begins after the upgrades that were paid for it.
+        if running is None or self.charges.index(charge) < self.charges.index(running):
             return  # it was for a period that is over
         if subscription.tier != charge.tier:
             # Another change came after it, and was paid by its worth.
@@ -393,11 +402,9 @@ class Account:
         only what its own charge had used is older, and stays.
         """
         subscription, previous = self.subscription, lifecycle.tier_at(self.subscription, self.now)
-        began_at = running.period_starts_at or self.now
-        running.period_ends_at = max(began_at, self.now)
-        for charge in self.charges:
-            bought_since = charge.settled_at is not None and charge.settled_at >= began_at
-            if charge is cause or charge.status != ChargeStatus.PAID or not (bought_since or charge is running):
+        running.period_ends_at = max(running.period_starts_at or self.now, self.now)
+        for charge in self.charges[self.charges.index(running) :]:
+            if charge is cause or charge.status != ChargeStatus.PAID:
                 continue
             charge.status = ChargeStatus.REFUNDED
             if charge.payment_id is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -36,10 +36,14 @@ class KnownDebts:
         return self.orders.get(order_id)
 
     async def of_subscription(self, session: AsyncSession, subscription_id: str) -> Debt | None:
-        return self.subscriptions.get(subscription_id)
+        debt = self.subscriptions.get(subscription_id)
+        return replace(debt, subscription_id=subscription_id) if debt else None
 
     async def is_shipped(self, session: AsyncSession, order_id: str) -> bool:
         return order_id in self.shipped
+
+    async def is_exchanged(self, session: AsyncSession, subscription_id: str, *, payment_id: str) -> bool:
+        return False
 
     async def payment_opened(
         self, session: AsyncSession, *, order_id: str, payment_id: str, amount_krw: int, at: datetime

@@ -155,7 +155,7 @@ async def test_a_cancelled_subscription_gives_its_open_payment_up_and_keeps_what
     cancelled = SubscriptionCancelled(
         subscription_id="sub-1", user_id="alice", tier=Tier.PRO, reason="", cancelled_at=now, effective_until=now
     )
-    debts = KnownDebts(orders={"order-1": Debt(UserId("alice"), PRICE_KRW, is_open=True)})
+    debts = KnownDebts(orders={"order-1": Debt(UserId("alice"), PRICE_KRW, is_open=True, subscription_id="sub-1")})
     async with instance(commerce, toss, debts=debts) as one:
         await hear(one, order_created(commerce, subscription_id="sub-1"))
         (paid,) = await commerce.fetch("SELECT payment_id FROM payments")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.commerce.payment.errors import OrderNotPayable, PaymentDeclined
+from domain.commerce.payment.errors import OrderNotPayable, PaymentDeclined, RefundNotAllowed
 from domain.commerce.payment.models import PaymentType
 from domain.commerce.payment.states import PaymentStatus
 from domain.commerce.shop import stock
@@ -244,7 +244,11 @@ async def test_a_refund_by_the_payer_takes_the_order_back(commerce: Commerce, to
     await messenger.deliver()
     payment = await confirm(commerce, order_id)
     await messenger.deliver()
-    await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=1_000, reason="")
+    with pytest.raises(RefundNotAllowed, match="whole"):  # all but a won, and the goods would come all the same
+        await commerce.services.payments.refund(
+            ALICE, payment_id=payment.payment_id, amount_krw=payment.amount_krw - 1, reason=""
+        )
+    await commerce.services.payments.refund(ADMIN, payment_id=payment.payment_id, amount_krw=1_000, reason="")
     await messenger.deliver()
     assert await status_of(commerce, order_id) == OrderStatus.PAID
     await assert_books_balance(commerce, toss)
@@ -298,6 +302,37 @@ async def test_a_pass_opens_cartridges_when_paid_and_closes_them_when_refunded(
     await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=0, reason="")
     await messenger.deliver()
     assert not await may_use_water(commerce)
+    await assert_books_balance(commerce, toss)
+
+
+async def test_a_pass_is_not_taken_back_once_it_was_used_for_too_long(commerce: Commerce) -> None:
+    messenger = Messenger(commerce)
+    await subscribe(commerce, messenger, Tier.BASIC)
+    order_id = (await order_pieces(commerce, pass_02=1)).order.order_id
+    await messenger.deliver()
+    payment = await confirm(commerce, order_id)
+    await messenger.deliver()
+    commerce.clock.advance(days=8)
+    with pytest.raises(OrderMoveRefused, match="7 days"):
+        await cancel(commerce, order_id)
+    with pytest.raises(RefundNotAllowed):
+        await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=0, reason="")
+    assert await may_use_water(commerce)
+    assert (await cancel(commerce, order_id, ADMIN)).order.status == OrderStatus.CANCELLED
+
+
+async def test_what_is_being_paid_back_is_not_shipped(commerce: Commerce, toss: TossSandbox) -> None:
+    """The shop has not heard of the refund yet."""
+    order_id = (await order_pieces(commerce)).order.order_id
+    messenger = Messenger(commerce)
+    await messenger.deliver()
+    payment = await confirm(commerce, order_id)
+    await messenger.deliver()
+    await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=0, reason="")
+    with pytest.raises(OrderMoveRefused, match="paid back"):
+        await ship(commerce, order_id)
+    await messenger.deliver()
+    assert await status_of(commerce, order_id) == OrderStatus.REFUNDED
     await assert_books_balance(commerce, toss)
 
 

@@ -230,7 +230,7 @@ async def test_the_worth_of_an_upgrade_is_not_had_twice(commerce: Commerce, toss
     await update(commerce, Tier.CLINICAL, "test-upgrade")
     assert (await update(commerce, Tier.BASIC)).standing.subscription.credit_krw == 50_000
     (upgrade,) = await commerce.fetch("SELECT payment_id FROM subscription_charges WHERE kind = 'upgrade'")
-    await commerce.services.payments.refund(ALICE, payment_id=str(upgrade["payment_id"]), amount_krw=0, reason="")
+    await commerce.services.payments.refund(ADMIN, payment_id=str(upgrade["payment_id"]), amount_krw=0, reason="")
     await deliver_payments(commerce)
     await settle_refunds(commerce)
     after = (await get(commerce)).standing

@@ -298,7 +298,7 @@ async def test_a_key_is_used_once(commerce: Commerce, toss: TossSandbox) -> None
 async def test_a_refunded_payment_pays_for_nothing(commerce: Commerce) -> None:
     await create(commerce, Tier.FREE)
     payment_id = await pay(commerce, await update(commerce, Tier.PRO))
-    await commerce.services.payments.refund(ALICE, payment_id=payment_id, amount_krw=1, reason="")
+    await commerce.services.payments.refund(ADMIN, payment_id=payment_id, amount_krw=1, reason="")
     with pytest.raises(PaymentNotUsable):
         await update(commerce, Tier.PRO, payment_id)
     assert (await get(commerce)).standing.tier is Tier.FREE
