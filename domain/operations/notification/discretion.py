@@ -41,7 +41,7 @@ def push_message(message: Message, voice: Voice) -> PushMessage:
     """What a locked phone may show. The app fetches the rest by the notification's id."""
     private = is_about_health(message)
     data = {"notification_id": message.row.notification_id, "type": str(message.row.type)}
-    if message.content.action_url:
+    if message.content.action_url and not private:  # a link may name a measurement, or what it has found
         data["action_url"] = message.content.action_url
     body = _OPEN_APP[voice.language] if private else fields.shortened(message.content.body, at_most=MAX_PUSH_BODY)
     return PushMessage(

@@ -32,7 +32,7 @@ def message(kind: NotificationType, title: str, body: str = SECRET) -> Message:
         listed_at=None,
         read_at=None,
     )
-    return Message(row, Content(title, body, {"value": SECRET}, "/measurements/s-1"))
+    return Message(row, Content(title, body, {"value": SECRET}, f"/measurements/{body}"))
 
 
 @given(kind=st.sampled_from(sorted(HEALTH_TYPES)), title=SYLLABLES, voice=st.sampled_from([KOREAN, ENGLISH]))
@@ -57,7 +57,8 @@ def test_a_korean_text_message_is_a_short_one(kind: NotificationType, title: str
 @given(kind=st.sampled_from(sorted(set(NotificationType) - HEALTH_TYPES)))
 def test_what_is_not_about_health_is_told_whole_by_mail_and_push(kind: NotificationType) -> None:
     about = message(kind, "제목")
-    assert discretion.push_message(about, KOREAN).body == SECRET
+    push = discretion.push_message(about, KOREAN)
+    assert (push.body, push.data["action_url"]) == (SECRET, f"/measurements/{SECRET}")
     assert SECRET in discretion.mail(about, KOREAN, to="a@example.com").text
 
 
