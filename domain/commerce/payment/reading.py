@@ -63,14 +63,6 @@ class PaymentReading:
         found = await PaymentRepository(session).by_ids(payment_ids)
         return {key: payment for key, payment in found.items() if is_for(principal, payment)}
 
-    async def newest_of_orders(
-        self, session: AsyncSession, principal: Principal, order_ids: Collection[str]
-    ) -> dict[str, Payment]:
-        """The newest payment of each order, as far as the caller may see it, by the order's id."""
-        principal.require_scope(Scope.COMMERCE_READ)
-        found = await PaymentRepository(session).newest_of_orders(order_ids)
-        return {payment.order_id: payment for payment in found if is_for(principal, payment)}
-
     @staticmethod
     def require_may_list(principal: Principal, user_id: str) -> UserId:
         """The person whose payments are asked for. Raises: Forbidden: it is somebody else."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Select, String, any_, bindparam, case, func, select, text, update
-from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.commerce.payment.models import AttemptStatus, Payment, PaymentAttempt, Refund, RefundStatus
@@ -97,12 +97,6 @@ class PaymentRepository:
         )
         return (await self._session.scalars(statement)).one_or_none()
 
-    async def newest_of_orders(self, order_ids: Collection[str]) -> Sequence[Payment]:
-        """The newest payment of each order and person."""
-        wanted = [order_id for order_id in order_ids if order_id and "\0" not in order_id]
-        found = await self._session.scalars(_NEWEST_OF_ORDERS, {"order_ids": wanted})
-        return found.all()
-
     async def newest_of(self, user_id: str, *, limit: int, offset: int) -> tuple[Sequence[Payment], int]:
         """Some of a person's payments, newest first, and how many there are."""
         theirs = Payment.user_id == user_id
@@ -121,13 +115,6 @@ class PaymentRepository:
 
 
 _BY_IDS = select(Payment).where(Payment.payment_id == any_(bindparam("payment_ids", type_=ARRAY(String))))
-
-_NEWEST_OF_ORDERS = (
-    select(Payment)
-    .where(Payment.order_id == any_(bindparam("order_ids", type_=ARRAY(String))))
-    .ext(distinct_on(Payment.order_id, Payment.user_id))
-    .order_by(Payment.order_id, Payment.user_id, Payment.created_at.desc(), Payment.payment_id.desc())
-)
 
 
 _OF_PEOPLE = OwnedList(Payment, owner=Payment.user_id, at=Payment.created_at, id=Payment.payment_id)

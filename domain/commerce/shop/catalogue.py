@@ -16,7 +16,6 @@ from domain.paging import Page, PageRequest, page_limit
 from domain.principal import Principal, Scope
 
 MAX_SEARCH_LENGTH = 200
-MAX_OFFSET = 1_000_000
 _BYTE = 255
 
 

@@ -294,9 +294,6 @@ class OrderRepository:
         )
         return rows.all()
 
-    async def by_payment(self, payment_id: str) -> Order | None:
-        return (await self._session.scalars(select(Order).where(Order.payment_id == payment_id))).one_or_none()
-
     async def claim_unpaid(self, *, now: datetime, next_check_at: datetime, limit: int) -> Sequence[str]:
         """Ids of orders whose time is over; nobody else is given them before `next_check_at`."""
         due = (

@@ -16,8 +16,7 @@ from subgraphs.runtime.database import Database
 class PaymentLoaders:
     """Payments that the caller may see.
 
-    `by_id` and `of_order` (the newest one of an order): a payment or None. `of_user`: a page of a person's. `refunds`: all
-    of a payment.
+    `by_id`: a payment or None. `of_user`: a page of a person's. `refunds`: all of a payment.
     """
 
     def __init__(self, services: CommerceServices, database: Database, principal: Principal) -> None:
@@ -25,7 +24,6 @@ class PaymentLoaders:
         self._database = database
         self._principal = principal
         self.by_id: DataLoader[str, Payment | None] = DataLoader(load_fn=self._by_id)
-        self.of_order: DataLoader[str, Payment | None] = DataLoader(load_fn=self._of_order)
         self.of_user: DataLoader[tuple[str, PageRequest], Page[Payment]] = DataLoader(load_fn=self._of_user)
         self.refunds: DataLoader[str, Sequence[Refund]] = DataLoader(load_fn=self._refunds)
 
@@ -33,11 +31,6 @@ class PaymentLoaders:
         async with self._database.read() as session:
             found = await self._payments.visible(session, self._principal, payment_ids)
         return [found.get(payment_id) for payment_id in payment_ids]
-
-    async def _of_order(self, order_ids: Sequence[str]) -> list[Payment | None]:
-        async with self._database.read() as session:
-            found = await self._payments.newest_of_orders(session, self._principal, order_ids)
-        return [found.get(order_id) for order_id in order_ids]
 
     async def _of_user(self, wanted: Sequence[tuple[str, PageRequest]]) -> list[Page[Payment] | BaseException]:
         answers: dict[tuple[str, PageRequest], Page[Payment] | BaseException] = {}

@@ -187,7 +187,6 @@ async def test_what_belongs_to_another_person_is_not_found(commerce: Commerce, t
             with pytest.raises(Forbidden):
                 await one.payments.pages_of(session, BOB, user_ids=["bob", "alice"], page=PageRequest())
             assert await one.payments.visible(session, BOB, [payment_id]) == {}
-            assert await one.payments.newest_of_orders(session, BOB, [ORDER]) == {}
             assert (await one.payments.get(session, ADMIN, payment_id)).payment_id == payment_id
             assert (await one.payments.get(session, DEVELOPMENT, payment_id)).payment_id == payment_id
     assert toss.ledger.everything() == []
