@@ -1,7 +1,8 @@
 """Delivers notifications by push, mail and text message: the worker behind the table of deliveries.
 
 A worker claims due deliveries (SKIP LOCKED) with a lease and commits; then it asks user-service and the provider without
-holding a session; then it records the outcome, and with an arrival `notification.sent`, in one transaction. Any number of
+holding a session; then it records the outcome, and with an arrival `notification.sent`, in one transaction (in one for all
+of a batch that lead nowhere). Any number of
 instances work side by side. A process that dies between the provider's answer and the record leaves a lease that runs out:
 the message is sent once more, and no more than that per death. The second one replaces the first on a phone (its collapse
 key) and in a mailbox (its Message-ID); a text message may be read twice.
@@ -125,7 +126,10 @@ class DeliveryWorker:
         attempts = (self._attempt(job, contacts.get(job.message.row.user_id)) for job in jobs)
         # Each to its end, also when the record of another one fails: what a provider has taken should be recorded.
         ended = await asyncio.gather(*attempts, return_exceptions=True)
-        if failures := [outcome for outcome in ended if outcome is not None]:
+        if skipped := [outcome for outcome in ended if isinstance(outcome, tuple)]:
+            async with self._sessions.transaction() as session:
+                await DeliveryRepository(session).end(DeliveryState.SKIPPED, skipped)
+        if failures := [outcome for outcome in ended if isinstance(outcome, BaseException)]:
             raise failures[0]
         return len(jobs)
 
@@ -160,9 +164,7 @@ class DeliveryWorker:
                 _log.error("a notification does not open", notification=row.notification_id, error=str(error))
         for delivery in deliveries:
             if delivery.notification_id not in messages:
-                await DeliveryRepository(session).settle(
-                    delivery, DeliveryState.FAILED, at=self._clock.now(), reason="UNREADABLE"
-                )
+                await DeliveryRepository(session).end(DeliveryState.FAILED, [(delivery, "UNREADABLE")])
         return messages
 
     async def _wait_for_contacts(self, jobs: Sequence[_Job]) -> None:
@@ -174,14 +176,19 @@ class DeliveryWorker:
                     job.delivery, until=until, reason="CONTACT_UNKNOWN", counts=False
                 )
 
-    async def _attempt(self, job: _Job, contact: Contact | None) -> None:
+    async def _attempt(self, job: _Job, contact: Contact | None) -> tuple[Delivery, str] | None:
+        """Try, and record the outcome at once; a delivery that leads nowhere is answered with its reason instead, because
+        nothing was sent, and many of them are recorded together."""
         try:
             step = await self._step(job, contact)
         except Exception as error:  # noqa: BLE001 - the boundary: one message that trips us must not hold up the others
             _log.error("an attempt failed", notification=job.delivery.notification_id, exc_info=error)
             step = NotNow("INTERNAL_ERROR")
+        if isinstance(step, Skip):
+            return job.delivery, step.reason
         async with self._sessions.transaction() as session:
             await self._record(session, job, step)
+        return None
 
     async def _step(self, job: _Job, contact: Contact | None) -> Step:
         """What the rules and, if they allow it, the provider say."""
@@ -260,7 +267,7 @@ class DeliveryWorker:
         async with self._sessions.transaction() as session:
             await PushTokenRepository(session).remove(token.token_hash, user_id=token.user_id)
 
-    async def _record(self, session: AsyncSession, job: _Job, step: Step) -> None:
+    async def _record(self, session: AsyncSession, job: _Job, step: Outcome | Later) -> None:
         now = self._clock.now()
         repository = DeliveryRepository(session)
         delivery = job.delivery
@@ -280,18 +287,16 @@ class DeliveryWorker:
                 _log.warning(
                     "delivery failed", notification=delivery.notification_id, channel=delivery.channel, why=reason
                 )
-                await repository.settle(delivery, DeliveryState.FAILED, at=now, reason=reason[:_MAX_REASON])
-            case Skip(reason):
-                await repository.settle(delivery, DeliveryState.SKIPPED, at=now, reason=reason)
+                await repository.end(DeliveryState.FAILED, [(delivery, reason[:_MAX_REASON])])
             case _:
                 assert_never(step)
 
     async def _record_arrival(self, session: AsyncSession, job: _Job, provider_id: str, now: datetime) -> None:
         row, channel = job.message.row, Channel(job.delivery.channel)
-        settled = await DeliveryRepository(session).settle(
-            job.delivery, DeliveryState.SENT, at=now, provider_id=provider_id[:_MAX_REASON] or None
+        arrived = await DeliveryRepository(session).arrive(
+            job.delivery, at=now, provider_id=provider_id[:_MAX_REASON] or None
         )
-        if not settled:
+        if not arrived:
             return
         if channel is Channel.IN_APP and await NotificationRepository(session).list(row.notification_id, at=now):
             await NotificationRepository(session).wake(row.user_id)

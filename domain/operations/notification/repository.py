@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     String,
     and_,
     any_,
@@ -21,6 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from domain.operations.base import Base
 from domain.operations.notification.models import (
     ContactPhone,
     Delivery,
@@ -40,6 +42,21 @@ LISTED_CHANNEL = "notifications_listed"
 _LISTED = Notification.listed_at.is_not(None)
 _UNREAD = and_(_LISTED, Notification.read_at.is_(None))
 
+# What every message needs, written once: building a statement of ten columns costs as much as executing it. Into the
+# tables, not the entities: nobody needs the rows that were made.
+_ADD = (
+    insert(Base.metadata.tables[Notification.__tablename__])
+    .on_conflict_do_nothing()
+    .returning(Notification.notification_id)
+)
+_DELIVERIES = Base.metadata.tables[Delivery.__tablename__]
+_ADD_DELIVERY = insert(_DELIVERIES).inline()
+_WAKE = select(func.pg_notify(LISTED_CHANNEL, bindparam("user_id", type_=String)))
+
+
+def _values(row: Notification | Delivery) -> dict[str, object]:
+    return {column.key: getattr(row, column.key) for column in type(row).__mapper__.column_attrs}
+
 
 class NotificationRepository:
     def __init__(self, session: AsyncSession) -> None:
@@ -47,13 +64,11 @@ class NotificationRepository:
 
     async def add(self, row: Notification) -> bool:
         """False when the person was told of this event before; then nothing was stored."""
-        values = {column.key: getattr(row, column.key) for column in Notification.__mapper__.column_attrs}
-        statement = insert(Notification).values(values).on_conflict_do_nothing().returning(Notification.notification_id)
-        return await self._session.scalar(statement) is not None
+        return await self._session.scalar(_ADD, _values(row)) is not None
 
     async def wake(self, user_id: str) -> None:
         """Tell the person's open apps, at commit, that there is something new in the list."""
-        await self._session.execute(select(func.pg_notify(LISTED_CHANNEL, user_id)))
+        await self._session.execute(_WAKE, {"user_id": user_id})
 
     async def get(self, notification_id: str) -> Notification | None:
         return None if "\0" in notification_id else await self._session.get(Notification, notification_id)
@@ -206,8 +221,7 @@ class DeliveryRepository:
         self._session = session
 
     async def add(self, deliveries: Sequence[Delivery]) -> None:
-        self._session.add_all(deliveries)
-        await self._session.flush()
+        await self._session.execute(_ADD_DELIVERY, [_values(delivery) for delivery in deliveries])
 
     async def of(self, notification_ids: Collection[str]) -> Mapping[str, Sequence[Delivery]]:
         """The deliveries of each notification, by channel."""
@@ -223,56 +237,26 @@ class DeliveryRepository:
 
     async def claim(self, *, now: datetime, lease_until: datetime, limit: int) -> Sequence[Delivery]:
         """Due deliveries that nobody works on, leased to the caller; those that another instance claims are left to it."""
-        due = (
-            select(Delivery.notification_id, Delivery.channel)
-            .where(
-                Delivery.state == DeliveryState.PENDING,
-                Delivery.next_try_at <= now,
-                or_(Delivery.leased_until.is_(None), Delivery.leased_until <= now),
-            )
-            .order_by(Delivery.next_try_at)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-            .cte("due")
-        )
-        claimed = (
-            update(Delivery)
-            .where(Delivery.notification_id == due.c.notification_id, Delivery.channel == due.c.channel)
-            .values(leased_until=lease_until, tries=Delivery.tries + 1)
-            .returning(Delivery)
-            .execution_options(synchronize_session=False, populate_existing=True)
-        )
-        return (await self._session.scalars(claimed)).all()
+        claimed = await self._session.scalars(_CLAIM, {"now": now, "lease_until": lease_until, "at_most": limit})
+        return claimed.all()
 
-    async def settle(
-        self,
-        delivery: Delivery,
-        state: DeliveryState,
-        *,
-        at: datetime,
-        reason: str | None = None,
-        provider_id: str | None = None,
-    ) -> bool:
-        """Record the end of a delivery; False when another instance has recorded one.
-
-        That it arrived is recorded whoever holds the lease by now, because it did; an end without that by its holder alone.
-        """
-        held = true() if state is DeliveryState.SENT else Delivery.leased_until == delivery.leased_until
-        statement = (
-            update(Delivery)
-            .where(*_is(delivery), held)
-            .values(
-                state=state,
-                reason=reason,
-                provider_id=provider_id,
-                reached=delivery.reached,
-                leased_until=None,
-                sent_at=at if state is DeliveryState.SENT else None,
-            )
-            .returning(Delivery.channel)
-            .execution_options(synchronize_session=False)
+    async def arrive(self, delivery: Delivery, *, at: datetime, provider_id: str | None) -> bool:
+        """Record that it arrived, whoever holds the lease by now; False when another instance has recorded an end."""
+        settled = await self._session.execute(
+            _ARRIVED, _end(delivery, DeliveryState.SENT) | {"provider_id": provider_id, "sent_at": at}
         )
-        return await self._session.scalar(statement) is not None
+        return bool(getattr(settled, "rowcount", 0))
+
+    async def end(self, state: DeliveryState, endings: Sequence[tuple[Delivery, str]]) -> None:
+        """Record for what reasons deliveries did not arrive, each unless another instance holds it by now."""
+        ended = sorted(endings, key=lambda ending: (ending[0].notification_id, ending[0].channel))
+        await self._session.execute(
+            _ENDED,
+            [
+                _end(delivery, state) | {"reason": reason, "held_until": delivery.leased_until}
+                for delivery, reason in ended
+            ],
+        )
 
     async def postpone(self, delivery: Delivery, *, until: datetime, reason: str, counts: bool) -> None:
         """Give it back for a later try, unless another instance holds it by now.
@@ -292,6 +276,48 @@ class DeliveryRepository:
             )
             .execution_options(synchronize_session=False)
         )
+
+
+_DUE = (
+    select(Delivery.notification_id, Delivery.channel)
+    .where(
+        Delivery.state == DeliveryState.PENDING,
+        Delivery.next_try_at <= bindparam("now"),
+        or_(Delivery.leased_until.is_(None), Delivery.leased_until <= bindparam("now")),
+    )
+    .order_by(Delivery.next_try_at)
+    .limit(bindparam("at_most", type_=Integer))
+    .with_for_update(skip_locked=True)
+    .cte("due")
+)
+_CLAIM = (
+    update(Delivery)
+    .where(Delivery.notification_id == _DUE.c.notification_id, Delivery.channel == _DUE.c.channel)
+    .values(leased_until=bindparam("lease_until"), tries=Delivery.tries + 1)
+    .returning(Delivery)
+    .execution_options(synchronize_session=False, populate_existing=True)
+)
+
+_ARRIVED = update(_DELIVERIES).where(
+    _DELIVERIES.c.notification_id == bindparam("of_notification"),
+    _DELIVERIES.c.channel == bindparam("on_channel"),
+    _DELIVERIES.c.state == DeliveryState.PENDING,
+)
+_ENDED = _ARRIVED.where(_DELIVERIES.c.leased_until == bindparam("held_until"))
+
+
+def _end(delivery: Delivery, state: DeliveryState) -> dict[str, object]:
+    """What every end of a delivery sets, and which one it is the end of."""
+    return {
+        "of_notification": delivery.notification_id,
+        "on_channel": delivery.channel,
+        "state": state,
+        "reason": None,
+        "provider_id": None,
+        "reached": delivery.reached,
+        "leased_until": None,
+        "sent_at": None,
+    }
 
 
 def _is(delivery: Delivery) -> tuple[ColumnElement[bool], ...]:
@@ -381,8 +407,10 @@ class TemplateRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def get(self, key: str) -> Template | None:
-        return None if "\0" in key else await self._session.get(Template, key)
+    async def whole(self, key: str) -> tuple[Template, dict[str, TemplateText]] | None:
+        """A template with its texts by locale; None when it is not there, or has none."""
+        rows = [] if "\0" in key else (await self._session.execute(_WHOLE_TEMPLATE, {"key": key})).all()
+        return (rows[0][0], {text.locale: text for _, text in rows}) if rows else None
 
     async def get_for_update(self, key: str) -> Template | None:
         return await self._session.get(Template, key, with_for_update=True, populate_existing=True)
@@ -403,6 +431,13 @@ class TemplateRepository:
         await _upsert(self._session, template, keys=("key",))
         for words in texts:
             await _upsert(self._session, words, keys=("key", "locale"))
+
+
+_WHOLE_TEMPLATE = (
+    select(Template, TemplateText)
+    .join(TemplateText, TemplateText.key == Template.key)
+    .where(Template.key == bindparam("key", type_=String))
+)
 
 
 async def _upsert(session: AsyncSession, row: Template | TemplateText, *, keys: tuple[str, ...]) -> None:

@@ -83,12 +83,10 @@ class TemplateService:
 
     async def get(self, session: AsyncSession, key: str) -> WholeTemplate:
         """Raises: TemplateNotFound: no template has this key."""
-        repository = TemplateRepository(session)
-        template = await repository.get(key)
-        texts = (await repository.texts_of([key]))[key] if template is not None else {}
-        if template is None or not texts:
+        found = await TemplateRepository(session).whole(key)
+        if found is None:
             raise TemplateNotFound(key)
-        return _whole(template, texts)
+        return _whole(*found)
 
     async def all(self, session: AsyncSession, principal: Principal) -> list[WholeTemplate]:
         """Every template with its words. Raises: Forbidden: the token lacks notification:send."""
