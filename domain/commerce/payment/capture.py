@@ -159,8 +159,10 @@ class Capture:
         await AttemptRepository(session).add(attempt)
         return Asking.of(attempt)
 
-    async def carry_out(self, asking: Asking) -> None:
-        """Steps 2 and 3, once step 1 has committed. Without an outcome in time the attempt is left to the background.
+    async def carry_out(self, asking: Asking) -> Payment | None:
+        """Steps 2 and 3, once step 1 has committed; the payment after them.
+
+        Without an outcome in time it is None, and the attempt is left to the background.
 
         Raises:
             ProviderUnavailable: the provider does not know us; the payment is pending again.
@@ -173,7 +175,7 @@ class Capture:
         except ProviderUnavailable:
             await self._withdraw(asking)
             raise
-        await self._conclude(asking, answer, tries=1)
+        return await self._conclude(asking, answer, tries=1)
 
     async def settle(self, asking: Asking, *, tries: int, may_repeat: bool) -> bool:
         """Find out what became of an attempt that somebody has left; whether it is known now.
@@ -186,7 +188,7 @@ class Capture:
                 answer = await self._find_out(asking, may_repeat=may_repeat)
         except (TimeoutError, ProviderUnavailable):
             answer = Unclear()
-        return await self._conclude(asking, answer, tries=tries)
+        return await self._conclude(asking, answer, tries=tries) is not None
 
     async def _until_clear(self, asking: Asking) -> Verdict:
         answer = await self._request(asking)
@@ -239,22 +241,22 @@ class Capture:
             _log.error("provider speaks of another payment", payment_id=asking.payment_id, told=found.reference)
         return judge(found, asking)
 
-    async def _conclude(self, asking: Asking, answer: Answer, *, tries: int) -> bool:
+    async def _conclude(self, asking: Asking, answer: Answer, *, tries: int) -> Payment | None:
+        """The payment with its outcome; None while that is not known."""
         if isinstance(answer, NothingCaptured | Unclear):
             async with self._sessions.transaction() as session:
                 later = self._clock.now() + back_off(tries)
                 await AttemptRepository(session).settle_after(asking.attempt_id, later)
-            return False
+            return None
         async with self._sessions.transaction() as session:
-            await self.record(session, asking, answer)
-        return True
+            return await self.record(session, asking, answer)
 
-    async def record(self, session: AsyncSession, asking: Asking, verdict: Verdict) -> None:
-        """Step 3: write an outcome down, with its event. Only the first one who comes does."""
-        payment = await PaymentRepository(session).get_for_update(asking.payment_id)
+    async def record(self, session: AsyncSession, asking: Asking, verdict: Verdict) -> Payment:
+        """Step 3: write an outcome down, with its event; the payment after it. Only the first one who comes does."""
+        payment = await PaymentRepository(session).get_one_for_update(asking.payment_id)
         attempt = await AttemptRepository(session).get_for_update(asking.attempt_id)
-        if payment is None or attempt.status != AttemptStatus.STARTED:
-            return
+        if attempt.status != AttemptStatus.STARTED:
+            return payment
         now = self._clock.now()
         attempt.ended_at = now
         match verdict:
@@ -279,6 +281,7 @@ class Capture:
                 await self._fail(session, payment, verdict, now)
             case _:
                 assert_never(verdict)
+        return payment
 
     async def _withdraw(self, asking: Asking) -> None:
         async with self._sessions.transaction() as session:

@@ -35,11 +35,8 @@ async def open_payment(session: AsyncSession, clock: Clock, opening: Opening, *,
                 return kept
             cancel(standing, clock)
             await session.flush()
-        fresh = _fresh(clock, opening, pg_provider=pg_provider)
-        if await payments.add(fresh):
-            added = await payments.get_for_update(fresh.payment_id)
-            if added is not None:
-                return added
+        if added := await payments.add(_fresh(clock, opening, pg_provider=pg_provider)):
+            return added
     raise Conflict("Somebody else opened a payment for this at the same time; try again.")
 
 

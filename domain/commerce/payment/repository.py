@@ -31,6 +31,10 @@ class PaymentRepository:
             return None
         return await self._session.get(Payment, payment_id, with_for_update=True, populate_existing=True)
 
+    async def get_one_for_update(self, payment_id: str) -> Payment:
+        """One that is there, because a row of ours refers to it."""
+        return await self._session.get_one(Payment, payment_id, with_for_update=True, populate_existing=True)
+
     async def by_ids(self, payment_ids: Collection[str]) -> dict[str, Payment]:
         wanted = [payment_id for payment_id in payment_ids if "\0" not in payment_id]
         found = await self._session.scalars(_BY_IDS, {"payment_ids": wanted})
@@ -40,12 +44,12 @@ class PaymentRepository:
         """Be the only one who opens or charges payments of this subscription, until the transaction ends."""
         await self._session.execute(_LOCK_SUBSCRIPTION, {"subscription_id": subscription_id})
 
-    async def add(self, payment: Payment) -> bool:
-        """False when another one stands in its place; then nothing was stored."""
+    async def add(self, payment: Payment) -> Payment | None:
+        """The payment as it was stored, and locked; None when another one stands in its place."""
         columns = [column.key for column in Payment.__table__.columns]
         values = {name: value for name, value in vars(payment).items() if name in columns}
-        statement = insert(Payment).values(values).on_conflict_do_nothing().returning(Payment.payment_id)
-        return await self._session.scalar(statement) is not None
+        statement = insert(Payment).values(values).on_conflict_do_nothing().returning(Payment)
+        return (await self._session.scalars(statement)).one_or_none()
 
     async def live_of_order(self, order_id: str, *, user_id: str | None = None) -> Payment | None:
         """Locks it. Without a person: the furthest one, should several people have brought the same order id."""

@@ -341,7 +341,9 @@ class PaymentService(PaymentReading):
         """The payment once it is no longer being captured: by us, or by somebody else, for whom we wait."""
         pause_s, left_s = _FIRST_LOOK_S, self._patience_s
         if asking is not None:
-            await self._capture.carry_out(asking)
+            payment = await self._capture.carry_out(asking)
+            if payment is not None and payment.status != PaymentStatus.CONFIRMING:
+                return _captured(payment)
             left_s = 0.0  # it was patient for us
         while True:
             async with self._sessions.read() as session:

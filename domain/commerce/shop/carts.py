@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.clock import Clock
 from domain.commerce.shop import fields, stock
 from domain.commerce.shop.errors import CartFull, CartItemNotFound
-from domain.commerce.shop.models import CartItem, CartView
+from domain.commerce.shop.models import CartItem, CartLine, CartView
 from domain.commerce.shop.repository import CartRepository, ProductRepository
 from domain.ids import UserId, new_id
 from domain.principal import Principal, Scope
@@ -37,14 +37,13 @@ class Carts:
         owner = await self._lock(session, principal, user_id)
         cart = await self._view(session, owner)
         there = next((line for line in cart.lines if line.product.product_id == product_id), None)
-        await self._put(
+        return await self._put(
             session,
             cart,
             cart_item_id=there.cart_item_id if there else new_id(),
             product_id=product_id,
             quantity=quantity + (there.quantity if there else 0),
         )
-        return await self._view(session, owner)
 
     async def change(
         self, session: AsyncSession, principal: Principal, *, user_id: str, cart_item_id: str, quantity: int
@@ -60,10 +59,9 @@ class Carts:
         there = next((line for line in cart.lines if line.cart_item_id == cart_item_id), None)
         if there is None:
             raise CartItemNotFound(cart_item_id)
-        await self._put(
+        return await self._put(
             session, cart, cart_item_id=cart_item_id, product_id=there.product.product_id, quantity=quantity
         )
-        return await self._view(session, owner)
 
     async def remove(self, session: AsyncSession, principal: Principal, *, user_id: str, cart_item_id: str) -> CartView:
         """Take an item out, whatever its quantity.
@@ -84,7 +82,8 @@ class Carts:
 
     async def _put(
         self, session: AsyncSession, cart: CartView, *, cart_item_id: str, product_id: str, quantity: int
-    ) -> None:
+    ) -> CartView:
+        """Set the quantity of a product in the locked cart; the cart after it, in which what is new stands last."""
         fields.quantity(quantity)
         others = sum(line.quantity for line in cart.lines if line.product.product_id != product_id)
         if others + quantity > fields.MAX_CART_PIECES:
@@ -100,6 +99,9 @@ class Carts:
             added_at=self._clock.now(),
         )
         await CartRepository(session).put(item)
+        line = CartLine(cart_item_id, quantity, product)
+        lines = tuple(line if old.cart_item_id == cart_item_id else old for old in cart.lines)
+        return CartView(cart.user_id, lines if line in lines else (*lines, line))
 
     @staticmethod
     async def _view(session: AsyncSession, owner: UserId) -> CartView:

@@ -37,14 +37,12 @@ async def payment_opened(
     session: AsyncSession, order_id: str, *, payment_id: str, amount_krw: int, at: datetime
 ) -> None:
     """Write into an order's timeline that its payment waits; once for a payment, and nothing for an unknown order."""
-    order = await OrderRepository(session).get(order_id)
-    if order is not None:
-        entry = TimelineEntry(
-            order_id=order_id,
-            kind=TimelineKind.PAYMENT_OPENED,
-            reference=payment_id,
-            amount_krw=amount_krw,
-            reason="",
-            happened_at=at,
-        )
-        await TimelineRepository(session).add(entry)
+    entry = TimelineEntry(
+        order_id=order_id,
+        kind=TimelineKind.PAYMENT_OPENED,
+        reference=payment_id,
+        amount_krw=amount_krw,
+        reason="",
+        happened_at=at,
+    )
+    await TimelineRepository(session).add_if_known(entry)

@@ -9,10 +9,25 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, delete, func, literal, literal_column, select, text, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    bindparam,
+    delete,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.commerce.base import Base
 from domain.commerce.shop.models import (
     Cart,
     CartItem,
@@ -32,6 +47,14 @@ from domain.paging import Page, PageRequest
 
 MAX_SEARCH_WORDS = 8
 _WORD = re.compile(r"\w{1,40}")
+
+# What every order needs is written once, beside its repository: building a statement costs as much as executing it.
+# New rows go into the tables, not the entities, where nobody needs the row that was made.
+_TABLES = Base.metadata.tables
+
+
+def _values(row: CartItem | OrderItem | StockMovement | TimelineEntry, *, without: str = "") -> dict[str, object]:
+    return {column.key: getattr(row, column.key) for column in row.__table__.columns if column.key != without}
 
 
 class ProductRepository:
@@ -92,14 +115,8 @@ class ProductRepository:
 
     async def take(self, product_id: str, quantity: int) -> Product | None:
         """Lower the stock, if it is on sale and enough is left; None otherwise, and nothing has changed."""
-        statement = (
-            update(Product)
-            .where(Product.product_id == product_id, Product.is_active, Product.stock >= quantity)
-            .values(stock=Product.stock - quantity)
-            .returning(Product)
-            .execution_options(populate_existing=True)
-        )
-        return (await self._session.scalars(statement)).one_or_none()
+        taken = await self._session.scalars(_TAKE, {"wanted": product_id, "pieces": quantity})
+        return taken.one_or_none()
 
     async def put_back(self, product_id: str, quantity: int) -> None:
         await self._session.execute(
@@ -110,8 +127,7 @@ class ProductRepository:
         )
 
     async def record(self, movement: StockMovement) -> None:
-        self._session.add(movement)
-        await self._session.flush()
+        await self._session.execute(_MOVE_STOCK, _values(movement, without=StockMovement.movement_id.key))
 
     async def release(self, order_id: str, *, by: str, at: datetime) -> Mapping[str, int]:
         """Write what an order had reserved and not yet released back into the ledger; pieces by product.
@@ -138,6 +154,18 @@ class ProductRepository:
         return {product_id: quantity for product_id, quantity in rows}  # noqa: C416 - rows are no pairs to a checker
 
 
+_TAKE = (
+    update(Product)
+    .where(
+        Product.product_id == bindparam("wanted"),
+        Product.is_active,
+        Product.stock >= bindparam("pieces", type_=Integer),
+    )
+    .values(stock=Product.stock - bindparam("pieces", type_=Integer))
+    .returning(Product)
+    .execution_options(populate_existing=True, synchronize_session=False)
+)
+_MOVE_STOCK = insert(_TABLES[StockMovement.__tablename__]).inline()
 _CATALOGUE_ORDER = (Product.created_at, Product.product_id)
 
 
@@ -174,37 +202,15 @@ class CartRepository:
 
     async def lock(self, user_id: str, *, at: datetime) -> None:
         """Make the cart if there is none, and lock it: one command on a person's cart at a time."""
-        statement = insert(Cart).values(user_id=user_id, updated_at=at)
-        # An update that changes nothing else locks the row also when another transaction has just made it.
-        await self._session.execute(
-            statement.on_conflict_do_update(index_elements=[Cart.user_id], set_={"updated_at": at})
-        )
+        await self._session.execute(_LOCK_CART, {"user_id": user_id, "updated_at": at})
 
     async def lines(self, user_id: str) -> tuple[CartLine, ...]:
-        rows = await self._session.execute(
-            select(CartItem.cart_item_id, CartItem.quantity, Product)
-            .join(Product, Product.product_id == CartItem.product_id)
-            .where(CartItem.user_id == user_id)
-            .order_by(CartItem.added_at, CartItem.cart_item_id)
-            .execution_options(populate_existing=True)
-        )
+        rows = await self._session.execute(_CART_LINES, {"user_id": user_id})
         return tuple(CartLine(item_id, quantity, product) for item_id, quantity, product in rows)
 
     async def put(self, item: CartItem) -> None:
         """Add the item, or set the quantity of the one that the cart has of this product."""
-        values = {
-            "cart_item_id": item.cart_item_id,
-            "user_id": item.user_id,
-            "product_id": item.product_id,
-            "quantity": item.quantity,
-            "added_at": item.added_at,
-        }
-        statement = insert(CartItem).values(values)
-        await self._session.execute(
-            statement.on_conflict_do_update(
-                index_elements=[CartItem.user_id, CartItem.product_id], set_={"quantity": item.quantity}
-            )
-        )
+        await self._session.execute(_PUT_INTO_CART, _values(item))
 
     async def remove(self, user_id: str, cart_item_id: str) -> bool:
         """Whether it was there."""
@@ -221,6 +227,25 @@ class CartRepository:
 
 _UPDATE = {"key_share": True}
 """FOR NO KEY UPDATE: who writes a timeline entry refers to the order and must not wait for it."""
+
+
+_LOCK_CART = insert(_TABLES[Cart.__tablename__])
+# An update that changes nothing else locks the row also when another transaction has just made it.
+_LOCK_CART = _LOCK_CART.on_conflict_do_update(
+    index_elements=[Cart.user_id], set_={"updated_at": _LOCK_CART.excluded.updated_at}
+)
+_CART_LINES = (
+    select(CartItem.cart_item_id, CartItem.quantity, Product)
+    .join(Product, Product.product_id == CartItem.product_id)
+    .where(CartItem.user_id == bindparam("user_id", type_=String))
+    .order_by(CartItem.added_at, CartItem.cart_item_id)
+    .execution_options(populate_existing=True)
+)
+_PUT_INTO_CART = insert(_TABLES[CartItem.__tablename__])
+_PUT_INTO_CART = _PUT_INTO_CART.on_conflict_do_update(
+    index_elements=[CartItem.user_id, CartItem.product_id],
+    set_={"quantity": _PUT_INTO_CART.excluded.quantity},
+)
 
 
 class OrderRepository:
@@ -243,8 +268,7 @@ class OrderRepository:
     async def add(self, order: Order, items: Sequence[OrderItem]) -> None:
         self._session.add(order)
         await self._session.flush()
-        self._session.add_all(items)
-        await self._session.flush()
+        await self._session.execute(_ADD_ITEM, [_values(item) for item in items])
 
     async def by_request(self, user_id: str, idempotency_key: str) -> Order | None:
         return (
@@ -313,6 +337,7 @@ class OrderRepository:
         return found.all()
 
 
+_ADD_ITEM = insert(_TABLES[OrderItem.__tablename__]).inline()
 _NEWEST_FIRST = (Order.created_at.desc(), Order.order_id.desc())
 
 
@@ -322,13 +347,11 @@ class TimelineRepository:
 
     async def add(self, entry: TimelineEntry) -> bool:
         """False when it was told before; then nothing was stored."""
-        values = {
-            column.key: getattr(entry, column.key)
-            for column in TimelineEntry.__table__.columns
-            if column.key != TimelineEntry.entry_id.key
-        }
-        statement = insert(TimelineEntry).values(values).on_conflict_do_nothing().returning(TimelineEntry.entry_id)
-        return await self._session.scalar(statement) is not None
+        return await self._session.scalar(_TELL, _values(entry, without=TimelineEntry.entry_id.key)) is not None
+
+    async def add_if_known(self, entry: TimelineEntry) -> None:
+        """As `add`; nothing for an order that is not there."""
+        await self._session.execute(_TELL_OF_KNOWN, _values(entry, without=TimelineEntry.entry_id.key))
 
     async def of_orders(self, order_ids: Collection[str]) -> dict[str, tuple[TimelineEntry, ...]]:
         """What happened to each order, oldest first."""
@@ -342,5 +365,19 @@ class TimelineRepository:
             entries[row.order_id].append(row)
         return {order_id: tuple(found) for order_id, found in entries.items()}
 
+
+_TIMELINE = _TABLES[TimelineEntry.__tablename__]
+_TELL = insert(_TIMELINE).on_conflict_do_nothing().returning(_TIMELINE.c.entry_id)
+_TOLD = [column for column in _TIMELINE.columns if column.key not in ("entry_id", "order_id")]
+_TELL_OF_KNOWN = (
+    insert(_TIMELINE)
+    .from_select(
+        ["order_id", *(column.key for column in _TOLD)],
+        select(Order.order_id, *(bindparam(column.key, type_=column.type) for column in _TOLD)).where(
+            Order.order_id == bindparam("order_id")
+        ),
+    )
+    .on_conflict_do_nothing()
+)
 
 _OF_PEOPLE = OwnedList(Order, owner=Order.user_id, at=Order.created_at, id=Order.order_id)

@@ -103,7 +103,6 @@ class OrderSaga:
                 session, payment_id=payment.payment_id, amount_krw=0, reason="No order asks for this payment."
             )
             return
-        order.payment_id = payment.payment_id
         await self._lifecycle.tell(
             session,
             order,
@@ -112,6 +111,7 @@ class OrderSaga:
             amount_krw=payment.amount_krw,
             at=payment.at,
         )
+        order.payment_id = payment.payment_id
         if may_move(OrderKind(order.kind), OrderStatus(order.status), OrderStatus.PAID):
             await self._lifecycle.pay(session, order)
         elif order.status == OrderStatus.CANCELLED:
