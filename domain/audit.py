@@ -121,6 +121,8 @@ class AccessLog:
         unsealed = HealthDataAccess.position.is_(None)
         statement = select(HealthDataAccess).where(unsealed).order_by(HealthDataAccess.id).limit(SEAL_BATCH)
         entries = (await self._session.scalars(statement)).all()
+        if not entries:
+            return 0
         heads = await self._heads({entry.subject_user_id for entry in entries})
         for entry in entries:
             position, previous = heads.get(entry.subject_user_id, (0, _GENESIS))
