@@ -251,7 +251,9 @@ class SubscriptionService:
         subscription, tier = account.subscription, Tier(account.subscription.tier)
         if payment_id and await self._was_used_for(session, account, new_tier, payment_id):
             return PlanChange(account.standing, account.open_charge)
-        if new_tier.rank > tier.rank or (payment_id and new_tier is tier and account.open_charge is not None):
+        # Of the same plan only what is owed for it: a charge for another one stays as it is.
+        owes_period = new_tier is tier and account.open_charge is not None and account.open_charge.tier == tier
+        if new_tier.rank > tier.rank or (payment_id and owes_period):
             return await self._pay_up(session, account, new_tier, payment_id)
         if new_tier is tier:
             if subscription.status == SubscriptionStatus.CANCELLED:

@@ -125,3 +125,18 @@ async def test_what_was_exchanged_for_credit_is_not_taken_back(commerce: Commerc
     await take_back(commerce, renewal)
     with pytest.raises(RefundNotAllowed, match="lower plan"):  # over, and the credit has come back
         await take_back(commerce, upgrade)
+
+
+async def test_a_key_for_the_same_plan_pays_for_no_period_that_is_not_owed(
+    commerce: Commerce, toss: TossSandbox
+) -> None:
+    """Else each time would add a month, of which a later plan's price makes credit."""
+    await create(commerce, Tier.FREE)
+    await update(commerce, Tier.CLINICAL)  # is owed, and never paid
+    await update(commerce, Tier.FREE, "test-nothing")
+    standing = (await get(commerce)).standing
+    assert (standing.tier, standing.subscription.expires_at) == (Tier.FREE, None)
+    await update(commerce, Tier.CLINICAL, "test-clinical")
+    await deliver_payments(commerce)
+    assert (await update(commerce, Tier.BASIC)).standing.subscription.credit_krw <= 50_000
+    assert sum(payment.amount for payment in toss.ledger.everything()) == 59_900
