@@ -34,7 +34,8 @@ class EmbeddedBroker:
     Args:
         directory: where its log (`broker.log`) goes.
         port: None for a free one; a restart keeps it.
-        partitions: of each topic that is made at the start.
+        partitions: of each topic that is made at the start. One is enough for one process, and every one more is asked
+            for anew with each fetch of each service: three cost broker and idle services half as much again.
         lifeline: see `ServerProcess`.
     """
 
@@ -44,7 +45,7 @@ class EmbeddedBroker:
         *,
         port: int | None = None,
         topics: Iterable[str] = ALL_TOPICS,
-        partitions: int = 3,
+        partitions: int = 1,
         lifeline: int | None = None,
     ) -> None:
         self._log = directory.absolute() / "broker.log"

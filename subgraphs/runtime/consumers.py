@@ -138,9 +138,9 @@ class ConsumerHost:
             enable_auto_commit=False,
             request_timeout_ms=REQUEST_TIMEOUT_MS + self._session_timeout_ms,
             session_timeout_ms=self._session_timeout_ms,
-            # Short, because the embedded broker answers a fetch of several partitions late when one of them has records:
-            # 200 ms from publication to fetch with the library's 500 ms, under 20 ms with this.
-            fetch_max_wait_ms=50,
+            # Short, because the embedded broker answers a fetch of several partitions late when one of them has records;
+            # and not shorter, because every service asks this often for as long as nothing happens.
+            fetch_max_wait_ms=100,
             heartbeat_interval_ms=max(200, self._session_timeout_ms // 6),
             rebalance_timeout_ms=30_000,
             # Workers stop fetching while the database is away; that must not cost them their partitions.
