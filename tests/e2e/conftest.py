@@ -13,7 +13,7 @@ from tests.support.platform import Platform
 from tests.support.postgres import PostgresServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Platform]:
     """Callers must prove who they are."""
     home = tmp_path_factory.mktemp("strict")
@@ -21,7 +21,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer)
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def open_platform(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Platform]:
     """A development network: callers without credentials are let in."""
     home = tmp_path_factory.mktemp("open")
@@ -36,7 +36,7 @@ async def readers(platform: Platform) -> AsyncIterator[ReaderSide]:
         yield side
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
     """A platform with a database and a broker of its own, each of which a test may stop."""
     with fragile_platform(tmp_path_factory.mktemp("fragile")) as started:

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 SESSIONS = 3
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def apart(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Platform]:
     """The hardware group runs in a process of its own, which may be stopped."""
     home = tmp_path_factory.mktemp("apart")
@@ -75,7 +75,7 @@ async def _own(platform: Platform) -> Owned:
     return Owned(person, reader, sessions, calibration)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def owned(apart: Platform) -> Owned:
     return run(lambda: _own(apart))
 

@@ -10,7 +10,7 @@ from tests.support.platform import Platform
 from tests.support.postgres import PostgresServer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Platform]:
     """Callers must prove who they are; it logs all that it ever would."""
     home = tmp_path_factory.mktemp("attacked")
@@ -19,7 +19,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer)
         yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def open_platform(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer) -> Iterator[Platform]:
     """A development network: callers without credentials are let in."""
     home = tmp_path_factory.mktemp("attacked-open")
