@@ -215,28 +215,19 @@ class PlanRule:
     allowed: bool
 
 
-NOT_IN_PLAN = "CARTRIDGE_NOT_IN_PLAN"
-
-
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Whether a person may use a cartridge now.
+    """Whether a cartridge may be used now.
 
     Args:
         detail: None when it was never read.
-        plan: None when nobody could be asked; the cartridge alone decides then.
+        plan: what the person's plan says of its type, beside that; None when nobody could be asked. It refuses nothing
+            here: a measurement that somebody needs is not kept from them by what they have bought.
     """
 
     refusal: Refusal | None
     detail: CartridgeDetail | None
     plan: PlanRule | None = None
-
-    @property
-    def reason(self) -> str:
-        """Why not, as a stable reason; empty when they may."""
-        if self.refusal is not None:
-            return self.refusal.value
-        return NOT_IN_PLAN if self.plan is not None and not self.plan.allowed else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -661,7 +661,7 @@ class ValidateCartridgeResponse(_message.Message):
     remaining_uses: _builtins.int
     """Uses left in the cartridge."""
     access_level: _common_pb2.CartridgeAccessLevel.ValueType
-    """What the person's plan says about the type."""
+    """What the person's plan says about the type; unknown while nobody can say."""
     @_builtins.property
     def detail(self) -> Global___CartridgeDetail:
         """The cartridge; unset when it was never read."""

@@ -135,8 +135,8 @@ class CartridgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ValidateCartridge(self, request, context):
-        """Decides whether a person may use a cartridge now: known, not expired, uses left, and allowed by the person's
-        plan.
+        """Decides whether a cartridge may be used now: known, not expired, uses left. What the person's plan says is told
+        beside that.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

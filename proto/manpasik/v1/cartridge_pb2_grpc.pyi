@@ -37,8 +37,8 @@ class CartridgeServiceStub:
     GetRemainingUses: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.GetRemainingUsesRequest, _cartridge_pb2.GetRemainingUsesResponse]
     """Tells how often a cartridge can still be used; NOT_FOUND when it was never read."""
     ValidateCartridge: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.ValidateCartridgeRequest, _cartridge_pb2.ValidateCartridgeResponse]
-    """Decides whether a person may use a cartridge now: known, not expired, uses left, and allowed by the person's
-    plan.
+    """Decides whether a cartridge may be used now: known, not expired, uses left. What the person's plan says is told
+    beside that.
     """
 
 class CartridgeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -112,8 +112,8 @@ class CartridgeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cartridge_pb2.ValidateCartridgeRequest,
         context: _aio.ServicerContext[_cartridge_pb2.ValidateCartridgeRequest, _abc.Awaitable[_cartridge_pb2.ValidateCartridgeResponse]],
     ) -> _abc.Awaitable[_cartridge_pb2.ValidateCartridgeResponse]:
-        """Decides whether a person may use a cartridge now: known, not expired, uses left, and allowed by the person's
-        plan.
+        """Decides whether a cartridge may be used now: known, not expired, uses left. What the person's plan says is told
+        beside that.
         """
 
 def add_CartridgeServiceServicer_to_server(servicer: CartridgeServiceServicer, server: _aio.Server) -> None: ...

@@ -148,8 +148,8 @@ class CartridgeServicer(pb_grpc.CartridgeServiceServicer):
         validation = await self._cartridges.under_plan(current().principal, validation, user_id=request.user_id)
         detail = validation.detail
         return pb.ValidateCartridgeResponse(
-            is_valid=not validation.reason,
-            reason=validation.reason,
+            is_valid=validation.refusal is None,
+            reason=validation.refusal.value if validation.refusal else "",
             remaining_uses=detail.cartridge.remaining_uses if detail else 0,
             access_level=_LEVEL_TO_WIRE[validation.plan.level]
             if validation.plan
