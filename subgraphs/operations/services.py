@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from domain.clock import Clock
 from domain.operations.notification.deliver import DeliveryWorker
 from domain.operations.notification.models import Channel
-from domain.operations.notification.ports import AttemptCounter, Contacts, Providers, Sessions
+from domain.operations.notification.ports import AttemptCounter, Contacts, Providers
 from domain.operations.notification.preference_service import PreferenceService
 from domain.operations.notification.sending import SendingService
 from domain.operations.notification.service import NotificationService
 from domain.operations.notification.template_service import TemplateService
 from domain.sealing import Sealer
+from domain.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)

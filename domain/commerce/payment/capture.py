@@ -24,18 +24,12 @@ from domain.clock import Clock
 from domain.commerce.payment.errors import ProviderUnavailable
 from domain.commerce.payment.events import PaymentCompleted, PaymentFailed
 from domain.commerce.payment.models import AttemptStatus, Payment, PaymentAttempt, PaymentType
-from domain.commerce.payment.ports import (
-    Declined,
-    OutcomeUnclear,
-    PaymentGateway,
-    ProviderPayment,
-    ProviderState,
-    Sessions,
-)
+from domain.commerce.payment.ports import Declined, OutcomeUnclear, PaymentGateway, ProviderPayment, ProviderState
 from domain.commerce.payment.repository import AttemptRepository, PaymentRepository
 from domain.commerce.payment.states import PaymentStatus, move
 from domain.ids import new_id
 from domain.messaging import Outbox
+from domain.sessions import Sessions
 
 _log = structlog.get_logger("payment")
 

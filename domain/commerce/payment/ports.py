@@ -1,7 +1,6 @@
 """What payment needs from the outside: a provider that captures and pays back, and who knows what is owed."""
 
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -10,14 +9,6 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.commerce.terms import Debt
-
-
-class Sessions(Protocol):
-    """Transactions of its own, because a provider is never asked within one."""
-
-    def transaction(self) -> AbstractAsyncContextManager[AsyncSession]: ...
-
-    def read(self) -> AbstractAsyncContextManager[AsyncSession]: ...
 
 
 class Debts(Protocol):

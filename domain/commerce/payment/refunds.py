@@ -17,11 +17,12 @@ from domain.commerce.payment.capture import LEASE, back_off
 from domain.commerce.payment.errors import PaymentNotCaptured, ProviderUnavailable, RefundExceedsPayment
 from domain.commerce.payment.events import PaymentRefunded
 from domain.commerce.payment.models import Payment, PaymentType, Refund, RefundStatus
-from domain.commerce.payment.ports import Declined, OutcomeUnclear, PaymentGateway, ProviderPayment, Sessions
+from domain.commerce.payment.ports import Declined, OutcomeUnclear, PaymentGateway, ProviderPayment
 from domain.commerce.payment.repository import PaymentRepository, RefundRepository
 from domain.commerce.payment.states import SETTLED, PaymentStatus, move
 from domain.ids import new_id
 from domain.messaging import Outbox
+from domain.sessions import Sessions
 
 _log = structlog.get_logger("payment")
 

@@ -34,7 +34,7 @@ from domain.commerce.payment.fields import (
 from domain.commerce.payment.models import CarriedOutRefund, Opening, Payment, PaymentType, RefundStatus
 from domain.commerce.payment.opening import cancel, open_payment
 from domain.commerce.payment.owed import debt_for, require_owed
-from domain.commerce.payment.ports import Debts, PaymentGateway, Sessions
+from domain.commerce.payment.ports import Debts, PaymentGateway
 from domain.commerce.payment.reading import PaymentReading, as_settled, require_visible
 from domain.commerce.payment.refunds import PayingBack, Refunds
 from domain.commerce.payment.repository import PaymentRepository, RefundRepository
@@ -43,6 +43,7 @@ from domain.commerce.payment.states import SETTLED, PaymentStatus
 from domain.commerce.terms import REFUND_WINDOW, Cancellation, SettledPayment
 from domain.ids import UserId
 from domain.principal import Principal, Role, Scope
+from domain.sessions import Sessions
 
 _log = structlog.get_logger("payment")
 

@@ -8,9 +8,9 @@ import structlog
 
 from domain.clock import Clock
 from domain.commerce.payment.capture import LEASE, Asking, Capture
-from domain.commerce.payment.ports import Sessions
 from domain.commerce.payment.refunds import PayingBack, Refunds
 from domain.commerce.payment.repository import AttemptRepository, PaymentRepository, RefundRepository
+from domain.sessions import Sessions
 
 _log = structlog.get_logger("payment")
 

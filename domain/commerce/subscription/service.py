@@ -6,10 +6,8 @@ or credit that such payments left.
 
 import re
 from collections.abc import Collection, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -47,6 +45,7 @@ from domain.errors import AppError, ErrorKind, Forbidden
 from domain.ids import UserId, new_id
 from domain.messaging import Outbox
 from domain.principal import Principal, Scope
+from domain.sessions import Sessions
 
 MAX_USER_ID = 64
 MAX_REASON = 500
@@ -56,12 +55,6 @@ _OURS = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE
 """What names a payment of the platform; providers' keys look otherwise."""
 
 _UNCLEAR = (ErrorKind.TIMEOUT, ErrorKind.UNAVAILABLE)
-
-
-class Sessions(Protocol):
-    """Transactions of its own, because a provider is never asked within one."""
-
-    def transaction(self) -> AbstractAsyncContextManager[AsyncSession]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain.clock import Clock
 from domain.identity.auth.models import KeyState, SigningKeyRow
-from domain.identity.auth.ports import Sessions
 from domain.identity.auth.repository import KeyRepository
 from domain.sealing import SealBroken, Sealer, derive_key
+from domain.sessions import Sessions
 
 _log = structlog.get_logger(__name__)
 

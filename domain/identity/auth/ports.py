@@ -1,6 +1,5 @@
 """What auth needs from the outside."""
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,20 +7,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.identity.person import NewProfile, SocialProvider
 from domain.ids import UserId
-
-
-class Sessions(Protocol):
-    """Short database sessions apart from the caller's.
-
-    Checking a password or asking a provider takes long: no connection is held meanwhile. What is read before that is read
-    in a session of its own, and the caller's session, which takes a connection at its first statement, is used after.
-    """
-
-    def read(self) -> AbstractAsyncContextManager[AsyncSession]: ...
-
-    def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Commits when it is left without an error."""
-        ...
 
 
 class AttemptCounter(Protocol):

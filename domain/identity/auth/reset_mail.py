@@ -12,11 +12,12 @@ import structlog
 
 from domain.clock import Clock
 from domain.identity.auth.models import PasswordReset
-from domain.identity.auth.ports import Profiles, Sessions
+from domain.identity.auth.ports import Profiles
 from domain.identity.auth.repository import AccountRepository, ResetRepository, SignInRepository
 from domain.identity.auth.tokens import new_secret_token, token_hash
 from domain.ids import UserId
 from domain.mail import Mail, Mailer, MailNotSent, MailRefused
+from domain.sessions import Sessions
 
 _log = structlog.get_logger(__name__)
 

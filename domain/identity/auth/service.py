@@ -37,12 +37,13 @@ from domain.identity.auth.models import (
     SocialIdentity,
 )
 from domain.identity.auth.passwords import Passwords, require_strong
-from domain.identity.auth.ports import Profiles, Sessions, SocialProof, SocialToken, SocialVerifier
+from domain.identity.auth.ports import Profiles, SocialProof, SocialToken, SocialVerifier
 from domain.identity.auth.repository import AccountRepository, Credential, ResetRepository, SignInRepository
 from domain.identity.auth.tokens import AccessClaims, AccessTokens, Tokens, new_secret_token, token_hash
 from domain.identity.person import NOTHING_STATED, HealthDetails, NewProfile
 from domain.ids import UserId, new_id
 from domain.principal import Principal, PrincipalKind, Role
+from domain.sessions import Sessions
 
 _log = structlog.get_logger(__name__)
 

@@ -43,7 +43,6 @@ from domain.operations.notification.ports import (
     Outcome,
     Providers,
     Refused,
-    Sessions,
     Unregistered,
 )
 from domain.operations.notification.preference_service import PreferenceService
@@ -53,6 +52,7 @@ from domain.operations.notification.sealed_content import open_message
 from domain.operations.notification.sending import sent_event
 from domain.operations.notification.voice import Voice, zone_of
 from domain.sealing import SealBroken, Sealer
+from domain.sessions import Sessions
 
 BATCH = 20
 LEASE = timedelta(seconds=120)

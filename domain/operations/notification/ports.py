@@ -1,23 +1,10 @@
 """What notifications need from the outside."""
 
 from collections.abc import Collection, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from domain.mail import Mail
-
-
-class Sessions(Protocol):
-    """Short database sessions: none is held while a provider is asked."""
-
-    def read(self) -> AbstractAsyncContextManager[AsyncSession]: ...
-
-    def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Commits when it is left without an error."""
-        ...
 
 
 class AttemptCounter(Protocol):
