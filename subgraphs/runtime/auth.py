@@ -19,44 +19,22 @@ from typing import Any, Protocol, cast
 import aiohttp
 import orjson
 import structlog
-from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet, OctKey
+from joserfc.jwk import KeySet
 from joserfc.jwt import JWTClaimsRegistry
 
-from domain.errors import ErrorKind, Forbidden, Unauthenticated, Unavailable
-from domain.ids import UserId
-from domain.principal import ANONYMOUS, ROLE_SCOPES, Principal, PrincipalKind, Role, service_principal
-from domain.sealing import derive_key
+from domain.errors import ErrorKind, Unavailable
+from domain.principal import ANONYMOUS, ROLE_SCOPES, Principal, PrincipalKind, Role
 from subgraphs.runtime.errors import as_app_error
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import TokenSettings
+from subgraphs.runtime.tokens import LEEWAY_S, HeldToken, HeldTokens, TokenInvalid, check_claims, decoded_claims
 
-SERVICE_TOKEN_TTL_S = 60
-_LEEWAY_S = 5
 _KEYS_TTL_S = 300.0
 _KEYS_MIN_INTERVAL_S = 5.0
 _KEYS_RETRY_S = 1.0
-_MOST_HELD = 10_000
 
 _log = structlog.get_logger("auth")
-
-
-class TokenInvalid(Unauthenticated):
-    """The token is malformed, not ours, or its signature does not hold."""
-
-    reason = "TOKEN_INVALID"
-
-
-class TokenExpired(Unauthenticated):
-    """The token was ours and has expired."""
-
-    reason = "TOKEN_EXPIRED"
-
-
-class CallNotAllowed(Forbidden):
-    """The catalogue does not allow this service to call that one."""
-
-    reason = "CALL_NOT_ALLOWED"
 
 
 class KeySource(Protocol):
@@ -148,39 +126,6 @@ class CachedKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """What a verified token said, so that its signature is checked once and not with every call.
-
-    Args:
-        kid: of a bearer token, the key that signed it: the token is good for as long as its issuer publishes the key.
-    """
-
-    principal: Principal
-    expires_at: float
-    issuer: str = ""
-    kid: str = ""
-
-    def is_alive(self) -> bool:
-        return time.time() < self.expires_at + _LEEWAY_S
-
-
-class _HeldTokens:
-    """Verified tokens by their text; forgotten all at once when there are too many."""
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[str, str], _Held] = {}
-
-    def find(self, token: str, *, audience: str = "") -> _Held | None:
-        held = self._held.get((token, audience))
-        return held if held is not None and held.is_alive() else None
-
-    def keep(self, token: str, held: _Held, *, audience: str = "") -> None:
-        if len(self._held) >= _MOST_HELD:
-            self._held.clear()
-        self._held[token, audience] = held
-
-
-@dataclass(frozen=True, slots=True)
 class Issuer:
     """One issuer of bearer tokens that we believe."""
 
@@ -189,56 +134,6 @@ class Issuer:
     algorithms: tuple[str, ...]
     client_id: str = ""
     """Of Keycloak: the audience or authorized party that its tokens must name."""
-
-
-class ServiceTokens:
-    """Tokens by which services know each other."""
-
-    def __init__(self, settings: TokenSettings) -> None:
-        self._key = OctKey.import_key(derive_key(settings.service_token_secret, purpose="service tokens"))
-        self._claims = JWTClaimsRegistry(
-            leeway=_LEEWAY_S,
-            iss={"essential": True, "value": "manpasik-service"},
-            sub={"essential": True},
-            exp={"essential": True},
-        )
-        self._held = _HeldTokens()
-        self._issued: dict[tuple[str, str, str], tuple[float, str]] = {}
-
-    def issue(self, caller: str, callee: str, *, on_behalf_of: str = "") -> str:
-        """A token by which `caller` calls `callee` (short names); the same one is given out for half its life."""
-        wanted = (caller, callee, on_behalf_of)
-        now = time.time()
-        issued_at, token = self._issued.get(wanted, (0.0, ""))
-        if now - issued_at > SERVICE_TOKEN_TTL_S / 2:
-            claims: dict[str, Any] = {
-                "iss": "manpasik-service",
-                "sub": caller,
-                "aud": callee,
-                "iat": int(now),
-                "exp": int(now) + SERVICE_TOKEN_TTL_S,
-            }
-            if on_behalf_of:
-                claims["obo"] = on_behalf_of
-            token = jwt.encode({"alg": "HS256"}, claims, self._key, algorithms=["HS256"])
-            if len(self._issued) > 10_000:
-                self._issued.clear()
-            self._issued[wanted] = (now, token)
-        return token
-
-    def verify(self, token: str, *, callee: str) -> Principal:
-        """Raises: TokenInvalid, TokenExpired: not a token of a service for this one."""
-        held = self._held.find(token, audience=callee)
-        if held is None:
-            claims = _decoded(token, self._key, ("HS256",))
-            _checked(claims, self._claims)
-            if claims.get("aud") != callee:
-                raise TokenInvalid("The service token is meant for another service.")
-            behalf = str(claims.get("obo", ""))
-            principal = service_principal(str(claims["sub"]), on_behalf_of=UserId(behalf) if behalf else None)
-            held = _Held(principal, float(claims["exp"]))
-            self._held.keep(token, held, audience=callee)
-        return held.principal
 
 
 class Authenticator:
@@ -254,7 +149,7 @@ class Authenticator:
         self._issuers = issuers
         self._services = services
         self._devices = devices
-        self._held = _HeldTokens()
+        self._held = HeldTokens()
 
     async def principal(self, authorization: str, *, callee: str = "") -> Principal:
         """The caller; anonymous when nothing was sent.
@@ -295,11 +190,11 @@ class Authenticator:
         key = await issuer.keys.find(kid)
         if key is None:
             raise TokenInvalid("The token is signed with a key that its issuer does not publish.")
-        claims = _decoded(token, _key_set_of(key), issuer.algorithms)
-        _checked(
+        claims = decoded_claims(token, _key_set_of(key), issuer.algorithms)
+        check_claims(
             claims,
             JWTClaimsRegistry(
-                leeway=_LEEWAY_S,
+                leeway=LEEWAY_S,
                 iss={"essential": True, "value": issuer.name},
                 sub={"essential": True},
                 exp={"essential": True},
@@ -307,7 +202,7 @@ class Authenticator:
         )
         if issuer.client_id:
             _check_keycloak(claims, issuer.client_id)
-        held = _Held(_user_of(claims), float(claims["exp"]), issuer.name, kid)
+        held = HeldToken(_user_of(claims), float(claims["exp"]), issuer.name, kid)
         self._held.keep(token, held)
         return held.principal
 
@@ -333,22 +228,6 @@ def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(header, dict) or not isinstance(claims, dict):
         raise TokenInvalid("The access token is malformed.")
     return header, claims
-
-
-def _decoded(token: str, key: OctKey | KeySet, algorithms: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        return jwt.decode(token, key, algorithms=list(algorithms)).claims
-    except (JoseError, ValueError) as error:
-        raise TokenInvalid("The token's signature does not hold.") from error
-
-
-def _checked(claims: dict[str, Any], registry: JWTClaimsRegistry) -> None:
-    try:
-        registry.validate(claims)
-    except JoseError as error:
-        if error.error == "expired_token":
-            raise TokenExpired("The token has expired; refresh it or sign in again.") from error
-        raise TokenInvalid("The token's claims do not hold.") from error
 
 
 def _check_keycloak(claims: Mapping[str, Any], client_id: str) -> None:

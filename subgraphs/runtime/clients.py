@@ -16,10 +16,11 @@ from google.protobuf.message import Message
 from domain.catalog import Workload, may_call, workload
 from domain.errors import AppError, TimedOut, Unavailable
 from domain.principal import PrincipalKind
-from subgraphs.runtime.auth import CallNotAllowed, ServiceTokens
 from subgraphs.runtime.context import current
 from subgraphs.runtime.errors import from_grpc, told_by_callee
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import Settings
+from subgraphs.runtime.tokens import CallNotAllowed
 
 Stub = TypeVar("Stub")
 Request = TypeVar("Request", bound=Message)

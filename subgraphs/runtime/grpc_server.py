@@ -17,12 +17,13 @@ from grpc_reflection.v1alpha import reflection
 from domain.catalog import may_call
 from domain.errors import ErrorKind, InvalidInput, Unauthenticated
 from domain.principal import ANONYMOUS, DEVELOPMENT, Principal, PrincipalKind
-from subgraphs.runtime.auth import Authenticator, CallNotAllowed
+from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.context import RequestContext, enter, locale_of, request_id_of
 from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_grpc
 from subgraphs.runtime.faces import GrpcServicer
 from subgraphs.runtime.settings import ServiceSettings
 from subgraphs.runtime.telemetry import GRPC_HANDLED, GRPC_OPEN_STREAMS, GRPC_SECONDS, ServerSpan, traceparent_of
+from subgraphs.runtime.tokens import CallNotAllowed
 
 _log = structlog.get_logger("grpc")
 

@@ -16,7 +16,7 @@ from domain.audit import SEAL_BATCH, AccessLog
 from domain.catalog import Group, Workload, workload
 from domain.clock import SystemClock
 from domain.sealing import Sealer
-from subgraphs.runtime.auth import Authenticator, DeviceCredentials, KeySource, RemoteKeys, ServiceTokens, issuers_of
+from subgraphs.runtime.auth import Authenticator, DeviceCredentials, KeySource, RemoteKeys, issuers_of
 from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.consumers import ConsumerHost
 from subgraphs.runtime.database import Database
@@ -31,6 +31,7 @@ from subgraphs.runtime.objects import object_store
 from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.outbox import OutboxRelay
 from subgraphs.runtime.proxies import TrustedProxies
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.serving import HttpServer, PortInUse
 from subgraphs.runtime.settings import RedisSettings, Settings
 from subgraphs.runtime.telemetry import BACKGROUND_FAILURES

@@ -26,7 +26,7 @@ from devices.client.credentials import Metadata
 from devices.client.platform import Platform as ReaderSide
 from devices.simulator.fleet import GLUCOSE_CATEGORY, GLUCOSE_TYPE
 from domain.catalog import WORKLOADS, Group, built_groups, may_call, services_of
-from subgraphs.runtime.auth import ServiceTokens
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import Settings
 from tests.security.commerce import ABOUT_PURCHASES, ADDRESS, OF_THE_SHOP_WINDOW, TITLE, Purchases, purchases_of
 from tests.security.test_every_rpc import offered, status_of

@@ -17,9 +17,10 @@ from infra.sandbox.toss import TossSandbox
 from subgraphs.commerce.context import CommerceContext
 from subgraphs.commerce.payment.faces import payment_faces
 from subgraphs.commerce.schema import schema
-from subgraphs.runtime.auth import Authenticator, ServiceTokens
+from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import ServiceSettings, TokenSettings
 from tests.integration.commerce.conftest import ALICE, BOB, Commerce
 from tests.integration.commerce.paying import KEY, ORDER, PRICE_KRW, assert_books_balance

@@ -12,8 +12,9 @@ from manpasik.v1 import shop_pb2 as pb
 from manpasik.v1.shop_pb2_grpc import ShopServiceStub
 
 from subgraphs.commerce.shop.faces import shop_faces
-from subgraphs.runtime.auth import Authenticator, ServiceTokens
+from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import ServiceSettings, TokenSettings
 from tests.integration.commerce.conftest import Commerce
 from tests.integration.commerce.shop_scene import ADDRESS, CASE, GLUCOSE, Messenger, confirm, set_stock

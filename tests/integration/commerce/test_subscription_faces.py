@@ -24,9 +24,10 @@ from subgraphs.commerce.schema import schema
 from subgraphs.commerce.subscription.faces import subscription_faces
 from subgraphs.hardware.schema import schema as hardware_schema
 from subgraphs.identity.schema import schema as identity_schema
-from subgraphs.runtime.auth import Authenticator, ServiceTokens
+from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.context import Locale, RequestContext
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import ServiceSettings, TokenSettings
 from tests.integration.commerce.conftest import ADMIN, ALICE, BOB, Commerce
 from tests.integration.commerce.subscribing import create, deliver, subscribed, update

@@ -20,11 +20,12 @@ from devices.nfc_tag import encode_v2
 from domain.hardware.device.models import CommandType
 from domain.sealing import Sealer
 from subgraphs.hardware.group import build
-from subgraphs.runtime.auth import Authenticator, ServiceTokens
+from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.faces import GroupFaces, GroupResources
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.limits import RateLimiter
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import ServiceSettings, Settings, TokenSettings
 from tests.integration.hardware.conftest import ALICE, GLUCOSE_TAG, TECHNICIAN, Hardware
 

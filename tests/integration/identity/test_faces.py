@@ -18,12 +18,13 @@ from domain.catalog import Group
 from domain.clock import SystemClock
 from domain.sealing import Sealer
 from subgraphs.identity.group import build
-from subgraphs.runtime.auth import Authenticator, ServiceTokens, issuers_of
+from subgraphs.runtime.auth import Authenticator, issuers_of
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import GroupResources
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.http_server import subgraph_app
 from subgraphs.runtime.limits import RateLimiter
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.serving import HttpServer
 from subgraphs.runtime.settings import ServiceSettings, Settings, TokenSettings
 from tests.integration.identity.conftest import EMAIL, PASSWORD

@@ -16,7 +16,8 @@ from domain.identity.auth.errors import AccountDisabled, InvalidAccessToken, Inv
 from domain.identity.auth.keys import ACTIVE_FOR
 from domain.identity.auth.tokens import AccessTokens, Tokens
 from domain.principal import PrincipalKind, Role
-from subgraphs.runtime.auth import Authenticator, CachedKeys, Issuer, ServiceTokens
+from subgraphs.runtime.auth import Authenticator, CachedKeys, Issuer
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import TokenSettings
 from tests.integration.identity.conftest import ACCESS_TTL, EMAIL, REFRESH_TTL, Identity, key_ring
 from tests.support.clock import FakeClock

@@ -18,13 +18,14 @@ from domain.ids import UserId
 from domain.principal import ANONYMOUS, ROLE_SCOPES, Principal, PrincipalKind, Role
 from domain.sealing import Sealer
 from subgraphs.measurement.group import build
-from subgraphs.runtime.auth import Authenticator, ServiceTokens
+from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import GroupFaces, GroupResources
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.objects import object_store
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import ObjectSettings, ServiceSettings, Settings
 from tests.integration.measurement.hardware import Hardware, serve
 from tests.support.postgres import DatabaseFor

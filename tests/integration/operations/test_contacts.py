@@ -22,11 +22,12 @@ from domain.operations.notification.ports import Contact
 from domain.sealing import Sealer
 from subgraphs.identity.user.servicer import DIRECTORY_NAME, ContactDirectoryServicer
 from subgraphs.operations.notification.adapters.contacts import ABSENT_S, FRESH_S, GrpcContacts
-from subgraphs.runtime.auth import Authenticator, ServiceTokens
+from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import GrpcServicer
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import ServiceSettings, Settings, TokenSettings
 from tests.support.clock import FakeClock
 from tests.support.postgres import DatabaseFor

@@ -17,12 +17,13 @@ from domain.clock import SystemClock
 from domain.principal import Principal
 from domain.sealing import Sealer
 from subgraphs.operations.group import build
-from subgraphs.runtime.auth import Authenticator, ServiceTokens
+from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.faces import GroupFaces, GroupResources
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.objects import LocalObjects
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import ServiceSettings, Settings, TokenSettings
 from tests.integration.operations.conftest import ADMIN, ALICE, BOB, Operations
 from tests.security.test_every_rpc import found_bugs

@@ -22,12 +22,12 @@ from infra.sandbox.push import PushSandbox
 from infra.sandbox.sms import API_KEY, API_SECRET, SENDER, SmsSandbox
 from subgraphs.operations.context import OperationsContext
 from subgraphs.operations.group import build
-from subgraphs.runtime.auth import ServiceTokens
 from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.faces import GroupFaces, GroupResources
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.objects import LocalObjects
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import MailSettings, PushSettings, Settings, SmsSettings
 from tests.integration.messaging.scene import until
 from tests.integration.operations.conftest import ALICE, Operations, metadata_of

@@ -12,11 +12,12 @@ from manpasik.v1 import ai_inference_pb2, ai_inference_pb2_grpc, device_pb2, dev
 from domain.errors import AppError, Unauthenticated, Unavailable, WrongState
 from domain.ids import UserId
 from domain.principal import Principal, PrincipalKind
-from subgraphs.runtime.auth import Authenticator, ServiceTokens
+from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.clients import Channels, ServiceClient
 from subgraphs.runtime.context import RequestContext, current
 from subgraphs.runtime.faces import GrpcServicer
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import Settings
 
 USER_SERVICE = "manpasik.v1.UserService"

@@ -20,17 +20,10 @@ from domain.ids import UserId
 from domain.principal import ANONYMOUS, ROLE_SCOPES, Principal, PrincipalKind, Role
 from domain.sealing import derive_key
 from subgraphs.runtime import auth
-from subgraphs.runtime.auth import (
-    Authenticator,
-    CachedKeys,
-    Issuer,
-    RemoteKeys,
-    ServiceTokens,
-    TokenExpired,
-    TokenInvalid,
-    issuers_of,
-)
+from subgraphs.runtime.auth import Authenticator, CachedKeys, Issuer, RemoteKeys, issuers_of
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import Settings
+from subgraphs.runtime.tokens import TokenExpired, TokenInvalid
 from tests.unit.runtime.conftest import Serve
 
 _KEY = ECKey.generate_key("P-256", {"kid": "k1"})

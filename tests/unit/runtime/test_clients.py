@@ -6,7 +6,6 @@ from manpasik.v1 import shop_pb2_grpc, user_pb2, user_pb2_grpc
 
 from domain.errors import ErrorKind, WrongState
 from domain.principal import DEVELOPMENT, Principal, PrincipalKind, service_principal
-from subgraphs.runtime.auth import CallNotAllowed, ServiceTokens
 from subgraphs.runtime.clients import (
     BREAKER_FAILURES,
     BREAKER_OPEN_S,
@@ -18,7 +17,9 @@ from subgraphs.runtime.clients import (
     client_factory,
 )
 from subgraphs.runtime.context import OUTSIDE, RequestContext, enter
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import Settings
+from subgraphs.runtime.tokens import CallNotAllowed
 from tests.unit.runtime.grpc_world import World, app_error_of, serving
 
 

@@ -19,13 +19,14 @@ from structlog.testing import capture_logs
 from domain.catalog import Group
 from domain.errors import LimitExceeded, NotFound, Unauthenticated
 from domain.principal import Principal
-from subgraphs.runtime.auth import Authenticator, ServiceTokens, issuers_of
+from subgraphs.runtime.auth import Authenticator, issuers_of
 from subgraphs.runtime.context import RequestContext, current
 from subgraphs.runtime.errors import BUG_MESSAGE
 from subgraphs.runtime.faces import GroupFaces
 from subgraphs.runtime.graphql import GraphQLContext, Info, build_schema
 from subgraphs.runtime.http_server import metrics_app, subgraph_app
 from subgraphs.runtime.proxies import TrustedProxies
+from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.serving import HttpServer
 from subgraphs.runtime.settings import Settings
 from tests.unit.runtime.conftest import Serve
