@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,6 +76,34 @@ def books() -> None:
         typer.echo(f"{difference.subject}: {difference.says} (not so: {difference.check})")
     typer.echo("the books balance" if not found.differences else f"{len(found.differences)} differences")
     raise typer.Exit(1 if found.differences else 0)
+
+
+@app.command()
+def service_keys(
+    folder: Annotated[Path, typer.Argument(help="Folder of private keys; the public ones are in its folder `public`.")],
+    names: Annotated[list[str], typer.Argument(help="Services; without names, all of them.")] = [],  # noqa: B006
+    replace: Annotated[bool, typer.Option(help="Make a new pair; the old public key stays valid beside it.")] = False,
+    retire: Annotated[bool, typer.Option(help="Remove the public keys that no private key belongs to.")] = False,
+) -> None:
+    """Make the key pairs by which services know each other and sign events: those that are missing, or new ones."""
+    from domain.catalog import WORKLOADS, workload  # noqa: PLC0415 - each command imports only what it runs
+    from subgraphs.runtime.service_keys import (  # noqa: PLC0415
+        ServiceKeyError,
+        make_missing_keys,
+        replace_key,
+        retire_old_keys,
+    )
+
+    try:
+        chosen = [workload(name).name for name in names] or [service.name for service in WORKLOADS]
+        make_missing_keys(folder, chosen)
+        for service in chosen:
+            if replace:
+                typer.echo(f"{service}: {replace_key(folder, service).kid} signs from the next start on")
+            if retire:
+                typer.echo(f"{service}: {retire_old_keys(folder, service)} old keys are not valid any more")
+    except (ServiceKeyError, KeyError) as error:
+        raise _fail(error.args[0]) from error
 
 
 @app.command()

@@ -11,6 +11,7 @@ import uvloop
 
 from domain.catalog import Group, services_of, workload
 from domain.sealing import SealBroken
+from subgraphs.runtime.service_keys import ServiceKeyError
 from subgraphs.runtime.serving import PortInUse, stop_signal
 from subgraphs.runtime.settings import Settings, SettingsError
 from subgraphs.runtime.telemetry import configure_logging, configure_tracing
@@ -44,7 +45,7 @@ def run(names: Sequence[str], ports: Sequence[str], environ: Mapping[str, str]) 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, services, chosen, environ if wants_router else None))
-    except (PortInUse, SealBroken, SettingsError) as error:
+    except (PortInUse, SealBroken, ServiceKeyError, SettingsError) as error:
         raise ServeError(str(error)) from error
 
 

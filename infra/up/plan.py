@@ -71,6 +71,11 @@ class Plan:
         return self.home / "push-key.json"
 
     @property
+    def service_keys_folder(self) -> Path:
+        """Where the services' key pairs are; the first process that starts makes them."""
+        return self.home / "keys"
+
+    @property
     def router_url(self) -> str:
         return f"http://localhost:{self.router_port}"
 
@@ -107,12 +112,13 @@ class Plan:
             "METRICS_PORT": str(self.metrics_port),
             "PUBLIC_URL": f"http://localhost:{self.subgraph_port}",
             "AUTH_JWKS_URL": f"http://{LOOPBACK}:{self.subgraph_port}/.well-known/jwks.json",
+            "SERVICE_KEYS_DIR": str(self.service_keys_folder),
             "OBJECTS_DIR": str(self.home / "objects"),
             "REDIS_HOST": "memory",
             "DB_MAX_CONNS": "3",
             "BOOTSTRAP_ADMIN_EMAIL": ADMIN_EMAIL,
             "BOOTSTRAP_ADMIN_PASSWORD": secrets.get("DEMO_PASSWORD", ""),
-            **{name: secrets[name] for name in ("JWT_SECRET", "SERVICE_TOKEN_SECRET", "ENCRYPTION_MASTER_KEY")},
+            **{name: secrets[name] for name in ("JWT_SECRET", "ENCRYPTION_MASTER_KEY")},
         }
         if database_port is not None:
             made |= {"DB_HOST": LOOPBACK, "DB_PORT": str(database_port), "DB_PASSWORD": secrets["DB_PASSWORD"]}

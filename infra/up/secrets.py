@@ -9,7 +9,7 @@ from pathlib import Path
 
 from infra.local.errors import LocalStackError
 
-_NAMES = ("JWT_SECRET", "SERVICE_TOKEN_SECRET", "ENCRYPTION_MASTER_KEY", "DB_PASSWORD", "DEMO_PASSWORD")
+_NAMES = ("JWT_SECRET", "ENCRYPTION_MASTER_KEY", "DB_PASSWORD", "DEMO_PASSWORD")
 
 
 def load_or_create(path: Path) -> dict[str, str]:
@@ -36,7 +36,6 @@ def load_or_create(path: Path) -> dict[str, str]:
 def _create(path: Path) -> dict[str, str]:
     made = {
         "JWT_SECRET": secrets.token_urlsafe(32),
-        "SERVICE_TOKEN_SECRET": secrets.token_urlsafe(32),
         "ENCRYPTION_MASTER_KEY": b64encode(secrets.token_bytes(32)).decode(),
         "DB_PASSWORD": secrets.token_urlsafe(24),
         "DEMO_PASSWORD": _password(),

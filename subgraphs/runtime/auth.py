@@ -10,14 +10,12 @@ Source: RFC 7519 (JWT), RFC 7517 (JWK), RFC 8725 (JWT best practice: fixed algor
 """
 
 import asyncio
-import base64
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import aiohttp
-import orjson
 import structlog
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
@@ -28,7 +26,15 @@ from domain.principal import ANONYMOUS, ROLE_SCOPES, Principal, PrincipalKind, R
 from subgraphs.runtime.errors import as_app_error
 from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import TokenSettings
-from subgraphs.runtime.tokens import LEEWAY_S, HeldToken, HeldTokens, TokenInvalid, check_claims, decoded_claims
+from subgraphs.runtime.tokens import (
+    LEEWAY_S,
+    HeldToken,
+    HeldTokens,
+    TokenInvalid,
+    check_claims,
+    decoded_claims,
+    unverified,
+)
 
 _KEYS_TTL_S = 300.0
 _KEYS_MIN_INTERVAL_S = 5.0
@@ -182,8 +188,8 @@ class Authenticator:
         held = self._held.find(token)
         if held is not None and await self._issuers[held.issuer].keys.find(held.kid) is not None:
             return held.principal
-        header, unverified = _peek(token)
-        issuer = self._issuers.get(str(unverified.get("iss", "")))
+        header, claimed = unverified(token)
+        issuer = self._issuers.get(str(claimed.get("iss", "")))
         if issuer is None:
             raise TokenInvalid("The token's issuer is not known here.")
         kid = str(header.get("kid", ""))
@@ -213,21 +219,6 @@ def _key_set_of(key: dict[str, Any]) -> KeySet:
         return KeySet.import_key_set({"keys": [cast("Any", key)]})
     except (JoseError, ValueError, TypeError, KeyError) as error:
         raise TokenInvalid("The token is signed with a key that cannot be read.") from error
-
-
-def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims before any check: only to find out which key to check with."""
-
-    parts = token.split(".")
-    if len(parts) != 3:
-        raise TokenInvalid("The access token is malformed.")
-    try:
-        header, claims = (orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2])
-    except ValueError as error:
-        raise TokenInvalid("The access token is malformed.") from error
-    if not isinstance(header, dict) or not isinstance(claims, dict):
-        raise TokenInvalid("The access token is malformed.")
-    return header, claims
 
 
 def _check_keycloak(claims: Mapping[str, Any], client_id: str) -> None:

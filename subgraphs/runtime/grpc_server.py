@@ -21,6 +21,7 @@ from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.context import RequestContext, enter, locale_of, request_id_of
 from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_grpc
 from subgraphs.runtime.faces import GrpcServicer
+from subgraphs.runtime.service_tokens import check_peer
 from subgraphs.runtime.settings import ServiceSettings
 from subgraphs.runtime.telemetry import GRPC_HANDLED, GRPC_OPEN_STREAMS, GRPC_SECONDS, ServerSpan, traceparent_of
 from subgraphs.runtime.tokens import CallNotAllowed
@@ -44,15 +45,23 @@ class Access:
     servicers: dict[str, GrpcServicer]
     permissive: bool
 
-    async def principal(self, service: str, method: str, authorization: str) -> Principal:
+    async def principal(
+        self, service: str, method: str, authorization: str, *, peer_names: Sequence[str] = ()
+    ) -> Principal:
         """The caller of a method.
+
+        Args:
+            peer_names: the names in the caller's verified certificate; none without mutual TLS.
 
         Raises:
             Unauthenticated: no credential, or one that does not hold.
             CallNotAllowed: a service that the catalogue does not let in, or no service where only those may call.
+            PeerDisagrees: the certificate is that of another service than the token.
         """
         servicer = self.servicers[service]
         principal = await self._proven(servicer, method, authorization)
+        if principal.kind is PrincipalKind.SERVICE:
+            check_peer(principal.subject, peer_names)
         if principal.kind is PrincipalKind.SERVICE and not may_call(principal.subject, self.workload):
             raise CallNotAllowed(f"{principal.subject} may not call {self.workload}.")
         if servicer.service_only and principal.kind is not PrincipalKind.SERVICE:
@@ -215,7 +224,9 @@ class _Call:
         peer = _address(context.peer())
         # First without the caller: a refusal is logged with its request id, and a check may call another service.
         enter(RequestContext(ANONYMOUS, request_id, locale, traceparent, deadline_s, peer))
-        principal = await self._access.principal(self._service, self._method, metadata.get("authorization", ""))
+        principal = await self._access.principal(
+            self._service, self._method, metadata.get("authorization", ""), peer_names=_peer_names(context)
+        )
         if principal is not ANONYMOUS:
             enter(RequestContext(principal, request_id, locale, traceparent, deadline_s, peer))
         return default_s if remaining_s is None or remaining_s > default_s else None
@@ -245,6 +256,13 @@ class _Call:
 
 def _metadata(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str]:
     return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def _peer_names(context: grpc.aio.ServicerContext[Any, Any]) -> list[str]:
+    """The names in the caller's verified certificate: subject alternative names, else the common name."""
+    verified = context.auth_context()
+    names = verified.get("x509_subject_alternative_name") or verified.get("x509_common_name") or ()
+    return [name.decode(errors="replace") for name in names]
 
 
 def _address(peer: str) -> str:

@@ -24,7 +24,7 @@ from subgraphs.runtime.device_credentials import RemoteDeviceCredentials
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, ServiceFaces
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.http_server import Check, metrics_app, subgraph_app
-from subgraphs.runtime.keys import load_sealer
+from subgraphs.runtime.keys import load_sealer, load_service_keys
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.migrations import migrate_all
 from subgraphs.runtime.objects import object_store
@@ -92,6 +92,7 @@ class Host:
         Raises:
             PortInUse: naming the port.
             SealBroken: the master key does not open the data keys.
+            ServiceKeyError: a key of a service is missing or cannot be used.
         """
         try:
             await self._start(builder)
@@ -138,7 +139,8 @@ class Host:
             await _let_go(f"database {database.name}", database.close(), until=until)
 
     async def _build(self, builder: Builder) -> None:
-        tokens = ServiceTokens(self._settings.tokens)
+        self._service_keys, self._published_keys = load_service_keys(self._settings, self._groups)
+        tokens = ServiceTokens(self._service_keys, self._published_keys)
         self._tokens = tokens
         limiter = RateLimiter(self._redis)
         objects = object_store(self._settings)

@@ -20,6 +20,8 @@ DEVELOPMENT_S3_KEY = "minioadmin"
 
 _ADDRESS = re.compile(r"(unix:\S+|(dns:///)?[^\s/]+:[0-9]{1,5})", re.ASCII)
 
+_KEY_ADVICE = "name the folder of this process's key pairs (`manpasik service-keys FOLDER` makes them)"
+
 _LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -87,14 +89,13 @@ class RedisSettings(_Concern):
 
 
 class TokenSettings(_Concern):
-    """Access and refresh tokens, service tokens, and the identity providers that we believe."""
+    """Access and refresh tokens, and the identity providers that we believe."""
 
     jwt_secret: SecretStr = Field(SecretStr(DEVELOPMENT_JWT_SECRET), alias="JWT_SECRET")
     access_ttl_minutes: int = Field(15, alias="JWT_ACCESS_TTL_MINUTES", ge=1, le=1440)
     refresh_ttl_days: int = Field(7, alias="JWT_REFRESH_TTL_DAYS", ge=1, le=365)
     issuer: str = Field("manpasik-auth", alias="JWT_ISSUER")
     jwks_url: str = Field("", alias="AUTH_JWKS_URL")
-    service_secret: SecretStr = Field(SecretStr(""), alias="SERVICE_TOKEN_SECRET")
     keycloak_enabled: bool = Field(False, alias="KEYCLOAK_ENABLED")
     keycloak_url: str = Field("http://keycloak:8080", alias="KEYCLOAK_URL")
     keycloak_realm: str = Field("manpasik", alias="KEYCLOAK_REALM")
@@ -113,10 +114,20 @@ class TokenSettings(_Concern):
     kakao_tokeninfo_url: str = Field("https://kapi.kakao.com/v1/user/access_token_info", alias="KAKAO_TOKENINFO_URL")
     naver_userinfo_url: str = Field("https://openapi.naver.com/v1/nid/me", alias="NAVER_USERINFO_URL")
 
+
+class ServiceKeySettings(_Concern):
+    """Key pairs of services: see `service_keys`. In development, missing ones are made in the folder at the first start."""
+
+    folder: str = Field("", alias="SERVICE_KEYS_DIR")
+    """Private keys, `<service>.pem`."""
+    key: SecretStr = Field(SecretStr(""), alias="SERVICE_KEY")
+    """In place of a folder, the private key (PEM) of a process whose group has one service."""
+    public_folder: str = Field("", alias="SERVICE_PUBLIC_KEYS_DIR")
+    """Public keys of all services, `<service>.pem`; by default the folder `public` in that of the private ones."""
+
     @property
-    def service_token_secret(self) -> str:
-        """The secret that services share; without `SERVICE_TOKEN_SECRET` it is drawn from `JWT_SECRET`."""
-        return self.service_secret.get_secret_value() or self.jwt_secret.get_secret_value()
+    def is_given(self) -> bool:
+        return bool(self.folder or self.key.get_secret_value())
 
 
 class EncryptionSettings(_Concern):
@@ -234,6 +245,7 @@ class Settings(BaseModel):
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     tokens: TokenSettings = TokenSettings()
+    service_keys: ServiceKeySettings = ServiceKeySettings()
     encryption: EncryptionSettings = EncryptionSettings()
     objects: ObjectSettings = ObjectSettings()
     smtp: MailSettings = MailSettings()
@@ -261,6 +273,12 @@ class Settings(BaseModel):
                     read[name] = concern.read(environ)
                 except ValidationError as error:
                     wrong += [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        if (
+            environ.get("SERVICE_TOKEN_SECRET")
+            and not environ.get("SERVICE_KEYS_DIR")
+            and not environ.get("SERVICE_KEY")
+        ):
+            wrong.append(f"SERVICE_TOKEN_SECRET: services share no secret any more; {_KEY_ADVICE}")
         wrong += [f"{n}: {v!r} is not host:port" for n, v in addresses.items() if not _ADDRESS.fullmatch(v)]
         if wrong:
             raise SettingsError("; ".join(wrong))
@@ -275,8 +293,10 @@ class Settings(BaseModel):
         unsafe = []
         if self.tokens.jwt_secret.get_secret_value() == DEVELOPMENT_JWT_SECRET:
             unsafe.append("JWT_SECRET: set a secret of your own")
-        if not self.tokens.service_secret.get_secret_value():
-            unsafe.append("SERVICE_TOKEN_SECRET: set a secret that only services know")
+        if not self.service_keys.is_given:
+            unsafe.append(f"SERVICE_KEYS_DIR: {_KEY_ADVICE}")
+        elif not (self.service_keys.folder or self.service_keys.public_folder):
+            unsafe.append("SERVICE_PUBLIC_KEYS_DIR: name the folder of all services' public keys")
         if not self.encryption.master_key.get_secret_value():
             unsafe.append("ENCRYPTION_MASTER_KEY: set 32 random bytes in base64")
         if self.database.password.get_secret_value() == DEVELOPMENT_DB_PASSWORD:

@@ -3,13 +3,15 @@
 Source: RFC 7519 (JWT), RFC 8725 (JWT best practice).
 """
 
+import base64
 import time
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet, OctKey
+from joserfc.jwk import ECKey, KeySet
 from joserfc.jwt import JWTClaimsRegistry
 
 from domain.errors import Forbidden, Unauthenticated
@@ -70,7 +72,7 @@ class HeldTokens:
         self._held[token, audience] = held
 
 
-def decoded_claims(token: str, key: OctKey | KeySet, algorithms: tuple[str, ...]) -> dict[str, Any]:
+def decoded_claims(token: str, key: ECKey | KeySet, algorithms: tuple[str, ...]) -> dict[str, Any]:
     try:
         return jwt.decode(token, key, algorithms=list(algorithms)).claims
     except (JoseError, ValueError) as error:
@@ -84,3 +86,17 @@ def check_claims(claims: dict[str, Any], registry: JWTClaimsRegistry) -> None:
         if error.error == "expired_token":
             raise TokenExpired("The token has expired; refresh it or sign in again.") from error
         raise TokenInvalid("The token's claims do not hold.") from error
+
+
+def unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims before any check: only to find out which key to check with."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        raise TokenInvalid("The token is malformed.")
+    try:
+        header, claims = (orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2])
+    except ValueError as error:
+        raise TokenInvalid("The token is malformed.") from error
+    if not isinstance(header, dict) or not isinstance(claims, dict):
+        raise TokenInvalid("The token is malformed.")
+    return header, claims

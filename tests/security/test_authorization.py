@@ -26,11 +26,9 @@ from devices.client.credentials import Metadata
 from devices.client.platform import Platform as ReaderSide
 from devices.simulator.fleet import GLUCOSE_CATEGORY, GLUCOSE_TYPE
 from domain.catalog import WORKLOADS, Group, built_groups, may_call, services_of
-from subgraphs.runtime.service_tokens import ServiceTokens
-from subgraphs.runtime.settings import Settings
 from tests.security.commerce import ABOUT_PURCHASES, ADDRESS, OF_THE_SHOP_WINDOW, TITLE, Purchases, purchases_of
 from tests.security.test_every_rpc import offered, status_of
-from tests.support.platform import PASSWORD, SECRETS, Platform
+from tests.support.platform import PASSWORD, Platform
 from tests.support.readers import Person, new_reader, sign_in, sign_up, technician, unique
 
 pytestmark = [pytest.mark.xdist_group("security"), pytest.mark.timeout(180)]
@@ -329,7 +327,7 @@ async def test_rpcs_are_refused_to_whom_they_do_not_concern(platform: Platform, 
 
 
 async def test_services_get_through_where_the_catalogue_lets_them(platform: Platform, callers: Callers) -> None:
-    tokens = ServiceTokens(Settings.load(SECRETS).tokens)
+    tokens = platform.service_tokens()
     for callee, method in (
         ("device", "manpasik.internal.v1.DeviceDirectory.GetDevice"),
         ("user", "manpasik.v1.UserService.GetProfile"),

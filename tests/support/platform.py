@@ -17,14 +17,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from devices.client.platform import Platform as ReaderSide
 from devices.client.platform import PlatformAddresses
-from domain.catalog import Group, built_groups, services_of
+from domain.catalog import WORKLOADS, Group, built_groups, services_of
 from infra.local.process import LOOPBACK, free_port
 from infra.up.children import Child
 from infra.up.plan import Plan
+from subgraphs.runtime.service_keys import PUBLIC_FOLDER, PublicKeyFolder, SigningKeys
+from subgraphs.runtime.service_tokens import ServiceTokens
 
 SECRETS = {
     "JWT_SECRET": "a secret of the end-to-end tests",
-    "SERVICE_TOKEN_SECRET": "another secret of the end-to-end tests",
     "ENCRYPTION_MASTER_KEY": "bWFzdGVyLWtleS1vZi10aGUtZW5kLXRvLWVuZC10ZXM=",
 }
 ADMIN = {"BOOTSTRAP_ADMIN_EMAIL": "admin@e2e.example", "BOOTSTRAP_ADMIN_PASSWORD": "E2e-admin-2026!"}
@@ -171,6 +172,12 @@ class Platform:
     def channel(self, service: str) -> grpc.aio.Channel:
         """A channel to a service, whose calls wait until it is connected, however busy the machine; the caller closes it."""
         return grpc.aio.insecure_channel(self.address(service), options=[("grpc.service_config", _PATIENT)])
+
+    def service_tokens(self) -> ServiceTokens:
+        """Tokens of any service, signed with the platform's own keys."""
+        folder = self.plan.service_keys_folder
+        names = [workload.name for workload in WORKLOADS]
+        return ServiceTokens(SigningKeys.read(folder, names), PublicKeyFolder(folder / PUBLIC_FOLDER))
 
     def reader_side(self) -> ReaderSide:
         """The platform as readers see it; the caller closes it."""

@@ -20,10 +20,10 @@ from subgraphs.commerce.schema import schema
 from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
-from subgraphs.runtime.service_tokens import ServiceTokens
-from subgraphs.runtime.settings import ServiceSettings, TokenSettings
+from subgraphs.runtime.settings import ServiceSettings
 from tests.integration.commerce.conftest import ALICE, BOB, Commerce
 from tests.integration.commerce.paying import KEY, ORDER, PRICE_KRW, assert_books_balance
+from tests.support.trust import service_tokens
 
 CREATE = """
 mutation ($order: ID!, $amount: Int!) {
@@ -60,7 +60,7 @@ async def stub(commerce: Commerce) -> AsyncIterator[PaymentServiceStub]:
     """A client of a server without tokens, as on a development network."""
     settings = ServiceSettings(grpc_auth="permissive")
     faces = payment_faces(commerce.services, commerce.database)
-    authenticator = Authenticator({}, services=ServiceTokens(TokenSettings()), devices=None)
+    authenticator = Authenticator({}, services=service_tokens(), devices=None)
     access = access_of(faces.name, faces.servicers, authenticator, settings)
     server = GrpcServer("127.0.0.1:0", faces.servicers, access, settings)
     port = await server.start()

@@ -14,11 +14,11 @@ from manpasik.v1.shop_pb2_grpc import ShopServiceStub
 from subgraphs.commerce.shop.faces import shop_faces
 from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
-from subgraphs.runtime.service_tokens import ServiceTokens
-from subgraphs.runtime.settings import ServiceSettings, TokenSettings
+from subgraphs.runtime.settings import ServiceSettings
 from tests.integration.commerce.conftest import Commerce
 from tests.integration.commerce.shop_scene import ADDRESS, CASE, GLUCOSE, Messenger, confirm, set_stock
 from tests.security.messages import Garbage
+from tests.support.trust import service_tokens
 
 KOREAN = (("accept-language", "ko"),)
 
@@ -27,7 +27,7 @@ KOREAN = (("accept-language", "ko"),)
 async def serving(commerce: Commerce, *, permissive: bool = True) -> AsyncIterator[grpc.aio.Channel]:
     settings = ServiceSettings(grpc_auth="permissive" if permissive else "strict")
     faces = shop_faces(commerce.services, commerce.database)
-    authenticator = Authenticator({}, services=ServiceTokens(TokenSettings()), devices=None)
+    authenticator = Authenticator({}, services=service_tokens(), devices=None)
     access = access_of(faces.name, faces.servicers, authenticator, settings)
     server = GrpcServer("127.0.0.1:0", faces.servicers, access, settings)
     port = await server.start()

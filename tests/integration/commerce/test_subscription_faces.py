@@ -27,10 +27,10 @@ from subgraphs.identity.schema import schema as identity_schema
 from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.context import Locale, RequestContext
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
-from subgraphs.runtime.service_tokens import ServiceTokens
-from subgraphs.runtime.settings import ServiceSettings, TokenSettings
+from subgraphs.runtime.settings import ServiceSettings
 from tests.integration.commerce.conftest import ADMIN, ALICE, BOB, Commerce
 from tests.integration.commerce.subscribing import create, deliver, subscribed, update
+from tests.support.trust import service_tokens
 
 SUBSCRIBE = """
 mutation ($tier: SubscriptionTier!) {
@@ -88,7 +88,7 @@ async def stub(commerce: Commerce) -> AsyncIterator[SubscriptionServiceStub]:
     """A client of a server without tokens, as on a development network."""
     settings = ServiceSettings(grpc_auth="permissive")
     faces = subscription_faces(commerce.services, commerce.database)
-    authenticator = Authenticator({}, services=ServiceTokens(TokenSettings()), devices=None)
+    authenticator = Authenticator({}, services=service_tokens(), devices=None)
     access = access_of(faces.name, faces.servicers, authenticator, settings)
     server = GrpcServer("127.0.0.1:0", faces.servicers, access, settings)
     port = await server.start()

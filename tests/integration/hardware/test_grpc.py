@@ -25,9 +25,9 @@ from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.faces import GroupFaces, GroupResources
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.limits import RateLimiter
-from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import ServiceSettings, Settings, TokenSettings
 from tests.integration.hardware.conftest import ALICE, GLUCOSE_TAG, TECHNICIAN, Hardware
+from tests.support.trust import service_tokens
 
 TOKENS = TokenSettings()
 UID = GLUCOSE_TAG.cartridge_uid
@@ -49,7 +49,7 @@ class Process:
 @asynccontextmanager
 async def serving(hardware: Hardware, sealer: Sealer, *, permissive: bool) -> AsyncIterator[Process]:
     settings = Settings(service=ServiceSettings(grpc_auth="permissive" if permissive else "strict"))
-    tokens = ServiceTokens(TOKENS)
+    tokens = service_tokens()
     redis = FakeAsyncRedis()
     faces = await build(
         GroupResources(
@@ -305,7 +305,7 @@ async def test_a_heartbeat_that_makes_no_sense_ends_its_stream_and_harms_nothing
 async def test_the_directories_answer_services_and_nobody_else(hardware: Hardware, sealer: Sealer) -> None:
     registration = await hardware.register()
     await hardware.read(GLUCOSE_TAG)
-    tokens = ServiceTokens(TOKENS)
+    tokens = service_tokens()
 
     def service(callee: str) -> tuple[tuple[str, str]]:
         return (("authorization", f"Service {tokens.issue('measurement', callee)}"),)

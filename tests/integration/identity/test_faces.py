@@ -24,11 +24,11 @@ from subgraphs.runtime.faces import GroupResources
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.http_server import subgraph_app
 from subgraphs.runtime.limits import RateLimiter
-from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.serving import HttpServer
 from subgraphs.runtime.settings import ServiceSettings, Settings, TokenSettings
 from tests.integration.identity.conftest import EMAIL, PASSWORD
 from tests.support.postgres import DatabaseFor
+from tests.support.trust import service_tokens
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -76,9 +76,7 @@ async def served_with(database: Database, sealer: Sealer, *, grpc_auth: str) -> 
     )
     faces = await build(resources)
     assert faces.key_source is not None
-    gate = Authenticator(
-        issuers_of(settings.tokens, faces.key_source), services=ServiceTokens(settings.tokens), devices=None
-    )
+    gate = Authenticator(issuers_of(settings.tokens, faces.key_source), services=service_tokens(), devices=None)
     servers, channels = [], {}
     for service in faces.services:
         access = access_of(service.name, service.servicers, gate, settings.service)

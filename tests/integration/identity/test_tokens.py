@@ -17,10 +17,10 @@ from domain.identity.auth.keys import ACTIVE_FOR
 from domain.identity.auth.tokens import AccessTokens, Tokens
 from domain.principal import PrincipalKind, Role
 from subgraphs.runtime.auth import Authenticator, CachedKeys, Issuer
-from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import TokenSettings
 from tests.integration.identity.conftest import ACCESS_TTL, EMAIL, REFRESH_TTL, Identity, key_ring
 from tests.support.clock import FakeClock
+from tests.support.trust import service_tokens
 
 
 def parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -138,7 +138,7 @@ async def test_every_face_takes_our_tokens_by_the_published_keys(identity: Ident
     user_id = (await identity.register()).user_id
     token = (await identity.login()).access_token
     issuers = {settings.issuer: Issuer(settings.issuer, CachedKeys(identity.keys), ("ES256",))}
-    gate = Authenticator(issuers, services=ServiceTokens(settings), devices=None)
+    gate = Authenticator(issuers, services=service_tokens(), devices=None)
     principal = await gate.principal(f"Bearer {token}")
     assert (principal.kind, principal.subject, principal.role) == (PrincipalKind.USER, user_id, Role.USER)
     assert "profile:read" in principal.scopes

@@ -25,10 +25,10 @@ from subgraphs.runtime.faces import GroupFaces, GroupResources
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.objects import object_store
-from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import ObjectSettings, ServiceSettings, Settings
 from tests.integration.measurement.hardware import Hardware, serve
 from tests.support.postgres import DatabaseFor
+from tests.support.trust import service_tokens
 
 USER = "018f0000-0000-7000-8000-000000000001"
 OTHER = "018f0000-0000-7000-8000-000000000002"
@@ -166,7 +166,7 @@ async def running(
             redis=redis,
             limiter=RateLimiter(redis),
             objects=object_store(settings),
-            clients=client_factory(channels, ServiceTokens(settings.tokens)),
+            clients=client_factory(channels, service_tokens()),
             clock=clock,
         )
     )

@@ -27,12 +27,12 @@ from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import GrpcServicer
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
-from subgraphs.runtime.service_tokens import ServiceTokens
-from subgraphs.runtime.settings import ServiceSettings, Settings, TokenSettings
+from subgraphs.runtime.settings import ServiceSettings, Settings
 from tests.support.clock import FakeClock
 from tests.support.postgres import DatabaseFor
+from tests.support.trust import service_tokens
 
-TOKENS = ServiceTokens(TokenSettings())
+TOKENS = service_tokens()
 
 
 @dataclass

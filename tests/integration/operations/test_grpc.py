@@ -23,10 +23,10 @@ from subgraphs.runtime.faces import GroupFaces, GroupResources
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.objects import LocalObjects
-from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import ServiceSettings, Settings, TokenSettings
 from tests.integration.operations.conftest import ADMIN, ALICE, BOB, Operations
 from tests.security.test_every_rpc import found_bugs
+from tests.support.trust import service_tokens
 
 TOKENS = TokenSettings()
 PEOPLE = {"alice": ALICE, "bob": BOB, "admin": ADMIN}
@@ -52,7 +52,7 @@ def as_person(name: str) -> tuple[tuple[str, str], ...]:
 
 
 def as_service(name: str) -> tuple[tuple[str, str], ...]:
-    return (("authorization", f"Service {ServiceTokens(TOKENS).issue(name, 'notification')}"),)
+    return (("authorization", f"Service {service_tokens().issue(name, 'notification')}"),)
 
 
 @asynccontextmanager
@@ -63,7 +63,7 @@ async def serving(
         service=ServiceSettings(grpc_auth="permissive" if permissive else "strict"),
         addresses={"USER_SERVICE_ADDR": "127.0.0.1:1"},  # away: the app's list does not wait for it
     )
-    redis, tokens, channels = FakeAsyncRedis(), ServiceTokens(TOKENS), Channels(settings)
+    redis, tokens, channels = FakeAsyncRedis(), service_tokens(), Channels(settings)
     faces = await build(
         GroupResources(
             settings=settings,

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiohttp
 import grpc.aio
@@ -54,7 +55,7 @@ def free_port() -> int:
 
 
 @pytest.fixture
-async def hosted(postgres: PostgresServer, broker: str) -> AsyncIterator[Hosted]:
+async def hosted(postgres: PostgresServer, broker: str, tmp_path: Path) -> AsyncIterator[Hosted]:
     name, user_port = f"t{new_id().replace('-', '')[:28]}", free_port()
     own = postgres.settings
     settings = Settings.load(
@@ -68,6 +69,7 @@ async def hosted(postgres: PostgresServer, broker: str) -> AsyncIterator[Hosted]
             "REDIS_HOST": "memory",
             "KAFKA_BROKERS": broker,
             "KAFKA_GROUP_ID": f"group-{new_id()}",
+            "SERVICE_KEYS_DIR": str(tmp_path / "keys"),
             "LISTEN_HOST": "127.0.0.1",
             "SUBGRAPH_PORT": "0",
             "METRICS_PORT": "0",

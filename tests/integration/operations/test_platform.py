@@ -27,11 +27,11 @@ from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.faces import GroupFaces, GroupResources
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.objects import LocalObjects
-from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import MailSettings, PushSettings, Settings, SmsSettings
 from tests.integration.messaging.scene import until
 from tests.integration.operations.conftest import ALICE, Operations, metadata_of
 from tests.integration.operations.test_events import ALERT
+from tests.support.trust import service_tokens
 
 
 class UserService(pb_grpc.ContactDirectoryServicer):
@@ -79,7 +79,7 @@ async def scene(operations: Operations, sealer: Sealer, tmp_path: Path) -> Async
             redis=redis,
             limiter=RateLimiter(redis),
             objects=LocalObjects(tmp_path / "objects", secret="s", public_url="http://objects.test"),
-            clients=client_factory(channels, ServiceTokens(settings.tokens)),
+            clients=client_factory(channels, service_tokens()),
             clock=SystemClock(),
         )
     )

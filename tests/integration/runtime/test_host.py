@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 
 import aiohttp
 import asyncpg
@@ -90,7 +91,7 @@ class _Built:
 
 
 @pytest.fixture
-async def environ(postgres: PostgresServer) -> AsyncIterator[dict[str, str]]:
+async def environ(postgres: PostgresServer, tmp_path: Path) -> AsyncIterator[dict[str, str]]:
     """The environment of a process on free ports, with a migrated database of its own."""
     template = await postgres.template_of(Group.IDENTITY)
     name = await postgres.create_database(template=template)
@@ -108,6 +109,7 @@ async def environ(postgres: PostgresServer) -> AsyncIterator[dict[str, str]]:
         "LISTEN_HOST": "127.0.0.1",
         "SUBGRAPH_PORT": "0",
         "METRICS_PORT": "0",
+        "SERVICE_KEYS_DIR": str(tmp_path / "keys"),
         "GRPC_AUTH": "permissive",
         "SHUTDOWN_TIMEOUT_SECONDS": "1",
     }

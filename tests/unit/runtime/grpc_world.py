@@ -19,6 +19,7 @@ from subgraphs.runtime.faces import GrpcServicer
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import Settings
+from tests.support.trust import service_tokens
 
 USER_SERVICE = "manpasik.v1.UserService"
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -171,7 +172,7 @@ async def serving(
 ) -> AsyncIterator[World]:
     """A world for the length of the block; `environ` as the process would read it."""
     settings = Settings.load(environ or {})
-    tokens, seen = ServiceTokens(settings.tokens), Seen()
+    tokens, seen = service_tokens(), Seen()
 
     def register(server: grpc.aio.Server) -> None:
         user_pb2_grpc.add_UserServiceServicer_to_server(_Users(seen), server)  # type: ignore[abstract]  # the rest is unimplemented

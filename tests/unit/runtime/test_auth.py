@@ -18,18 +18,17 @@ from starlette.routing import Route
 from domain.errors import Unauthenticated, Unavailable
 from domain.ids import UserId
 from domain.principal import ANONYMOUS, ROLE_SCOPES, Principal, PrincipalKind, Role
-from domain.sealing import derive_key
 from subgraphs.runtime import auth
 from subgraphs.runtime.auth import Authenticator, CachedKeys, Issuer, RemoteKeys, issuers_of
-from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import Settings
 from subgraphs.runtime.tokens import TokenExpired, TokenInvalid
+from tests.support.trust import service_tokens
 from tests.unit.runtime.conftest import Serve
 
 _KEY = ECKey.generate_key("P-256", {"kid": "k1"})
 _OTHER_KEY = ECKey.generate_key("P-256", {"kid": "k1"})  # the same id: a forger knows it
 _SETTINGS = Settings.load({})
-_SERVICES = ServiceTokens(_SETTINGS.tokens)
+_SERVICES = service_tokens()
 
 
 class _Keys:
@@ -235,51 +234,6 @@ async def test_a_service_is_told_by_its_token() -> None:
     token = _SERVICES.issue("measurement", "device", on_behalf_of="u1")
     principal = await _authenticator().principal(f"Service {token}", callee="device")
     assert (principal.kind, principal.subject, principal.owner) == (PrincipalKind.SERVICE, "measurement", "u1")
-
-
-async def test_a_service_token_is_good_for_its_callee_only() -> None:
-    authenticator, token = _authenticator(), _SERVICES.issue("measurement", "device")
-    await authenticator.principal(f"Service {token}", callee="device")
-    with pytest.raises(TokenInvalid, match="another service"):
-        await authenticator.principal(f"Service {token}", callee="cartridge")
-    with pytest.raises(TokenInvalid):
-        await authenticator.principal(f"Service {token}")  # HTTP takes none
-    with pytest.raises(TokenInvalid):
-        await authenticator.principal(f"Bearer {token}", callee="device")
-
-
-def test_a_service_token_is_used_again_for_half_its_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    services = ServiceTokens(_SETTINGS.tokens)
-    first = services.issue("measurement", "device")
-    assert services.issue("measurement", "device") == first
-    assert services.issue("measurement", "device", on_behalf_of="u1") != first
-    later = time.time() + 31
-    monkeypatch.setattr(time, "time", lambda: later)
-    assert services.issue("measurement", "device") != first
-
-
-def test_a_service_token_expires_even_when_it_held_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    token = _SERVICES.issue("measurement", "device")
-    _SERVICES.verify(token, callee="device")
-    later = time.time() + 70
-    monkeypatch.setattr(time, "time", lambda: later)
-    with pytest.raises(TokenExpired):
-        _SERVICES.verify(token, callee="device")
-
-
-@pytest.mark.parametrize("missing", ["exp", "sub", "iss", "aud"])
-def test_a_service_token_must_be_whole(missing: str) -> None:
-    key = OctKey.import_key(derive_key(_SETTINGS.tokens.service_token_secret, purpose="service tokens"))
-    claims = {"iss": "manpasik-service", "sub": "auth", "aud": "device", "exp": int(time.time()) + 60}
-    del claims[missing]
-    with pytest.raises(TokenInvalid):
-        _SERVICES.verify(jwt.encode({"alg": "HS256"}, claims, key), callee="device")
-
-
-def test_a_service_token_of_another_secret_is_refused() -> None:
-    stranger = ServiceTokens(Settings.load({"SERVICE_TOKEN_SECRET": "another"}).tokens)
-    with pytest.raises(TokenInvalid):
-        _SERVICES.verify(stranger.issue("measurement", "device"), callee="device")
 
 
 # --- cached keys

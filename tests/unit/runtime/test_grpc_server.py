@@ -12,8 +12,9 @@ from structlog.testing import capture_logs
 
 from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.errors import BUG_MESSAGE, STATUS_DETAILS, from_grpc, told_by_callee
+from subgraphs.runtime.faces import GrpcServicer
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
-from tests.unit.runtime.grpc_world import USER_SERVICE, World, serving, status_of
+from tests.unit.runtime.grpc_world import USER_SERVICE, World, app_error_of, serving, status_of
 
 Untyped = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
@@ -411,3 +412,21 @@ async def test_a_port_in_use_is_an_error() -> None:
         with pytest.raises(RuntimeError):
             await second.start()
         await second.stop(0)  # and one that never started can be let go of
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"), [((), None), (("gateway",), None), (("shop-service",), "CERTIFICATE_OF_ANOTHER_SERVICE")]
+)
+async def test_a_callers_certificate_must_name_the_service_of_its_token(
+    names: tuple[str, ...], reason: str | None
+) -> None:
+    async with serving() as world:
+        authenticator = Authenticator({}, services=world.tokens, devices=None)
+        servicers = (GrpcServicer(USER_SERVICE, lambda _: None),)
+        access = access_of("user", servicers, authenticator, world.settings.service)
+        authorization = f"Service {world.tokens.issue('gateway', 'user')}"
+        call = access.principal(USER_SERVICE, "GetProfile", authorization, peer_names=names)
+        if reason is None:
+            assert (await call).subject == "gateway"
+        else:
+            assert (await app_error_of(call)).reason == reason

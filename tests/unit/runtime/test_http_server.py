@@ -26,9 +26,9 @@ from subgraphs.runtime.faces import GroupFaces
 from subgraphs.runtime.graphql import GraphQLContext, Info, build_schema
 from subgraphs.runtime.http_server import metrics_app, subgraph_app
 from subgraphs.runtime.proxies import TrustedProxies
-from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.serving import HttpServer
 from subgraphs.runtime.settings import Settings
+from tests.support.trust import service_tokens
 from tests.unit.runtime.conftest import Serve
 
 _KEY = ECKey.generate_key("P-256", {"kid": "k1"})
@@ -109,7 +109,7 @@ async def _route(request: Request) -> Response:
 def _authenticator(keys: _Keys | _KeysOfADatabaseThatIsDown | None = None) -> Authenticator:
     tokens = _SETTINGS.tokens
     return Authenticator(
-        issuers_of(tokens, keys or _Keys()), services=ServiceTokens(tokens), devices=_ReadersOfADatabaseThatIsDown()
+        issuers_of(tokens, keys or _Keys()), services=service_tokens(), devices=_ReadersOfADatabaseThatIsDown()
     )
 
 

@@ -6,7 +6,7 @@ from subgraphs.runtime.settings import Environment, Settings, SettingsError
 _PRODUCTION = {
     "ENVIRONMENT": "production",
     "JWT_SECRET": "a secret of our own",
-    "SERVICE_TOKEN_SECRET": "another one",
+    "SERVICE_KEYS_DIR": "/run/keys",
     "ENCRYPTION_MASTER_KEY": "a third one",
     "DB_PASSWORD": "a fourth one",
     "REDIS_HOST": "redis",
@@ -91,7 +91,7 @@ def test_production_starts_with_secrets_of_its_own() -> None:
     [
         ("JWT_SECRET", ""),
         ("JWT_SECRET", "dev-secret-change-in-production"),
-        ("SERVICE_TOKEN_SECRET", ""),
+        ("SERVICE_KEYS_DIR", ""),
         ("ENCRYPTION_MASTER_KEY", ""),
         ("DB_PASSWORD", ""),
         ("DB_PASSWORD", "manpasik_dev_2026"),
@@ -113,7 +113,7 @@ def test_secrets_are_hidden() -> None:
             "DB_PASSWORD",
             "REDIS_PASSWORD",
             "JWT_SECRET",
-            "SERVICE_TOKEN_SECRET",
+            "SERVICE_KEY",
             "KEYCLOAK_CLIENT_SECRET",
             "ENCRYPTION_MASTER_KEY",
             "S3_ACCESS_KEY",
@@ -140,11 +140,22 @@ def test_settings_are_frozen() -> None:
         Settings.load({}).database.port = 1  # type: ignore[misc]  # that is the point
 
 
-def test_one_secret_stands_in_for_the_others_in_development() -> None:
-    settings = Settings.load({"JWT_SECRET": "one"})
-    assert settings.master_secret == settings.tokens.service_token_secret == "one"
-    settings = Settings.load({"JWT_SECRET": "one", "ENCRYPTION_MASTER_KEY": "two", "SERVICE_TOKEN_SECRET": "three"})
-    assert (settings.master_secret, settings.tokens.service_token_secret) == ("two", "three")
+def test_one_secret_stands_in_for_the_master_key_in_development() -> None:
+    assert Settings.load({"JWT_SECRET": "one"}).master_secret == "one"
+    assert Settings.load({"JWT_SECRET": "one", "ENCRYPTION_MASTER_KEY": "two"}).master_secret == "two"
+
+
+def test_the_secret_that_services_shared_is_refused_with_what_took_its_place() -> None:
+    with pytest.raises(SettingsError, match=r"^SERVICE_TOKEN_SECRET: .*manpasik service-keys"):
+        Settings.load({"SERVICE_TOKEN_SECRET": "hunter2"})
+    assert Settings.load({"SERVICE_TOKEN_SECRET": "hunter2", "SERVICE_KEYS_DIR": "/run/keys"}).service_keys.is_given
+
+
+def test_production_with_one_key_in_a_variable_needs_the_folder_of_public_keys() -> None:
+    one = {**_PRODUCTION, "SERVICE_KEYS_DIR": "", "SERVICE_KEY": "pem"}
+    with pytest.raises(SettingsError, match="SERVICE_PUBLIC_KEYS_DIR"):
+        Settings.load(one)
+    assert Settings.load({**one, "SERVICE_PUBLIC_KEYS_DIR": "/etc/keys"}).service_keys.is_given
 
 
 def test_proxies_are_listed_as_networks_and_loopback_is_the_default() -> None:
