@@ -21,7 +21,8 @@ offset size field                     meaning
 44     8    ``temp_coefficient``      f64, per degree Celsius, relative to 25 degrees Celsius
 52     8    ``humidity_coefficient``  f64, per percent relative humidity, relative to 50 %
 60     4    checksum                  u32, CRC-32 (IEEE 802.3, as in zlib) over bytes 0 to 59
-64     16+  ``extended_calibration``  opaque, not covered by the checksum
+64     16+  ``extended_calibration``  not covered by the checksum; of a signed tag, it begins with the signature of the
+                                      lot (see `devices.nfc_signature`), else it is opaque
 ====== ==== ========================= =======================================================================
 
 Version 1: at least 9 bytes; ``cartridge_uid`` 0-7, ``legacy_code`` 8, the rest is ignored. It has no checksum.

@@ -13,7 +13,7 @@ import datetime as dt
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -30,6 +30,7 @@ from devices.client.retry import CallPolicy, call_unary
 from devices.client.session import StreamPolicy
 from devices.errors import DeviceError
 from devices.frame import RawFrame
+from devices.nfc_signature import Ed25519Lot
 from devices.nfc_tag import TagV2, encode_v2
 from devices.simulator.forward_model import ForwardModel
 from devices.simulator.mard import MardUndefined
@@ -40,6 +41,7 @@ _log = structlog.get_logger(__name__)
 GLUCOSE_CATEGORY = 0x01
 GLUCOSE_TYPE = 0x01
 GLUCOSE_UNIT = "mg/dL"
+SIMULATED_LOT = "SIM00001"
 
 # After a restart the platform may have ended the session, or counted uses that this side did not see ...
 _ABOUT_THE_CARTRIDGE = frozenset({grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND})
@@ -80,6 +82,8 @@ class FleetPlan:
         frame_interval_s: between the frames of a reading.
         readings_per_reader: where to stop; None = at the end of the trace.
         repeat: begin the trace again at its end, until cancelled or the readings are done.
+        lot: signs the tags of cartridges; None = they are not signed, and measurements are unverified.
+        claim_codes: code that is shown on a reader, by its device id; for platforms that know their readers.
     """
 
     readers: int = 3
@@ -92,6 +96,8 @@ class FleetPlan:
     uses_per_cartridge: int = 100
     device_prefix: str = "sim-reader"
     firmware_version: str = "1.0.0"
+    lot: Ed25519Lot | None = None
+    claim_codes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +144,7 @@ def glucose_tag(model: ForwardModel, *, uses: int, today: dt.date) -> TagV2:
         category=GLUCOSE_CATEGORY,
         type_index=GLUCOSE_TYPE,
         legacy_code=0x01,
-        lot_id="SIM00001",
+        lot_id=SIMULATED_LOT,
         expires_on=today + dt.timedelta(days=365),
         remaining_uses=uses,
         max_uses=uses,
@@ -296,6 +302,9 @@ class _FleetReader:
     async def _insert_cartridge(self) -> None:
         uses = self._fleet.plan.uses_per_cartridge
         tag = glucose_tag(self._model, uses=uses, today=dt.datetime.now(dt.UTC).date())
+        lot = self._fleet.plan.lot
+        if lot is not None:
+            tag = lot.sign(tag)
         detail = await call_unary(
             self._platform.cartridges.ReadCartridge,
             cartridge_pb2.ReadCartridgeRequest(nfc_tag_data=encode_v2(tag), tag_version=2),

@@ -33,12 +33,13 @@ async def build(resources: GroupResources) -> GroupFaces:
         resources.clock,
         store=FirmwareObjects(resources.objects),
         plans=GrpcPlans(resources.clients("cartridge")),
+        sealer=resources.sealer,
     )
     return GroupFaces(
         group=Group.HARDWARE,
         services=(
             _device(services, database, heartbeat_interval_s=settings.heartbeat_interval_seconds),
-            _cartridge(services, database),
+            _cartridge(services, database, default_alpha=settings.default_alpha),
             _calibration(services, database),
         ),
         schema=schema,
@@ -70,8 +71,8 @@ def _device(services: HardwareServices, database: Database, *, heartbeat_interva
     )
 
 
-def _cartridge(services: HardwareServices, database: Database) -> ServiceFaces:
-    servicer = CartridgeServicer(services, database)
+def _cartridge(services: HardwareServices, database: Database, *, default_alpha: float) -> ServiceFaces:
+    servicer = CartridgeServicer(services, database, default_alpha=default_alpha)
     registry = CartridgeRegistryServicer(services, database)
     return ServiceFaces(
         name="cartridge",

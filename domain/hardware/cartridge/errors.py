@@ -1,11 +1,11 @@
 """What can go wrong with cartridges; what is wrong with tags stands in `nfc_tag`."""
 
-from domain.errors import AppError, InvalidInput, NotFound, WrongState
+from domain.errors import AppError, Forbidden, InvalidInput, NotFound, WrongState
 from domain.hardware.cartridge.models import Refusal
 
 
 class CartridgeNotFound(NotFound):
-    """This cartridge was never read."""
+    """This person has never read this cartridge."""
 
     reason = Refusal.UNKNOWN.value
 
@@ -39,6 +39,36 @@ class CartridgeTypeMismatch(InvalidInput):
     """The call names another type than the cartridge's tag."""
 
     reason = Refusal.TYPE_MISMATCH.value
+
+
+class CartridgeBelongsToAnother(Forbidden):
+    """The tag is signed, and another person has shown it before."""
+
+    reason = "CARTRIDGE_BELONGS_TO_ANOTHER"
+
+    def __init__(self, uid: str) -> None:
+        super().__init__(
+            "Another person uses this cartridge; take one of your own, or ask the support to release it.",
+            cartridge_uid=uid,
+        )
+
+
+class SessionNotRecorded(NotFound):
+    """No use of this cartridge is recorded for this session of the caller."""
+
+    reason = "SESSION_NOT_RECORDED"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(
+            "This session has not used this cartridge: a use is recorded when the session is started.",
+            session_id=session_id[:64],
+        )
+
+
+class LotFileInvalid(InvalidInput):
+    """A lot file that cannot be imported; nothing of it was."""
+
+    reason = "LOT_FILE_INVALID"
 
 
 class RegistryEntryInvalid(InvalidInput):

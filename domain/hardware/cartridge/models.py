@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.hardware.base import Base
+from domain.hardware.cartridge.tag_signature import LotKeyKind
 
 
 class CartridgeCategory(Base):
@@ -99,13 +100,77 @@ class CartridgeType(Base):
         return f"{shown} {self.unit}{note}"
 
 
+class CartridgeLot(Base):
+    """A production lot, as the factory has told it: one type, and the key that its tags are signed with, if they are.
+
+    Of Ed25519 `public_key` is kept; of AES-CMAC the secret key in `sealed_key`.
+    """
+
+    __tablename__ = "cartridge_lots"
+    __table_args__ = (
+        CheckConstraint("category BETWEEN 1 AND 255 AND type_index BETWEEN 1 AND 255", name="type"),
+        CheckConstraint(
+            "key_kind IS NULL AND num_nonnulls(public_key, sealed_key) = 0 OR "
+            "key_kind = 'ed25519' AND public_key IS NOT NULL AND sealed_key IS NULL OR "
+            "key_kind = 'aes-cmac' AND sealed_key IS NOT NULL AND public_key IS NULL",
+            name="key",
+        ),
+    )
+
+    lot_id: Mapped[str] = mapped_column(String(8), primary_key=True)
+    category: Mapped[int] = mapped_column(SmallInteger)
+    type_index: Mapped[int] = mapped_column(SmallInteger)
+    key_kind: Mapped[LotKeyKind | None] = mapped_column(String(8))
+    public_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    sealed_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    expires_on: Mapped[dt.date | None] = mapped_column(Date)
+    imported_by: Mapped[str] = mapped_column(String(64))
+    imported_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class RegisteredCartridge(Base):
+    """A cartridge that the factory has made: what it says counts, whatever a tag with this uid says."""
+
+    __tablename__ = "registered_cartridges"
+    __table_args__ = (
+        CheckConstraint("max_uses BETWEEN 1 AND 65535", name="max_uses"),
+        CheckConstraint("alpha BETWEEN 0 AND 2", name="alpha"),
+        CheckConstraint(
+            "temp_coefficient BETWEEN -1 AND 1 AND humidity_coefficient BETWEEN -1 AND 1", name="coefficients"
+        ),
+        CheckConstraint("uid = upper(uid)", name="uid"),
+        Index("ix_registered_cartridges_lot", "lot_id"),
+    )
+
+    uid: Mapped[str] = mapped_column(String(16), primary_key=True)
+    lot_id: Mapped[str] = mapped_column(ForeignKey("cartridge_lots.lot_id"))
+    alpha: Mapped[float] = mapped_column(Double)
+    temp_coefficient: Mapped[float] = mapped_column(Double)
+    humidity_coefficient: Mapped[float] = mapped_column(Double)
+    max_uses: Mapped[int] = mapped_column(Integer)
+    expires_on: Mapped[dt.date] = mapped_column(Date)
+    imported_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
 class Cartridge(Base):
-    """A cartridge that has been read. Version 1 tags give neither lot, expiry, uses nor coefficients."""
+    """What one person's reading of a tag has said. A tag is a claim: others with the same uid have rows of their own.
+
+    Version 1 tags give neither lot, expiry, uses nor coefficients. `remaining_uses` counts the uses of this owner.
+
+    Args:
+        owner_user_id: who has read the tag; empty for readings without a person, on a development network.
+        signed: whether the tag carried a signature of its lot. Then the cartridge is this person's alone.
+    """
 
     __tablename__ = "cartridges"
-    __table_args__ = (CheckConstraint("remaining_uses BETWEEN 0 AND max_uses", name="remaining_uses"),)
+    __table_args__ = (
+        CheckConstraint("remaining_uses BETWEEN 0 AND max_uses", name="remaining_uses"),
+        Index("uq_cartridges_signed_uid", "uid", unique=True, postgresql_where=text("signed")),
+    )
 
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner_user_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    signed: Mapped[bool] = mapped_column(Boolean)
     tag_version: Mapped[int] = mapped_column(SmallInteger)
     category: Mapped[int] = mapped_column(SmallInteger)
     type_index: Mapped[int] = mapped_column(SmallInteger)
@@ -121,9 +186,49 @@ class Cartridge(Base):
     temp_coefficient: Mapped[float | None] = mapped_column(Double)
     humidity_coefficient: Mapped[float | None] = mapped_column(Double)
     extended_calibration: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
-    first_read_by: Mapped[str | None] = mapped_column(String(64))
     first_read_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     last_read_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class Proof(StrEnum):
+    """What makes a cartridge verified; `NONE` leaves it unverified."""
+
+    SIGNATURE = "signature"
+    REGISTRY = "registry"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedCartridge:
+    """A cartridge as it counts: the registry's values before those of a signed tag; of other tags only what names it.
+
+    Args:
+        owner_user_id: whose reading this is.
+        alpha, temp_coefficient, humidity_coefficient: None when unverified: the defaults of the type apply.
+        required_channels, measurement_s: None when unverified: those of the type apply.
+        remaining_uses: by the platform's count for this owner.
+    """
+
+    uid: str
+    owner_user_id: str
+    proof: Proof
+    category: int
+    type_index: int
+    legacy_code: int | None
+    lot_id: str
+    expires_on: dt.date | None
+    remaining_uses: int
+    max_uses: int
+    required_channels: int | None
+    measurement_s: int | None
+    alpha: float | None
+    temp_coefficient: float | None
+    humidity_coefficient: float | None
+
+    @property
+    def verified(self) -> bool:
+        """Whether the factory vouches for it."""
+        return self.proof is not Proof.NONE
 
     @property
     def expires_at(self) -> datetime | None:
@@ -137,7 +242,7 @@ class Cartridge(Base):
 
     @property
     def expiry_text(self) -> str:
-        """The last day of use as YYYYMMDD; empty when the tag names none."""
+        """The last day of use as YYYYMMDD; empty when none is known."""
         return self.expires_on.strftime("%Y%m%d") if self.expires_on else ""
 
 
@@ -151,7 +256,7 @@ class CartridgeUsage(Base):
     )
 
     record_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    cartridge_uid: Mapped[str] = mapped_column(ForeignKey("cartridges.uid"))
+    cartridge_uid: Mapped[str] = mapped_column(String(64))
     session_id: Mapped[str] = mapped_column(String(64))
     user_id: Mapped[str] = mapped_column(String(64))
     category: Mapped[int] = mapped_column(SmallInteger)
@@ -175,6 +280,12 @@ class Refusal(StrEnum):
         return korean if locale == "ko" else english
 
 
+UNVERIFIED_MESSAGES: dict[Literal["ko", "en"], str] = {
+    "en": "The factory does not vouch for this cartridge: results are marked as unverified.",
+    "ko": "제조사에서 확인되지 않은 카트리지입니다. 측정 결과는 미확인으로 표시됩니다.",
+}
+"""For the person who holds a cartridge that may be used and is not verified."""
+
 _REFUSAL_MESSAGES = {
     Refusal.UNKNOWN: ("This cartridge was never read.", "읽은 적이 없는 카트리지입니다."),
     Refusal.EXPIRED: ("This cartridge has expired.", "유효 기간이 지난 카트리지입니다."),
@@ -192,7 +303,7 @@ _REFUSAL_MESSAGES = {
 class CartridgeDetail:
     """A cartridge with its type (None = not in the registry), and why it may not be used now (None = it may)."""
 
-    cartridge: Cartridge
+    cartridge: ResolvedCartridge
     type: CartridgeType | None
     refusal: Refusal | None
 

@@ -21,13 +21,13 @@ bytes  field                   meaning
 44-51  ``temp_coefficient``    f64, per degree Celsius away from 25
 52-59  ``humidity_coefficient`` f64, per percentage point of relative humidity away from 50
 60-63  checksum                u32, CRC-32 (IEEE 802.3) over bytes 0-59
-64-    ``extended_calibration`` opaque, kept
+64-    ``extended_calibration`` of a signed tag, it begins with the signature of the lot; kept
 ====== ======================= =====================================================================
 
 Version 1: 9 bytes or more; ``cartridge_uid`` in 0-7 and the legacy type code in byte 8. It has no checksum.
 
 A CRC tells a misread or clumsily edited tag, not a determined forger: it has no key. What protects against the latter
-is that the platform keeps its own count and the values of the first reading (`CartridgeService.read`).
+are the signature of the lot (`tag_signature`) and the factory's registry (`proof`).
 """
 
 import datetime as dt

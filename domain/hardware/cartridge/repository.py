@@ -1,20 +1,50 @@
-"""Every SQL statement about cartridges and their registry. Only a cartridge's row is ever locked."""
+"""Every SQL statement about cartridges and their registry. Lock order: the uid (advisory), then the reading's row."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import and_, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from domain.hardware.cartridge.models import (
     Cartridge,
     CartridgeCategory,
+    CartridgeLot,
     CartridgeType,
     CartridgeUsage,
     CategorySummary,
+    RegisteredCartridge,
+    ResolvedCartridge,
 )
+from domain.hardware.cartridge.proof import KnownFacts, resolve
 from domain.hardware.codes import CartridgeCode
 from domain.ids import UserId
+
+_UID_LOCKS = 0x63617274  # "cart": namespace of the advisory locks
+
+
+@dataclass(frozen=True, slots=True)
+class KnownReading:
+    """A reading as it counts, and the types that the registry knows of those that its lot and its tag name."""
+
+    cartridge: ResolvedCartridge
+    type_of_lot: CartridgeType | None
+    type_of_tag: CartridgeType | None
+
+    @property
+    def type(self) -> CartridgeType | None:
+        """The type of the cartridge; None when the registry does not know it."""
+        code = (self.cartridge.category, self.cartridge.type_index)
+        for type_ in (self.type_of_lot, self.type_of_tag):
+            if type_ is not None and (type_.category, type_.type_index) == code:
+                return type_
+        return None
+
+
+def _same_type(type_: type[CartridgeType], named: type[CartridgeLot] | type[Cartridge]) -> ColumnElement[bool]:
+    return and_(type_.category == named.category, type_.type_index == named.type_index)
 
 
 class RegistryRepository:
@@ -92,37 +122,85 @@ class CartridgeRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def get(self, uid: str) -> Cartridge | None:
-        return await self._session.get(Cartridge, uid)
-
-    async def get_for_update(self, uid: str) -> Cartridge | None:
-        return await self._session.get(Cartridge, uid, with_for_update=True, populate_existing=True)
-
-    async def by_uids(self, uids: Collection[str]) -> dict[str, tuple[Cartridge, CartridgeType | None]]:
-        """Cartridges with their types, in one statement."""
-        rows = await self._session.execute(
-            select(Cartridge, CartridgeType)
-            .outerjoin(
-                CartridgeType,
-                and_(CartridgeType.category == Cartridge.category, CartridgeType.type_index == Cartridge.type_index),
-            )
-            .where(Cartridge.uid.in_(uids))
+    async def get(self, uid: str, owners: Sequence[str]) -> Cartridge | None:
+        """The reading of the first of the owners who has one."""
+        found = await self._session.scalars(
+            select(Cartridge).where(Cartridge.uid == uid, Cartridge.owner_user_id.in_(owners))
         )
-        return {cartridge.uid: (cartridge, type_) for cartridge, type_ in rows}
+        return min(found.all(), key=lambda reading: owners.index(reading.owner_user_id), default=None)
+
+    async def get_for_update(self, uid: str, owner: str) -> Cartridge | None:
+        return await self._session.get(Cartridge, (uid, owner), with_for_update=True, populate_existing=True)
+
+    async def known(self, uids: Collection[str], owner: str) -> Sequence[KnownReading]:
+        """A person's readings of the named cartridges with what is known beside them, in one statement."""
+        other, type_of_lot, type_of_tag = aliased(Cartridge), aliased(CartridgeType), aliased(CartridgeType)
+        taken = (
+            select(other.uid)
+            .where(other.uid == Cartridge.uid, other.signed, other.owner_user_id != Cartridge.owner_user_id)
+            .exists()
+        )
+        rows = await self._session.execute(
+            select(Cartridge, RegisteredCartridge, CartridgeLot, taken, type_of_lot, type_of_tag)
+            .outerjoin(RegisteredCartridge, RegisteredCartridge.uid == Cartridge.uid)
+            .outerjoin(CartridgeLot, CartridgeLot.lot_id == RegisteredCartridge.lot_id)
+            .outerjoin(type_of_lot, _same_type(type_of_lot, CartridgeLot))
+            .outerjoin(type_of_tag, _same_type(type_of_tag, Cartridge))
+            .where(Cartridge.uid.in_(uids), Cartridge.owner_user_id == owner)
+        )
+        return [
+            KnownReading(resolve(reading, KnownFacts(registered, lot, signed_by_another)), of_lot, of_tag)
+            for reading, registered, lot, signed_by_another, of_lot, of_tag in rows
+        ]
+
+    async def registered(self, uid: str) -> tuple[RegisteredCartridge, CartridgeLot] | None:
+        """What the factory has registered under a uid, with its lot."""
+        row = (
+            await self._session.execute(
+                select(RegisteredCartridge, CartridgeLot)
+                .join(CartridgeLot, CartridgeLot.lot_id == RegisteredCartridge.lot_id)
+                .where(RegisteredCartridge.uid == uid)
+            )
+        ).one_or_none()
+        return None if row is None else (row[0], row[1])
+
+    async def lot(self, lot_id: str) -> CartridgeLot | None:
+        return await self._session.get(CartridgeLot, lot_id)
 
     async def add(self, values: Mapping[str, object]) -> bool:
-        """False when it was there already; then nothing was stored."""
-        statement = insert(Cartridge).values(**values).on_conflict_do_nothing().returning(Cartridge.uid)
+        """False when this person has read it before; then nothing was stored."""
+        statement = (
+            insert(Cartridge)
+            .values(**values)
+            .on_conflict_do_nothing(index_elements=["uid", "owner_user_id"])
+            .returning(Cartridge.uid)
+        )
         return await self._session.scalar(statement) is not None
+
+    async def lock_uid(self, uid: str) -> None:
+        """Let one transaction at a time decide whose a signed cartridge is."""
+        await self._session.execute(select(func.pg_advisory_xact_lock(_UID_LOCKS, func.hashtext(uid))))
+
+    async def signed_owner(self, uid: str) -> str | None:
+        """Who has shown the signature of this cartridge."""
+        return await self._session.scalar(select(Cartridge.owner_user_id).where(Cartridge.uid == uid, Cartridge.signed))
+
+    async def release(self, uid: str) -> int:
+        """Remove the reading of the person who has the signed cartridge to themselves; how many there were (0 or 1)."""
+        removed = await self._session.scalars(
+            delete(Cartridge).where(Cartridge.uid == uid, Cartridge.signed).returning(Cartridge.uid)
+        )
+        return len(removed.all())
+
+    async def uses_of(self, uid: str, owner: str) -> int:
+        """How many uses of a cartridge are recorded for a person."""
+        counted = select(func.count()).where(CartridgeUsage.cartridge_uid == uid, CartridgeUsage.user_id == owner)
+        return await self._session.scalar(counted) or 0
 
     async def usage(self, uid: str, session_id: str) -> CartridgeUsage | None:
         return await self._session.scalar(
             select(CartridgeUsage).where(CartridgeUsage.cartridge_uid == uid, CartridgeUsage.session_id == session_id)
         )
-
-    async def has_usages(self, uid: str) -> bool:
-        used = select(CartridgeUsage.record_id).where(CartridgeUsage.cartridge_uid == uid).limit(1)
-        return await self._session.scalar(used) is not None
 
     async def add_usage(self, usage: CartridgeUsage) -> None:
         self._session.add(usage)

@@ -1,19 +1,29 @@
 """The rules of cartridges: what a reading stores, when a cartridge may be used, and that a use counts once.
 
-A cartridge belongs to whoever holds it: several people of a household may use one, as they may one box of strips. Who
-read it first is kept for the record only.
+Each person has readings of their own, and uses of their own: what a stranger reads, records or invents about a uid reaches
+the stranger's reading only, and shows nothing of anybody else's. `proof` says which cartridges are verified.
+
+Uses are recorded by measurement-service when it starts a session. The owner may ask for it again (clients do); that takes
+nothing more, and a session that measurement-service has not recorded is not taken from anybody's word.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime
+from dataclasses import replace
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
 from domain.errors import Forbidden, InvalidInput
 from domain.hardware.access import require_scope
-from domain.hardware.cartridge.errors import CartridgeNotFound, CartridgeTypeNotFound, refused
+from domain.hardware.cartridge.errors import (
+    CartridgeBelongsToAnother,
+    CartridgeNotFound,
+    CartridgeTypeNotFound,
+    SessionNotRecorded,
+    refused,
+)
+from domain.hardware.cartridge.lot_keys import LotKeys
 from domain.hardware.cartridge.models import (
     Cartridge,
     CartridgeCategory,
@@ -21,173 +31,147 @@ from domain.hardware.cartridge.models import (
     CartridgeType,
     CartridgeUsage,
     Refusal,
+    ResolvedCartridge,
     Validation,
 )
-from domain.hardware.cartridge.nfc_tag import TagForged, TagV1, TagV2, decode
+from domain.hardware.cartridge.nfc_tag import TagForged, TagV2, decode
 from domain.hardware.cartridge.ports import Plans, ReaderSlot
 from domain.hardware.cartridge.registry import category_of
 from domain.hardware.cartridge.repository import CartridgeRepository, RegistryRepository
+from domain.hardware.cartridge.tag_content import TagContent, content_of
 from domain.hardware.codes import CartridgeCode
 from domain.ids import new_id
 from domain.paging import page_limit
 from domain.principal import Principal, PrincipalKind, Scope
 
 MAX_ID_LENGTH = 64
-_HEX_UID_LENGTH = 16
-
-
-@dataclass(frozen=True, slots=True)
-class _TagContent:
-    """What a tag says, of either version, with the type that it names."""
-
-    version: int
-    uid: str
-    category: int
-    type_index: int
-    legacy_code: int | None
-    remaining_uses: int
-    max_uses: int
-    lot_id: str = ""
-    expires_on: date | None = None
-    required_channels: int | None = None
-    measurement_s: int | None = None
-    flags: int = 0
-    alpha: float | None = None
-    temp_coefficient: float | None = None
-    humidity_coefficient: float | None = None
-    extended_calibration: bytes = b""
-
-    @property
-    def fixed(self) -> dict[str, object]:
-        """What the maker writes once: columns of `Cartridge` that readers never change on a tag."""
-        return {
-            "tag_version": self.version,
-            "legacy_code": self.legacy_code,
-            "lot_id": self.lot_id,
-            "expires_on": self.expires_on,
-            "max_uses": self.max_uses,
-            "required_channels": self.required_channels,
-            "measurement_s": self.measurement_s,
-            "alpha": self.alpha,
-            "temp_coefficient": self.temp_coefficient,
-            "humidity_coefficient": self.humidity_coefficient,
-        }
+USES_RECORDED_BY = "measurement"
+"""The service that runs sessions, and the only one that records uses."""
 
 
 class CartridgeService:
-    """Commands and queries about cartridges."""
+    """Commands and queries about cartridges.
 
-    def __init__(self, clock: Clock, reader_slot: ReaderSlot, plans: Plans) -> None:
+    Args:
+        keys: opens the keys of lots.
+    """
+
+    def __init__(self, clock: Clock, reader_slot: ReaderSlot, plans: Plans, keys: LotKeys) -> None:
         self.clock = clock
         self._reader_slot = reader_slot
         self._plans = plans
+        self._keys = keys
 
     async def read(
         self, session: AsyncSession, principal: Principal, *, tag: bytes, tag_version: int = 0, device_id: str = ""
     ) -> CartridgeDetail:
-        """Decode a tag and keep the cartridge; an expired or used-up one is answered with its refusal.
+        """Decode a tag and keep what it says as the caller's reading; an expired or used-up one is answered with its refusal.
 
-        The platform's count is the truth: a tag can lower it, and never raise it. The rest of a tag is written once by
-        its maker: until the first use a cartridge may be read with corrected values that take nothing back (a later
-        expiry, more uses, another type); after it, a tag that says something else than before is a forgery.
+        The platform's count is the truth: a tag can lower it, and never raise it. The rest of an unsigned tag is written
+        once by its maker: until the first use a cartridge may be read with corrected values that take nothing back (a
+        later expiry, more uses, another type); after it, a tag that says something else than before is a forgery.
 
         Args:
             tag_version: 1 or 2; 0 takes it from the tag.
             device_id: the reader that holds the cartridge; a reader that calls needs not name itself.
         Raises:
-            TagInvalid and its kinds: the tag is too short, damaged or forged.
+            TagInvalid and its kinds: the tag is too short, damaged, forged or out of range.
             CartridgeTypeNotFound: no type has the legacy code of a version 1 tag.
+            CartridgeBelongsToAnother: the tag is signed, and another person has shown it before.
             DeviceNotFound, Forbidden: `device_id` is not registered, or not the caller's.
         """
         require_scope(principal, Scope.DEVICE_WRITE)
         if principal.kind is PrincipalKind.DEVICE:
             device_id = device_id or principal.subject
-        content = await self._content(session, decode(tag, tag_version))
-        cartridge = await self._keep(session, principal, content)
+        content = await self._content(session, tag, tag_version)
+        reading = await self._keep(session, principal.user_id or "", content)
+        detail = await self._detail(session, reading)
         if device_id:
             await self._reader_slot.cartridge_inserted(
                 session,
                 principal,
                 device_id=device_id,
-                uid=cartridge.uid,
-                category=cartridge.category,
-                type_index=cartridge.type_index,
-                lot_id=cartridge.lot_id,
+                uid=detail.cartridge.uid,
+                category=detail.cartridge.category,
+                type_index=detail.cartridge.type_index,
+                lot_id=detail.cartridge.lot_id,
             )
-        return await self._detail(session, cartridge)
+        return detail
 
-    async def _content(self, session: AsyncSession, tag: TagV1 | TagV2) -> _TagContent:
+    async def _content(self, session: AsyncSession, raw: bytes, version: int) -> TagContent:
+        tag = decode(raw, version)
+        cartridges = CartridgeRepository(session)
         if isinstance(tag, TagV2):
-            return _TagContent(
-                version=2,
-                uid=tag.cartridge_uid,
-                category=tag.category,
-                type_index=tag.type_index,
-                legacy_code=tag.legacy_code or None,
-                lot_id=tag.lot_id,
-                expires_on=tag.expires_on,
-                remaining_uses=tag.remaining_uses,
-                max_uses=tag.max_uses,
-                required_channels=tag.required_channels,
-                measurement_s=tag.measurement_s,
-                flags=tag.flags,
-                alpha=tag.alpha,
-                temp_coefficient=tag.temp_coefficient,
-                humidity_coefficient=tag.humidity_coefficient,
-                extended_calibration=tag.extended_calibration,
-            )
+            lot = await cartridges.lot(tag.lot_id) if tag.lot_id else None
+            content = content_of(tag, signed=lot is not None and self._keys.vouches(lot, tag, raw))
+            if content.signed and lot is not None and lot.expires_on is not None:
+                return replace(content, expires_on=min(tag.expires_on, lot.expires_on))
+            return content
         type_ = await RegistryRepository(session).type_of_legacy_code(tag.legacy_code)
         if type_ is None:
             raise CartridgeTypeNotFound(f"No cartridge type has the legacy code 0x{tag.legacy_code:02X}.")
-        return _TagContent(
+        known = await cartridges.registered(tag.cartridge_uid)
+        uses = type_.default_uses if known is None else known[0].max_uses
+        return TagContent(
             version=1,
             uid=tag.cartridge_uid,
             category=type_.category,
             type_index=type_.type_index,
             legacy_code=tag.legacy_code,
-            remaining_uses=type_.default_uses,
-            max_uses=type_.default_uses,
+            remaining_uses=uses,
+            max_uses=uses,
         )
 
-    async def _keep(self, session: AsyncSession, principal: Principal, content: _TagContent) -> Cartridge:
+    async def _keep(self, session: AsyncSession, owner: str, content: TagContent) -> Cartridge:
         now = self.clock.now()
         cartridges = CartridgeRepository(session)
-        values = {
-            **content.fixed,
-            "uid": content.uid,
-            "category": content.category,
-            "type_index": content.type_index,
-            "remaining_uses": content.remaining_uses,
-            "flags": content.flags,
-            "extended_calibration": content.extended_calibration,
-            "first_read_by": principal.user_id,
-            "first_read_at": now,
-            "last_read_at": now,
-        }
-        added = await cartridges.add(values)
-        cartridge = await cartridges.get_for_update(content.uid)
-        if cartridge is None:  # rows of cartridges are never deleted
+        if content.signed:
+            await cartridges.lock_uid(content.uid)
+            if await cartridges.signed_owner(content.uid) not in (None, owner):
+                raise CartridgeBelongsToAnother(content.uid)
+        added = await cartridges.add(
+            {
+                **content.fixed,
+                "uid": content.uid,
+                "owner_user_id": owner,
+                "signed": content.signed,
+                "remaining_uses": content.remaining_uses,
+                "flags": content.flags,
+                "extended_calibration": content.extended_calibration,
+                "first_read_at": now,
+                "last_read_at": now,
+            }
+        )
+        reading = await cartridges.get_for_update(content.uid, owner)
+        if reading is None:  # released by another transaction this very moment
             raise CartridgeNotFound(content.uid)
         if not added:
-            await self._merge(cartridges, cartridge, content)
-            cartridge.last_read_at = now
+            await self._merge(cartridges, reading, content)
+            reading.last_read_at = now
             await session.flush()
-        return cartridge
+        return reading
 
     @staticmethod
-    async def _merge(cartridges: CartridgeRepository, known: Cartridge, content: _TagContent) -> None:
+    async def _merge(cartridges: CartridgeRepository, known: Cartridge, content: TagContent) -> None:
         changed = {name: value for name, value in content.fixed.items() if getattr(known, name) != value}
-        if (known.category, known.type_index) != (content.category, content.type_index):
-            raise _contradiction(known)
-        if changed:
+        used = await cartridges.uses_of(known.uid, known.owner_user_id)
+        remaining = min(known.remaining_uses, content.remaining_uses)
+        if content.signed:
+            if not known.signed:  # an unsigned reading before it may have known a wrong number of uses
+                remaining = min(content.remaining_uses, max(0, content.max_uses - used))
+            known.signed = True
+        elif changed and not known.signed and await cartridges.registered(known.uid) is not None:
+            changed = {}  # the registry's values count, whatever the tag says
+        elif changed:
             extends = content.max_uses > known.max_uses or (
                 known.expires_on is not None and (content.expires_on is None or content.expires_on > known.expires_on)
             )
-            if extends or await cartridges.has_usages(known.uid):
+            retyped = "category" in changed or "type_index" in changed
+            if known.signed or retyped or extends or used:
                 raise _contradiction(known)
-            for name, value in changed.items():
-                setattr(known, name, value)
-        known.remaining_uses = min(known.remaining_uses, content.remaining_uses)
+        for name, value in changed.items():
+            setattr(known, name, value)
+        known.remaining_uses = min(remaining, known.max_uses)
         known.flags = content.flags
         known.extended_calibration = content.extended_calibration
 
@@ -201,18 +185,18 @@ class CartridgeService:
         type_index: int = 0,
         user_id: str = "",
     ) -> Validation:
-        """Whether a cartridge may be used now, whatever the person's plan says; `under_plan` adds that.
+        """Whether a person may use a cartridge now, whatever their plan says; `under_plan` adds that.
 
         Args:
             category, type_index: what the caller takes it for; 0 means whatever it is.
         """
         require_scope(principal, Scope.DEVICE_READ)
-        principal.acting_for(user_id)
-        cartridge = await CartridgeRepository(session).get(normal_uid(uid))
-        if cartridge is None:
+        user = principal.acting_for(user_id)
+        reading = await CartridgeRepository(session).get(normal_uid(uid), _owners(principal, user))
+        if reading is None:
             return Validation(Refusal.UNKNOWN, None)
-        detail = await self._detail(session, cartridge)
-        mismatch = _mismatch(cartridge, category, type_index)
+        detail = await self._detail(session, reading)
+        mismatch = _mismatch(detail.cartridge, category, type_index)
         return Validation(Refusal.TYPE_MISMATCH if mismatch else detail.refusal, detail)
 
     async def under_plan(self, principal: Principal, validation: Validation, *, user_id: str = "") -> Validation:
@@ -233,44 +217,52 @@ class CartridgeService:
         uid: str,
         category: int = 0,
         type_index: int = 0,
-    ) -> Cartridge:
-        """Take one use off a cartridge for a session; repeated for the same session it takes nothing more.
+    ) -> ResolvedCartridge:
+        """Take one use off a person's cartridge for a session; repeated for the same session it takes nothing more.
 
         Raises:
-            CartridgeNotFound: it was never read.
+            CartridgeNotFound: this person has not read it.
+            SessionNotRecorded: a person or a reader names a session that measurement-service has not recorded for them.
+            Forbidden: another service than the one that runs sessions.
             CartridgeExpired, CartridgeUsedUp, CartridgeTypeInactive, CartridgeTypeUnregistered: it may not be used.
             CartridgeTypeMismatch: it is of another type than named.
         """
         require_scope(principal, Scope.DEVICE_WRITE)
+        if principal.kind is PrincipalKind.SERVICE and principal.subject != USES_RECORDED_BY:
+            raise Forbidden(f"Only {USES_RECORDED_BY}-service records uses.")
         user = principal.acting_for(user_id)
         if not 1 <= len(session_id) <= MAX_ID_LENGTH or "\0" in session_id:
             raise InvalidInput(f"session_id must have 1 to {MAX_ID_LENGTH} characters.", field="session_id")
         uid = normal_uid(uid)
         cartridges = CartridgeRepository(session)
+        found = await cartridges.get(uid, _owners(principal, user))
         # Everybody who counts waits for this row, so no two of them see the same remainder.
-        cartridge = await cartridges.get_for_update(uid)
-        if cartridge is None:
+        reading = found and await cartridges.get_for_update(uid, found.owner_user_id)
+        if reading is None:
             raise CartridgeNotFound(uid)
-        if _mismatch(cartridge, category, type_index):
+        detail = await self._detail(session, reading)
+        if _mismatch(detail.cartridge, category, type_index):
             raise refused(Refusal.TYPE_MISMATCH, uid)
-        if await cartridges.usage(uid, session_id) is not None:
-            return cartridge
-        detail = await self._detail(session, cartridge)
+        recorded = await cartridges.usage(uid, session_id)
+        if recorded is not None and recorded.user_id == user:
+            return detail.cartridge
+        if recorded is not None or not principal.is_trusted:
+            raise SessionNotRecorded(session_id)
         if detail.refusal is not None:
             raise refused(detail.refusal, uid)
-        cartridge.remaining_uses -= 1
+        reading.remaining_uses = detail.cartridge.remaining_uses - 1
         await cartridges.add_usage(
             CartridgeUsage(
                 record_id=new_id(),
                 cartridge_uid=uid,
                 session_id=session_id,
                 user_id=user,
-                category=cartridge.category,
-                type_index=cartridge.type_index,
+                category=detail.cartridge.category,
+                type_index=detail.cartridge.type_index,
                 used_at=self.clock.now(),
             )
         )
-        return cartridge
+        return replace(detail.cartridge, remaining_uses=reading.remaining_uses)
 
     async def usage_history(
         self, session: AsyncSession, principal: Principal, *, user_id: str, limit: int, offset: int
@@ -287,51 +279,79 @@ class CartridgeService:
         limit, offset = page_limit(limit, offset)
         return await CartridgeRepository(session).usages_of(user, limit=limit, offset=offset)
 
-    async def get(self, session: AsyncSession, principal: Principal, uid: str) -> CartridgeDetail:
-        """Raises: CartridgeNotFound: it was never read."""
-        found = await self.details(session, principal, [normal_uid(uid)])
-        if not found:
+    async def get(self, session: AsyncSession, principal: Principal, uid: str, *, user_id: str = "") -> CartridgeDetail:
+        """A person's reading of a cartridge.
+
+        Args:
+            user_id: whose; empty: the caller's.
+        Raises:
+            CartridgeNotFound: this person has not read it.
+            Forbidden: the reading is another person's.
+        """
+        require_scope(principal, Scope.DEVICE_READ)
+        owners = _owners(principal, user_id)
+        reading = await CartridgeRepository(session).get(normal_uid(uid), owners)
+        if reading is None:
             raise CartridgeNotFound(uid)
-        return found[normal_uid(uid)]
+        return await self._detail(session, reading)
 
     async def details(
         self, session: AsyncSession, principal: Principal, uids: Collection[str]
     ) -> dict[str, CartridgeDetail]:
-        """Those of the cartridges that were read, in two statements however many they are."""
+        """Those of the cartridges that the caller has read, in two statements however many they are."""
         require_scope(principal, Scope.DEVICE_READ)
-        found = await CartridgeRepository(session).by_uids(uids)
+        return await self._resolved(session, uids, principal.user_id or "")
+
+    async def release(self, session: AsyncSession, principal: Principal, uid: str) -> bool:
+        """Let the next person who shows its signed tag have a cartridge; False when it is nobody's.
+
+        Raises:
+            Forbidden: without the scope registry:write.
+        """
+        principal.require_scope(Scope.REGISTRY_WRITE)
+        return await CartridgeRepository(session).release(normal_uid(uid)) > 0
+
+    async def _detail(self, session: AsyncSession, reading: Cartridge) -> CartridgeDetail:
+        await session.flush()
+        return (await self._resolved(session, [reading.uid], reading.owner_user_id))[reading.uid]
+
+    async def _resolved(self, session: AsyncSession, uids: Collection[str], owner: str) -> dict[str, CartridgeDetail]:
+        found = await CartridgeRepository(session).known(uids, owner)
         categories = await RegistryRepository(session).plain_categories() if found else ()
         now = self.clock.now()
         return {
-            uid: CartridgeDetail(cartridge, type_, _refusal(cartridge, type_, categories, now))
-            for uid, (cartridge, type_) in found.items()
+            known.cartridge.uid: CartridgeDetail(
+                known.cartridge, known.type, _refusal(known.cartridge, known.type, categories, now)
+            )
+            for known in found
         }
-
-    async def _detail(self, session: AsyncSession, cartridge: Cartridge) -> CartridgeDetail:
-        registry = RegistryRepository(session)
-        type_ = await registry.type(cartridge.category, cartridge.type_index)
-        categories = await registry.plain_categories()
-        return CartridgeDetail(cartridge, type_, _refusal(cartridge, type_, categories, self.clock.now()))
 
 
 def normal_uid(uid: str) -> str:
-    """A cartridge id as it is stored: the 16 hexadecimal digits of a tag in upper case, others as they are.
+    """A cartridge id as it is stored: in upper case, because ids are compared without case.
 
     Raises:
         CartridgeNotFound: nothing is ever stored under such an id.
     """
     if "\0" in uid or len(uid) > MAX_ID_LENGTH:
         raise CartridgeNotFound(uid.replace("\0", ""))
-    is_hex = len(uid) == _HEX_UID_LENGTH and all(c in "0123456789abcdefABCDEF" for c in uid)
-    return uid.upper() if is_hex else uid
+    return uid.upper()
 
 
-def _mismatch(cartridge: Cartridge, category: int, type_index: int) -> bool:
+def _owners(principal: Principal, user_id: str) -> list[str]:
+    """Whose readings a call is about: the person's, and for trusted callers also those without a person."""
+    if principal.is_trusted:
+        user = user_id or principal.owner or ""
+        return [user, ""] if user else [""]
+    return [principal.acting_for(user_id)]
+
+
+def _mismatch(cartridge: ResolvedCartridge, category: int, type_index: int) -> bool:
     return category not in (0, cartridge.category) or type_index not in (0, cartridge.type_index)
 
 
 def _refusal(
-    cartridge: Cartridge, type_: CartridgeType | None, categories: Sequence[CartridgeCategory], now: datetime
+    cartridge: ResolvedCartridge, type_: CartridgeType | None, categories: Sequence[CartridgeCategory], now: datetime
 ) -> Refusal | None:
     category = category_of(cartridge.category, categories)
     if type_ is None or category is None:

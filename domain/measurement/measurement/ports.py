@@ -41,13 +41,18 @@ class KnownType:
 
 @dataclass(frozen=True, slots=True)
 class KnownCartridge:
-    """A cartridge whose tag has been read; None = the tag gives no such coefficient."""
+    """A cartridge that the person has read; a coefficient of None = the default applies.
+
+    Args:
+        verified: whether the factory vouches for it. If not, it has no coefficients, and results are unverified.
+    """
 
     cartridge_uid: str
     type: KnownType
     alpha: float | None
     temp_coefficient: float | None
     humidity_coefficient: float | None
+    verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,9 @@ class Hardware(Protocol):
 
     async def device(self, device_id: str) -> KnownDevice | None: ...
 
-    async def cartridge(self, cartridge_uid: str) -> KnownCartridge | None: ...
+    async def cartridge(self, cartridge_uid: str, *, user_id: str) -> KnownCartridge | None:
+        """The cartridge as this person has read it."""
+        ...
 
     async def permission(
         self, *, user_id: str, cartridge_uid: str, category_code: int, type_index: int

@@ -15,10 +15,14 @@ with step 3 under its id, so the use is not lost. A start that nobody takes up a
 A caller that names its start with a key may repeat it: it gets the session that it has, and no other use is taken.
 
 An unreachable service never makes a session unverified: the start fails, and can be repeated.
+
+A session is verified when its reader is registered and the factory vouches for its cartridge. With a cartridge that was
+read and is not verified it has the type that the tag names and the coefficients of the reader's calibration or the
+defaults, never those of the tag. With a reader or a cartridge that nobody knows it has neither type nor calibration.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -90,8 +94,12 @@ class _Checked:
     required_channels: int | None
 
     @property
-    def verified(self) -> bool:
+    def known(self) -> bool:
         return self.device is not None and self.cartridge is not None
+
+    @property
+    def verified(self) -> bool:
+        return self.known and self.cartridge is not None and self.cartridge.verified
 
 
 class SessionStarter:
@@ -133,14 +141,18 @@ class SessionStarter:
         """
         user_id = user_of(principal, request.user_id, Scope.MEASUREMENT_WRITE)
         _check_request(request)
-        if principal.kind is PrincipalKind.DEVICE and principal.subject != request.device_id:
-            raise DeviceForeign("A reader can start sessions only for itself.", device_id=request.device_id)
+        if principal.kind is PrincipalKind.DEVICE:
+            if principal.subject.casefold() != request.device_id.casefold():
+                raise DeviceForeign("A reader can start sessions only for itself.", device_id=request.device_id)
+            request = replace(request, device_id=principal.subject)
         if request.key:
             async with self._transactions() as session:
                 known = await self._known(session, user_id, request)
             if known is not None and known.status != SessionStatus.STARTING:
                 return known
         checked = await self._check(user_id, request)
+        if checked.device is not None:  # ids are compared without case: kept as it is registered
+            request = replace(request, device_id=checked.device.device_id)
         async with self._transactions() as session:
             row = await self._begin(session, user_id, request, checked)
         if row.status != SessionStatus.STARTING:
@@ -154,13 +166,14 @@ class SessionStarter:
             codes = (request.category_code, request.type_index)
             device, cartridge, permission, calibration = await asyncio.gather(
                 self._hardware.device(request.device_id),
-                self._hardware.cartridge(request.cartridge_uid),
+                self._hardware.cartridge(request.cartridge_uid, user_id=user_id),
                 self._permission(user_id, request, codes),
                 self._calibration(request, codes),
             )
         else:
             device, cartridge = await asyncio.gather(
-                self._hardware.device(request.device_id), self._hardware.cartridge(request.cartridge_uid)
+                self._hardware.device(request.device_id),
+                self._hardware.cartridge(request.cartridge_uid, user_id=user_id),
             )
             permission, calibration = Permission(), None
             if cartridge is not None:
@@ -175,7 +188,7 @@ class SessionStarter:
             if permission.refusal is not None:
                 raise CartridgeRefused(permission.refusal, permission.message, cartridge_uid=cartridge.cartridge_uid)
         checked = _Checked(device, cartridge, calibration, permission.required_channels)
-        if not checked.verified and not self._allow_unverified:
+        if not checked.known and not self._allow_unverified:
             unknown = "reader is not registered" if device is None else "cartridge has never been read"
             raise UnverifiedRefused(f"The {unknown}: register the reader and read the cartridge first.")
         return checked
@@ -240,8 +253,8 @@ class SessionStarter:
 
     def _describe(self, row: SessionRow, request: StartRequest, checked: _Checked) -> None:
         """Copy into the session what its results depend on."""
-        kind = checked.cartridge.type if checked.cartridge is not None and checked.verified else None
-        calibration = checked.calibration if checked.verified else None
+        kind = checked.cartridge.type if checked.cartridge is not None and checked.known else None
+        calibration = checked.calibration if checked.known else None
         row.verified = checked.verified
         row.calibrated = calibration is not None
         row.cartridge_known = checked.cartridge is not None
@@ -266,9 +279,9 @@ class SessionStarter:
         row.channel_offsets = _packed(coefficients.offsets)
 
     def _coefficients(self, checked: _Checked) -> Coefficients:
-        """Of a verified session: each from the cartridge, else the calibration, else the default."""
+        """With a known reader and cartridge: each from the cartridge, else the calibration, else the default."""
         cartridge, calibration = checked.cartridge, checked.calibration
-        if not checked.verified or cartridge is None:
+        if not checked.known or cartridge is None:
             return identity_coefficients(self._default_alpha)
         alpha, temp, humidity = cartridge.alpha, cartridge.temp_coefficient, cartridge.humidity_coefficient
         if calibration is None:

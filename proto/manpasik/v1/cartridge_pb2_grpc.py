@@ -84,15 +84,18 @@ class CartridgeServiceServicer:
     """
 
     def ReadCartridge(self, request, context):
-        """Decodes a tag and stores the cartridge. A damaged or forged tag (CRC-32) is INVALID_ARGUMENT; an expired or used-
-        up cartridge is returned with is_valid = false and the reason.
+        """Decodes a tag and stores what it says as the caller's reading. A damaged or forged tag (CRC-32) or one out of range is
+        INVALID_ARGUMENT; an expired or used-up cartridge is returned with is_valid = false and the reason. A cartridge is
+        verified when its tag carries the signature of its lot or the factory has registered its id, whose values then count;
+        otherwise the coefficients are the defaults, and the initial metadata say x-cartridge-verified: false.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordUsage(self, request, context):
-        """Takes one use off a cartridge for a session. Repeating it for the same session takes nothing more.
+        """Takes one use off the person's cartridge for a session. The platform does it when a session starts; repeating it for
+        the same session takes nothing more, and a session that has not used the cartridge is NOT_FOUND.
         FAILED_PRECONDITION when the cartridge is expired or has no use left.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -128,7 +131,7 @@ class CartridgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRemainingUses(self, request, context):
-        """Tells how often a cartridge can still be used; NOT_FOUND when it was never read.
+        """Tells how often the caller can still use a cartridge; NOT_FOUND when the caller never read it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

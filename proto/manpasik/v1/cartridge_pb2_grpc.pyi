@@ -19,11 +19,14 @@ class CartridgeServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReadCartridge: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.ReadCartridgeRequest, _cartridge_pb2.CartridgeDetail]
-    """Decodes a tag and stores the cartridge. A damaged or forged tag (CRC-32) is INVALID_ARGUMENT; an expired or used-
-    up cartridge is returned with is_valid = false and the reason.
+    """Decodes a tag and stores what it says as the caller's reading. A damaged or forged tag (CRC-32) or one out of range is
+    INVALID_ARGUMENT; an expired or used-up cartridge is returned with is_valid = false and the reason. A cartridge is
+    verified when its tag carries the signature of its lot or the factory has registered its id, whose values then count;
+    otherwise the coefficients are the defaults, and the initial metadata say x-cartridge-verified: false.
     """
     RecordUsage: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.RecordUsageRequest, _cartridge_pb2.RecordUsageResponse]
-    """Takes one use off a cartridge for a session. Repeating it for the same session takes nothing more.
+    """Takes one use off the person's cartridge for a session. The platform does it when a session starts; repeating it for
+    the same session takes nothing more, and a session that has not used the cartridge is NOT_FOUND.
     FAILED_PRECONDITION when the cartridge is expired or has no use left.
     """
     GetUsageHistory: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.GetUsageHistoryRequest, _cartridge_pb2.GetUsageHistoryResponse]
@@ -35,7 +38,7 @@ class CartridgeServiceStub:
     ListTypesByCategory: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.ListTypesByCategoryRequest, _cartridge_pb2.ListTypesByCategoryResponse]
     """Lists the types of a category, by index."""
     GetRemainingUses: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.GetRemainingUsesRequest, _cartridge_pb2.GetRemainingUsesResponse]
-    """Tells how often a cartridge can still be used; NOT_FOUND when it was never read."""
+    """Tells how often the caller can still use a cartridge; NOT_FOUND when the caller never read it."""
     ValidateCartridge: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.ValidateCartridgeRequest, _cartridge_pb2.ValidateCartridgeResponse]
     """Decides whether a cartridge may be used now: known, not expired, uses left. What the person's plan says is told
     beside that.
@@ -52,8 +55,10 @@ class CartridgeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cartridge_pb2.ReadCartridgeRequest,
         context: _aio.ServicerContext[_cartridge_pb2.ReadCartridgeRequest, _abc.Awaitable[_cartridge_pb2.CartridgeDetail]],
     ) -> _abc.Awaitable[_cartridge_pb2.CartridgeDetail]:
-        """Decodes a tag and stores the cartridge. A damaged or forged tag (CRC-32) is INVALID_ARGUMENT; an expired or used-
-        up cartridge is returned with is_valid = false and the reason.
+        """Decodes a tag and stores what it says as the caller's reading. A damaged or forged tag (CRC-32) or one out of range is
+        INVALID_ARGUMENT; an expired or used-up cartridge is returned with is_valid = false and the reason. A cartridge is
+        verified when its tag carries the signature of its lot or the factory has registered its id, whose values then count;
+        otherwise the coefficients are the defaults, and the initial metadata say x-cartridge-verified: false.
         """
 
     @_abc_1.abstractmethod
@@ -62,7 +67,8 @@ class CartridgeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cartridge_pb2.RecordUsageRequest,
         context: _aio.ServicerContext[_cartridge_pb2.RecordUsageRequest, _abc.Awaitable[_cartridge_pb2.RecordUsageResponse]],
     ) -> _abc.Awaitable[_cartridge_pb2.RecordUsageResponse]:
-        """Takes one use off a cartridge for a session. Repeating it for the same session takes nothing more.
+        """Takes one use off the person's cartridge for a session. The platform does it when a session starts; repeating it for
+        the same session takes nothing more, and a session that has not used the cartridge is NOT_FOUND.
         FAILED_PRECONDITION when the cartridge is expired or has no use left.
         """
 
@@ -104,7 +110,7 @@ class CartridgeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cartridge_pb2.GetRemainingUsesRequest,
         context: _aio.ServicerContext[_cartridge_pb2.GetRemainingUsesRequest, _abc.Awaitable[_cartridge_pb2.GetRemainingUsesResponse]],
     ) -> _abc.Awaitable[_cartridge_pb2.GetRemainingUsesResponse]:
-        """Tells how often a cartridge can still be used; NOT_FOUND when it was never read."""
+        """Tells how often the caller can still use a cartridge; NOT_FOUND when the caller never read it."""
 
     @_abc_1.abstractmethod
     def ValidateCartridge(

@@ -16,6 +16,7 @@ from domain.hardware.codes import CartridgeCode
 from domain.principal import Scope
 from subgraphs.hardware.context import Info
 from subgraphs.hardware.encoding import from_base64
+from subgraphs.runtime.context import Locale
 from subgraphs.runtime.graphql import AUTHENTICATED, list_size, requires_scopes
 
 CartridgeRefusal = strawberry.enum(
@@ -102,21 +103,26 @@ class CartridgeCategory:
         )
 
 
-@strawberry.federation.type(keys=["id"], description="A cartridge whose tag has been read.")
+@strawberry.federation.type(keys=["id"], description="A cartridge, as the caller has read it.")
 class Cartridge:
     id: strawberry.ID = strawberry.field(description="Id from the tag, 16 upper-case hexadecimal digits.")
     category_code: int = strawberry.field(description="Category byte of the tag.")
     type_index: int = strawberry.field(description="Type within the category.")
     type: CartridgeType | None = strawberry.field(description="Its type; null when the registry does not know it.")
-    lot_id: str = strawberry.field(description="Production lot; empty when the tag names none.")
-    expires_on: date | None = strawberry.field(description="Last day of use; null when the tag names none.")
+    lot_id: str = strawberry.field(description="Production lot; empty when none is known.")
+    expires_on: date | None = strawberry.field(description="Last day of use; null when none is known.")
     remaining_uses: int = strawberry.field(description="Uses left, by the platform's count.")
     max_uses: int = strawberry.field(description="Uses when new.")
-    alpha: float | None = strawberry.field(description="Factor of the reference electrode; null on version 1 tags.")
+    alpha: float | None = strawberry.field(
+        description="Factor of the reference electrode; null when unverified: the default of the type applies."
+    )
+    verified: bool = strawberry.field(
+        description="Whether the factory vouches for it, by a signed tag or its registry; if not, results are unverified."
+    )
     is_valid: bool = strawberry.field(description="Whether it can be used now.")
     refusal: models.Refusal | None = strawberry.field(description="Why it cannot be used; null when it can.")
     validation_message: str | None = strawberry.field(
-        description="The same as a sentence, in the language of the request."
+        description="The same, or that it is unverified, as a sentence in the language of the request."
     )
 
     @classmethod
@@ -132,20 +138,21 @@ class Cartridge:
             remaining_uses=row.remaining_uses,
             max_uses=row.max_uses,
             alpha=row.alpha,
+            verified=row.verified,
             is_valid=refusal is None,
             refusal=refusal,
-            validation_message=refusal.message(info.context.request.locale) if refusal else None,
+            validation_message=_message(detail, info.context.request.locale),
         )
 
     @classmethod
     async def load(cls, info: Info, uid: str) -> "Cartridge | None":
-        """The cartridge with an id; None when it was never read."""
+        """The cartridge with an id; None when the caller never read it."""
         detail = await info.context.cartridges.by_uid.load(normal_uid(uid))
         return cls.of(info, detail) if detail else None
 
     @classmethod
     async def resolve_reference(cls, info: Info, id: strawberry.ID) -> "Cartridge | None":
-        """The cartridge of a reference from another subgraph; None when it was never read."""
+        """The cartridge of a reference from another subgraph; None when the caller never read it."""
         return await cls.load(info, id)
 
 
@@ -217,7 +224,9 @@ class CartridgeCategoryInput:
 
 @strawberry.type
 class CartridgeQuery:
-    @strawberry.field(description="A cartridge by its id; null when it was never read.", directives=[AUTHENTICATED])
+    @strawberry.field(
+        description="A cartridge by its id; null when the caller never read it.", directives=[AUTHENTICATED]
+    )
     async def cartridge(self, info: Info, id: strawberry.ID) -> Cartridge | None:
         return await Cartridge.load(info, id)
 
@@ -286,6 +295,12 @@ class CartridgeMutation:
             summaries = await services.registry.categories(session)
         counts = {summary.category.code: summary.type_count for summary in summaries}
         return CartridgeCategory.of(row, counts.get(row.code, 0))
+
+
+def _message(detail: models.CartridgeDetail, locale: Locale) -> str | None:
+    if detail.refusal is not None:
+        return detail.refusal.message(locale)
+    return None if detail.cartridge.verified else models.UNVERIFIED_MESSAGES[locale]
 
 
 def _code_of(type_id: str) -> CartridgeCode | None:

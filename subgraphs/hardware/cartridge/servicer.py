@@ -1,16 +1,21 @@
 """cartridge-service over gRPC: the contract with readers and apps, and the registry for the platform's own services."""
 
+from typing import Any
+
+import grpc.aio
 from manpasik.internal.v1 import cartridge_registry_pb2 as registry_pb
 from manpasik.internal.v1 import cartridge_registry_pb2_grpc as registry_grpc
 from manpasik.v1 import cartridge_pb2 as pb
 from manpasik.v1 import cartridge_pb2_grpc as pb_grpc
 from manpasik.v1 import common_pb2
 
-from domain.hardware.cartridge.models import CartridgeDetail, CartridgeType, PlanLevel
+from domain.hardware.cartridge.models import UNVERIFIED_MESSAGES, CartridgeDetail, CartridgeType, PlanLevel
 from subgraphs.hardware.services import HardwareServices
 from subgraphs.hardware.wire import timestamp
 from subgraphs.runtime.context import current
 from subgraphs.runtime.database import Database
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 UNLIMITED = -1
 """Of uses left by the person's plan: recording one asks nobody else, CheckCartridgeAccess tells what is left."""
@@ -28,20 +33,22 @@ _LEVEL_TO_WIRE = {
 class CartridgeServicer(pb_grpc.CartridgeServiceServicer):
     """manpasik.v1.CartridgeService."""
 
-    def __init__(self, services: HardwareServices, database: Database) -> None:
+    def __init__(self, services: HardwareServices, database: Database, *, default_alpha: float) -> None:
         self._cartridges = services.cartridges
         self._registry = services.registry
         self._clock = services.cartridges.clock
         self._database = database
+        self._default_alpha = default_alpha
 
     async def ReadCartridge(  # noqa: N802 - the name of the wire
-        self, request: pb.ReadCartridgeRequest, _context: object
+        self, request: pb.ReadCartridgeRequest, context: Context
     ) -> pb.CartridgeDetail:
         async with self._database.transaction() as session:
             detail = await self._cartridges.read(
                 session, current().principal, tag=request.nfc_tag_data, tag_version=request.tag_version
             )
-        return _detail(detail)
+        await context.send_initial_metadata(_verification(detail))
+        return self._detail(detail)
 
     async def RecordUsage(  # noqa: N802 - the name of the wire
         self, request: pb.RecordUsageRequest, _context: object
@@ -120,10 +127,11 @@ class CartridgeServicer(pb_grpc.CartridgeServiceServicer):
         return pb.ListTypesByCategoryResponse(types=[_type_info(type_) for type_ in types])
 
     async def GetRemainingUses(  # noqa: N802 - the name of the wire
-        self, request: pb.GetRemainingUsesRequest, _context: object
+        self, request: pb.GetRemainingUsesRequest, context: Context
     ) -> pb.GetRemainingUsesResponse:
         async with self._database.read() as session:
             detail = await self._cartridges.get(session, current().principal, request.cartridge_uid)
+        await context.send_initial_metadata(_verification(detail))
         cartridge = detail.cartridge
         return pb.GetRemainingUsesResponse(
             cartridge_uid=cartridge.uid,
@@ -134,7 +142,7 @@ class CartridgeServicer(pb_grpc.CartridgeServiceServicer):
         )
 
     async def ValidateCartridge(  # noqa: N802 - the name of the wire
-        self, request: pb.ValidateCartridgeRequest, _context: object
+        self, request: pb.ValidateCartridgeRequest, context: Context
     ) -> pb.ValidateCartridgeResponse:
         async with self._database.read() as session:
             validation = await self._cartridges.validate(
@@ -147,6 +155,8 @@ class CartridgeServicer(pb_grpc.CartridgeServiceServicer):
             )
         validation = await self._cartridges.under_plan(current().principal, validation, user_id=request.user_id)
         detail = validation.detail
+        if detail is not None:
+            await context.send_initial_metadata(_verification(detail))
         return pb.ValidateCartridgeResponse(
             is_valid=validation.refusal is None,
             reason=validation.refusal.value if validation.refusal else "",
@@ -154,7 +164,31 @@ class CartridgeServicer(pb_grpc.CartridgeServiceServicer):
             access_level=_LEVEL_TO_WIRE[validation.plan.level]
             if validation.plan
             else common_pb2.CARTRIDGE_ACCESS_UNKNOWN,
-            detail=_detail(detail) if detail else None,
+            detail=self._detail(detail) if detail else None,
+        )
+
+    def _detail(self, detail: CartridgeDetail) -> pb.CartridgeDetail:
+        cartridge, type_ = detail.cartridge, detail.type
+        return pb.CartridgeDetail(
+            cartridge_uid=cartridge.uid,
+            category_code=cartridge.category,
+            type_index=cartridge.type_index,
+            legacy_code=cartridge.legacy_code or (type_.legacy_code if type_ else 0) or 0,
+            name_ko=type_.name_ko if type_ else "",
+            name_en=type_.name_en if type_ else "",
+            lot_id=cartridge.lot_id,
+            expiry_date=cartridge.expiry_text,
+            remaining_uses=cartridge.remaining_uses,
+            max_uses=cartridge.max_uses,
+            alpha_coefficient=self._default_alpha if cartridge.alpha is None else cartridge.alpha,
+            temp_coefficient=cartridge.temp_coefficient or 0.0,
+            humidity_coefficient=cartridge.humidity_coefficient or 0.0,
+            required_channels=cartridge.required_channels or (type_.required_channels if type_ else 0),
+            measurement_secs=cartridge.measurement_s or (type_.measurement_s if type_ else 0),
+            unit=type_.unit if type_ else "",
+            reference_range=type_.reference_range if type_ else "",
+            is_valid=detail.refusal is None,
+            validation_message=_message(detail),
         )
 
 
@@ -176,7 +210,9 @@ class CartridgeRegistryServicer(registry_grpc.CartridgeRegistryServicer):
         self, request: registry_pb.GetCartridgeRequest, _context: object
     ) -> registry_pb.CartridgeRecord:
         async with self._database.read() as session:
-            detail = await self._cartridges.get(session, current().principal, request.cartridge_uid)
+            detail = await self._cartridges.get(
+                session, current().principal, request.cartridge_uid, user_id=request.user_id
+            )
         cartridge = detail.cartridge
         unregistered = registry_pb.TypeRecord(category_code=cartridge.category, type_index=cartridge.type_index)
         return registry_pb.CartridgeRecord(
@@ -187,32 +223,20 @@ class CartridgeRegistryServicer(registry_grpc.CartridgeRegistryServicer):
             humidity_coefficient=cartridge.humidity_coefficient,
             remaining_uses=cartridge.remaining_uses,
             expires_at=timestamp(cartridge.expires_at) if cartridge.expires_at else None,
+            unverified=not cartridge.verified,
         )
 
 
-def _detail(detail: CartridgeDetail) -> pb.CartridgeDetail:
-    cartridge, type_ = detail.cartridge, detail.type
-    return pb.CartridgeDetail(
-        cartridge_uid=cartridge.uid,
-        category_code=cartridge.category,
-        type_index=cartridge.type_index,
-        legacy_code=cartridge.legacy_code or (type_.legacy_code if type_ else 0) or 0,
-        name_ko=type_.name_ko if type_ else "",
-        name_en=type_.name_en if type_ else "",
-        lot_id=cartridge.lot_id,
-        expiry_date=cartridge.expiry_text,
-        remaining_uses=cartridge.remaining_uses,
-        max_uses=cartridge.max_uses,
-        alpha_coefficient=cartridge.alpha or 0.0,
-        temp_coefficient=cartridge.temp_coefficient or 0.0,
-        humidity_coefficient=cartridge.humidity_coefficient or 0.0,
-        required_channels=cartridge.required_channels or (type_.required_channels if type_ else 0),
-        measurement_secs=cartridge.measurement_s or (type_.measurement_s if type_ else 0),
-        unit=type_.unit if type_ else "",
-        reference_range=type_.reference_range if type_ else "",
-        is_valid=detail.refusal is None,
-        validation_message=detail.refusal.message(current().locale) if detail.refusal else "",
-    )
+def _message(detail: CartridgeDetail) -> str:
+    """What the person who holds the cartridge should know, in their language; empty when there is nothing to say."""
+    if detail.refusal is not None:
+        return detail.refusal.message(current().locale)
+    return "" if detail.cartridge.verified else UNVERIFIED_MESSAGES[current().locale]
+
+
+def _verification(detail: CartridgeDetail) -> tuple[tuple[str, str]]:
+    """The metadata that mark an answer about a cartridge: the messages of the wire have no field for it."""
+    return (("x-cartridge-verified", "true" if detail.cartridge.verified else "false"),)
 
 
 def _type_info(type_: CartridgeType) -> pb.CartridgeTypeInfo:

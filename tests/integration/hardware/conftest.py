@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from devices.nfc_signature import Ed25519Lot
 from devices.nfc_tag import TagV2, encode_v2
 from domain.catalog import Group
+from domain.hardware.cartridge.lots import LotImport
 from domain.hardware.cartridge.models import PlanRule
 from domain.hardware.codes import CartridgeCode
 from domain.hardware.device.models import Registration
 from domain.ids import UserId
-from domain.principal import ROLE_SCOPES, Principal, PrincipalKind, Role
+from domain.principal import ROLE_SCOPES, Principal, PrincipalKind, Role, service_principal
+from domain.sealing import Sealer
 from subgraphs.hardware.device.adapters.firmware_objects import FirmwareObjects
 from subgraphs.hardware.services import HardwareServices, hardware_services
 from subgraphs.runtime.database import Database
@@ -38,6 +41,15 @@ GLUCOSE_TAG = TagV2(
     humidity_coefficient=-0.001,
 )
 
+LOT = Ed25519Lot.of_seed("LOT-A", bytes(range(32)))
+LOT_HEADER = (
+    "lot_id,category,type_index,key_type,key,lot_expires_on,"
+    "uid,alpha,temp_coefficient,humidity_coefficient,max_uses,expires_on"
+)
+LOT_LINE = f"LOT-A,1,1,ed25519,{LOT.public_key.hex()},,,,,,,"
+"""A line of a lot file: the lot alone, whose tags are signed."""
+SIGNED_TAG = LOT.sign(GLUCOSE_TAG)
+
 
 def person(user_id: str, role: Role = Role.USER) -> Principal:
     scopes = frozenset(scope.value for scope in ROLE_SCOPES[role])
@@ -45,6 +57,7 @@ def person(user_id: str, role: Role = Role.USER) -> Principal:
 
 
 ALICE, BOB = person("alice"), person("bob")
+MEASUREMENT, FACTORY = service_principal("measurement"), service_principal("factory")
 TECHNICIAN, ADMIN = person("tech", Role.TECHNICIAN), person("admin", Role.ADMIN)
 
 
@@ -76,6 +89,12 @@ class Hardware:
         async with self.database.transaction() as session:
             await self.services.cartridges.read(session, principal, tag=raw, device_id=device_id)
 
+    async def import_lots(self, *lines: str, replace: bool = False, principal: Principal = FACTORY) -> LotImport:
+        """Import a lot file of these lines; without any, the lot of `SIGNED_TAG`."""
+        content = "\n".join((LOT_HEADER, *(lines or (LOT_LINE,)))).encode()
+        async with self.database.transaction() as session:
+            return await self.services.lots.import_file(session, principal, content, replace=replace)
+
     async def fetch(self, statement: str, *arguments: object) -> list[dict[str, object]]:
         """Rows of a plain SQL statement."""
         async with self.database.raw() as connection:
@@ -96,9 +115,9 @@ class KnownPlans:
 
 
 @pytest.fixture
-async def hardware(database_for: DatabaseFor, tmp_path: Path) -> Hardware:
+async def hardware(database_for: DatabaseFor, tmp_path: Path, sealer: Sealer) -> Hardware:
     clock = FakeClock()
     objects = LocalObjects(tmp_path / "objects", secret="a secret of the tests", public_url="http://objects.test")
     plans = KnownPlans()
-    services = hardware_services(Settings().service, clock, store=FirmwareObjects(objects), plans=plans)
+    services = hardware_services(Settings().service, clock, store=FirmwareObjects(objects), plans=plans, sealer=sealer)
     return Hardware(services, await database_for(Group.HARDWARE), clock, objects, plans)

@@ -15,7 +15,7 @@ from domain.principal import ANONYMOUS, Principal
 from subgraphs.hardware.context import HardwareContext
 from subgraphs.hardware.schema import schema
 from subgraphs.runtime.context import RequestContext
-from tests.integration.hardware.conftest import ADMIN, ALICE, BOB, GLUCOSE_TAG, TECHNICIAN, Hardware
+from tests.integration.hardware.conftest import ADMIN, ALICE, BOB, GLUCOSE_TAG, SIGNED_TAG, TECHNICIAN, Hardware
 from tests.integration.hardware.test_calibrations import factory, field
 
 REGISTER = """
@@ -234,13 +234,15 @@ async def test_a_cartridge_is_read_into_a_device_and_calibrated(hardware: Hardwa
     await hardware.register()
     await factory(hardware)
     read = """mutation ($tag: String!) { readCartridge(input: {tagBase64: $tag, deviceId: "dev-1"}) {
-      id isValid refusal validationMessage expiresOn } }"""
-    data, errors = await run(hardware, read, tag=base64.b64encode(encode_v2(GLUCOSE_TAG)).decode())
+      id isValid verified refusal validationMessage expiresOn } }"""
+    await hardware.import_lots()
+    data, errors = await run(hardware, read, tag=base64.b64encode(encode_v2(SIGNED_TAG)).decode())
     assert errors == []
     assert data is not None
     assert data["readCartridge"] == {
         "id": GLUCOSE_TAG.cartridge_uid,
         "isValid": True,
+        "verified": True,
         "refusal": None,
         "validationMessage": None,
         "expiresOn": "2027-06-30",

@@ -26,7 +26,7 @@ from subgraphs.runtime.faces import GroupFaces, GroupResources
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.settings import ServiceSettings, Settings, TokenSettings
-from tests.integration.hardware.conftest import ALICE, GLUCOSE_TAG, TECHNICIAN, Hardware
+from tests.integration.hardware.conftest import ALICE, GLUCOSE_TAG, SIGNED_TAG, TECHNICIAN, Hardware
 from tests.support.trust import service_tokens
 
 TOKENS = TokenSettings()
@@ -132,7 +132,9 @@ async def test_the_flow_of_existing_clients_without_tokens(hardware: Hardware, s
 async def test_every_method_of_the_cartridge_service(hardware: Hardware, sealer: Sealer) -> None:
     async with serving(hardware, sealer, permissive=True) as process, process.channel("cartridge") as channel:
         stub = CartridgeServiceStub(channel)
-        detail = await stub.ReadCartridge(cartridge_pb2.ReadCartridgeRequest(nfc_tag_data=encode_v2(GLUCOSE_TAG)))
+        await hardware.import_lots()
+        detail = await stub.ReadCartridge(cartridge_pb2.ReadCartridgeRequest(nfc_tag_data=encode_v2(SIGNED_TAG)))
+        assert detail.validation_message == ""
         assert (detail.cartridge_uid, detail.name_ko, detail.is_valid, detail.unit) == (UID, "혈당", True, "mg/dL")
         assert (detail.expiry_date, detail.alpha_coefficient, detail.required_channels) == ("20270630", 0.93, 88)
         usage = cartridge_pb2.RecordUsageRequest(user_id="alice", session_id="s-1", cartridge_uid=UID.lower())
@@ -304,7 +306,8 @@ async def test_a_heartbeat_that_makes_no_sense_ends_its_stream_and_harms_nothing
 
 async def test_the_directories_answer_services_and_nobody_else(hardware: Hardware, sealer: Sealer) -> None:
     registration = await hardware.register()
-    await hardware.read(GLUCOSE_TAG)
+    await hardware.import_lots()
+    await hardware.read(SIGNED_TAG)
     tokens = service_tokens()
 
     def service(callee: str) -> tuple[tuple[str, str]]:
@@ -327,7 +330,8 @@ async def test_the_directories_answer_services_and_nobody_else(hardware: Hardwar
         async with process.channel("cartridge") as channel:
             registry = cartridge_registry_pb2_grpc.CartridgeRegistryStub(channel)
             cartridge = await registry.GetCartridge(
-                cartridge_registry_pb2.GetCartridgeRequest(cartridge_uid=UID), metadata=service("cartridge")
+                cartridge_registry_pb2.GetCartridgeRequest(cartridge_uid=UID, user_id="alice"),
+                metadata=service("cartridge"),
             )
             assert (cartridge.alpha, cartridge.type.loinc_code, cartridge.type.critical_low) == (0.93, "2339-0", 54)
             assert cartridge.expires_at.ToDatetime().isoformat() == "2027-07-01T00:00:00"

@@ -12,7 +12,7 @@ from domain.hardware.codes import CartridgeCode
 from domain.paging import PageRequest
 from domain.principal import Principal, Scope
 from subgraphs.hardware.services import HardwareServices
-from tests.integration.hardware.conftest import ADMIN, ALICE, GLUCOSE_TAG, Hardware
+from tests.integration.hardware.conftest import ADMIN, ALICE, GLUCOSE_TAG, MEASUREMENT, Hardware
 
 Command = Callable[[HardwareServices, AsyncSession, Principal], Awaitable[object]]
 
@@ -20,7 +20,7 @@ _READS: dict[str, Command] = {
     "get": lambda s, session, who: s.devices.get(session, who, "dev-1"),
     "list": lambda s, session, who: s.devices.list_owned(session, who, user_id="alice"),
     "page": lambda s, session, who: s.devices.pages_owned(session, who, user_ids=["alice"], page=PageRequest(first=5)),
-    "cartridge": lambda s, session, who: s.cartridges.get(session, who, GLUCOSE_TAG.cartridge_uid),
+    "cartridge": lambda s, session, who: s.cartridges.get(session, who, GLUCOSE_TAG.cartridge_uid, user_id="alice"),
     "usage": lambda s, session, who: s.cartridges.usage_history(session, who, user_id="alice", limit=5, offset=0),
     "calibrations": lambda s, session, who: s.calibrations.history(session, who, device_id="dev-1", limit=5, offset=0),
     "calibration": lambda s, session, who: s.calibrations.many_in_force(session, who, [("dev-1", CartridgeCode(1, 1))]),
@@ -52,6 +52,7 @@ async def _do(hardware: Hardware, command: Command, who: Principal) -> None:
 async def test_a_command_needs_its_scope_and_no_other(hardware: Hardware, name: str, who: Principal) -> None:
     await hardware.register()
     await _do(hardware, _WRITES["read a tag"], ALICE)
+    await _do(hardware, _WRITES["use"], MEASUREMENT)  # of a session of Alice's
     needed = Scope.DEVICE_READ if name in _READS else Scope.DEVICE_WRITE
     command = (_READS | _WRITES)[name]
     others = set(Scope) - {needed, Scope.CALIBRATION_FACTORY}  # the factory's scope opens readings of its own

@@ -124,21 +124,25 @@ Global___TypeRecord: _TypeAlias = TypeRecord  # noqa: Y015
 
 @_typing.final
 class GetCartridgeRequest(_message.Message):
-    """Names a cartridge."""
+    """Names a cartridge and the person who measures with it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CARTRIDGE_UID_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
     cartridge_uid: _builtins.str
-    """Id from the tag, as CartridgeDetail.cartridge_uid."""
+    """Id from the tag, as CartridgeDetail.cartridge_uid; compared without case."""
+    user_id: _builtins.str
+    """Whose reading: two people who read the same id have a reading each. Empty = the person on whose behalf the caller acts."""
     def __init__(
         self,
         *,
         cartridge_uid: _builtins.str = ...,
+        user_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cartridge_uid", b"cartridge_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cartridge_uid", b"cartridge_uid", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -146,7 +150,7 @@ Global___GetCartridgeRequest: _TypeAlias = GetCartridgeRequest  # noqa: Y015
 
 @_typing.final
 class CartridgeRecord(_message.Message):
-    """A cartridge that has been read: what a measurement takes from its tag."""
+    """A cartridge that has been read: what a measurement takes from it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -157,16 +161,21 @@ class CartridgeRecord(_message.Message):
     HUMIDITY_COEFFICIENT_FIELD_NUMBER: _builtins.int
     REMAINING_USES_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    UNVERIFIED_FIELD_NUMBER: _builtins.int
     cartridge_uid: _builtins.str
     """Id from the tag."""
     alpha: _builtins.float
-    """Factor of the reference electrode in s_det - alpha * s_ref; unset = the tag gives none (version 1)."""
+    """Factor of the reference electrode in s_det - alpha * s_ref; unset = the default of the type applies."""
     temp_coefficient: _builtins.float
-    """Relative change of the signal per degree Celsius away from 25 degrees Celsius; unset = the tag gives none."""
+    """Relative change of the signal per degree Celsius away from 25 degrees Celsius; unset = the default applies."""
     humidity_coefficient: _builtins.float
-    """Relative change of the signal per percentage point of relative humidity away from 50 %; unset = the tag gives none."""
+    """Relative change of the signal per percentage point of relative humidity away from 50 %; unset = the default applies."""
     remaining_uses: _builtins.int
     """Uses left, by the platform's count."""
+    unverified: _builtins.bool
+    """Whether nothing vouches for the cartridge: its tag carries no signature of its lot, and the factory has not registered
+    its id. Then no coefficient is set, and results are unverified.
+    """
     @_builtins.property
     def type(self) -> Global___TypeRecord:
         """Its type."""
@@ -185,10 +194,11 @@ class CartridgeRecord(_message.Message):
         humidity_coefficient: _builtins.float | None = ...,
         remaining_uses: _builtins.int = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        unverified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_humidity_coefficient", b"_humidity_coefficient", "_temp_coefficient", b"_temp_coefficient", "alpha", b"alpha", "expires_at", b"expires_at", "humidity_coefficient", b"humidity_coefficient", "temp_coefficient", b"temp_coefficient", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_humidity_coefficient", b"_humidity_coefficient", "_temp_coefficient", b"_temp_coefficient", "alpha", b"alpha", "cartridge_uid", b"cartridge_uid", "expires_at", b"expires_at", "humidity_coefficient", b"humidity_coefficient", "remaining_uses", b"remaining_uses", "temp_coefficient", b"temp_coefficient", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alpha", b"_alpha", "_humidity_coefficient", b"_humidity_coefficient", "_temp_coefficient", b"_temp_coefficient", "alpha", b"alpha", "cartridge_uid", b"cartridge_uid", "expires_at", b"expires_at", "humidity_coefficient", b"humidity_coefficient", "remaining_uses", b"remaining_uses", "temp_coefficient", b"temp_coefficient", "type", b"type", "unverified", b"unverified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__alpha: _TypeAlias = _typing.Literal["alpha"]  # noqa: Y015
     _WhichOneofArgType__alpha: _TypeAlias = _typing.Literal["_alpha", b"_alpha"]  # noqa: Y015

@@ -59,8 +59,8 @@ class CartridgeRegistryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCartridge(self, request, context):
-        """Returns a cartridge that has been read, with its type; NOT_FOUND when its tag was never read. Says nothing about
-        whether it may be used.
+        """Returns a cartridge that a person has read, with its type; NOT_FOUND when this person never read its tag. Says nothing
+        about whether it may be used.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -21,8 +21,8 @@ class CartridgeRegistryStub:
     GetType: _aio.UnaryUnaryMultiCallable[_cartridge_registry_pb2.GetTypeRequest, _cartridge_registry_pb2.TypeRecord]
     """Returns one type of the registry with its machine-readable limits; NOT_FOUND when the codes name none."""
     GetCartridge: _aio.UnaryUnaryMultiCallable[_cartridge_registry_pb2.GetCartridgeRequest, _cartridge_registry_pb2.CartridgeRecord]
-    """Returns a cartridge that has been read, with its type; NOT_FOUND when its tag was never read. Says nothing about
-    whether it may be used.
+    """Returns a cartridge that a person has read, with its type; NOT_FOUND when this person never read its tag. Says nothing
+    about whether it may be used.
     """
 
 class CartridgeRegistryServicer(metaclass=_abc_1.ABCMeta):
@@ -42,8 +42,8 @@ class CartridgeRegistryServicer(metaclass=_abc_1.ABCMeta):
         request: _cartridge_registry_pb2.GetCartridgeRequest,
         context: _aio.ServicerContext[_cartridge_registry_pb2.GetCartridgeRequest, _abc.Awaitable[_cartridge_registry_pb2.CartridgeRecord]],
     ) -> _abc.Awaitable[_cartridge_registry_pb2.CartridgeRecord]:
-        """Returns a cartridge that has been read, with its type; NOT_FOUND when its tag was never read. Says nothing about
-        whether it may be used.
+        """Returns a cartridge that a person has read, with its type; NOT_FOUND when this person never read its tag. Says nothing
+        about whether it may be used.
         """
 
 def add_CartridgeRegistryServicer_to_server(servicer: CartridgeRegistryServicer, server: _aio.Server) -> None: ...

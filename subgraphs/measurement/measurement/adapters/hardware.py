@@ -49,11 +49,11 @@ class GrpcHardware:
             return None
         return KnownDevice(found.device_id, found.owner_user_id)
 
-    async def cartridge(self, cartridge_uid: str) -> KnownCartridge | None:
+    async def cartridge(self, cartridge_uid: str, *, user_id: str) -> KnownCartridge | None:
         try:
             found = await self._client.unary(
                 self._registry.GetCartridge,
-                registry.GetCartridgeRequest(cartridge_uid=cartridge_uid),
+                registry.GetCartridgeRequest(cartridge_uid=cartridge_uid, user_id=user_id),
                 timeout_s=_TIMEOUT_S,
                 safe=True,
             )
@@ -65,6 +65,7 @@ class GrpcHardware:
             alpha=found.alpha if found.HasField("alpha") else None,
             temp_coefficient=found.temp_coefficient if found.HasField("temp_coefficient") else None,
             humidity_coefficient=found.humidity_coefficient if found.HasField("humidity_coefficient") else None,
+            verified=not found.unverified,
         )
 
     async def permission(self, *, user_id: str, cartridge_uid: str, category_code: int, type_index: int) -> Permission:
