@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from infra.factory_commands import cartridges, devices
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="The ManPaSik platform: readers, measurements, and one GraphQL graph over them.",
 )
+app.add_typer(cartridges, name="cartridges")
+app.add_typer(devices, name="devices")
 _errors = Console(stderr=True)
 
 
@@ -86,7 +90,7 @@ def service_keys(
     retire: Annotated[bool, typer.Option(help="Remove the public keys that no private key belongs to.")] = False,
 ) -> None:
     """Make the key pairs by which services know each other and sign events: those that are missing, or new ones."""
-    from domain.catalog import WORKLOADS, workload  # noqa: PLC0415 - each command imports only what it runs
+    from domain.catalog import EXTERNAL_CALLERS, WORKLOADS, workload  # noqa: PLC0415 - each command imports only what it runs
     from subgraphs.runtime.service_keys import (  # noqa: PLC0415
         ServiceKeyError,
         make_missing_keys,
@@ -95,7 +99,9 @@ def service_keys(
     )
 
     try:
-        chosen = [workload(name).name for name in names] or [service.name for service in WORKLOADS]
+        chosen = [name if name in EXTERNAL_CALLERS else workload(name).name for name in names] or [
+            service.name for service in WORKLOADS
+        ]
         make_missing_keys(folder, chosen)
         for service in chosen:
             if replace:

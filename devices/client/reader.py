@@ -22,6 +22,8 @@ from devices.client.platform import Platform
 from devices.client.retry import CallPolicy, call_unary
 from devices.client.session import MeasurementStream, StreamPolicy
 
+CLAIM_CODE_METADATA = "x-claim-code"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionPlan:
@@ -86,15 +88,23 @@ class ReaderClient:
         *,
         access_token: AccessToken,
         user_id: str = "",
+        claim_code: str = "",
     ) -> DeviceCredential:
         """Bind the reader to its owner; the credential is used from now on and kept in the store, if there is one.
 
         Registering again replaces the credential.
 
+        Args:
+            claim_code: the code that is shown on the reader; needed where the factory has told the platform of it.
         Raises:
-            CallRejected: e.g. ALREADY_EXISTS, the id or serial number belongs to somebody else.
+            CallRejected: e.g. PERMISSION_DENIED, the code does not fit or the reader is somebody else's.
             PlatformUnreachable: no answer in time.
         """
+        claim = ((CLAIM_CODE_METADATA, claim_code),) if claim_code else ()
+
+        async def metadata() -> Metadata:
+            return await bearer_metadata(access_token) + claim
+
         response = await call_unary(
             self._platform.devices.RegisterDevice,
             device_pb2.RegisterDeviceRequest(
@@ -102,7 +112,7 @@ class ReaderClient:
             ),
             name="RegisterDevice",
             policy=self._policy.calls,
-            metadata=lambda: bearer_metadata(access_token),
+            metadata=metadata,
         )
         self._credential = DeviceCredential(response.device_id, response.registration_token)
         if self._store is not None:

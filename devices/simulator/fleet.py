@@ -156,6 +156,16 @@ def glucose_tag(model: ForwardModel, *, uses: int, today: dt.date) -> TagV2:
     )
 
 
+def device_id_of(prefix: str, number: int) -> str:
+    """The id of the reader of a fleet with this number, from 0."""
+    return f"{prefix}-{number + 1:03d}"
+
+
+def serial_number_of(device_id: str) -> str:
+    """The serial number that is shown on a simulated reader."""
+    return f"SN-{device_id.upper()}"
+
+
 class Fleet:
     """Runs the plan; see `run`.
 
@@ -181,7 +191,7 @@ class Fleet:
         self._on_progress = on_progress
         self._readers = [
             _FleetReader(
-                f"{self.plan.device_prefix}-{number + 1:03d}",
+                device_id_of(self.plan.device_prefix, number),
                 ReaderClient(platform, policy=policy or patient_policy()),
                 platform=platform,
                 access=access,
@@ -272,10 +282,11 @@ class _FleetReader:
     async def _enter_service(self) -> None:
         await self._client.register(
             self.device_id,
-            f"SN-{self.device_id.upper()}",
+            serial_number_of(self.device_id),
             self._fleet.plan.firmware_version,
             access_token=self._access.owner,
             user_id=self._access.owner_id,
+            claim_code=self._fleet.plan.claim_codes.get(self.device_id, ""),
         )
         calibration = self._model.calibration()
         await call_unary(

@@ -49,7 +49,7 @@ def require_access(
         return
     require_scope(principal, scope)
     if principal.kind is PrincipalKind.DEVICE:
-        if principal.subject != device_id:
+        if principal.subject.casefold() != device_id.casefold():
             raise Forbidden("A reader acts for itself only.", device_id=device_id)
         return
     if owner is None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from devices.client.platform import Platform, PlatformAddresses
-from devices.simulator.fleet import Fleet, FleetAccess, FleetPlan, FleetProgress
+from devices.simulator.fleet import Fleet, FleetAccess, FleetPlan, FleetProgress, device_id_of
 from devices.simulator.traces import load_trace, packaged_subjects
+from infra.demo.factory import DemoFactory
 from infra.demo.graph import Account, Graph
 from infra.local.errors import LocalStackError
 from infra.local.process import LOOPBACK
@@ -41,12 +42,15 @@ class Demo:
     """Registers people and readers, replays one real reading a second for each, and prints what the platform made of them.
 
     Args:
-        password: of every demo account.
+        environ: of the platform, for what its factory tells the database.
+        secrets: of the platform; the password of every demo account is one of them.
     """
 
-    def __init__(self, plan: Plan, password: str, console: Console) -> None:
+    def __init__(self, plan: Plan, console: Console, *, environ: Mapping[str, str], secrets: Mapping[str, str]) -> None:
         self._plan = plan
-        self._password = password
+        self._environ = environ
+        self._password = secrets["DEMO_PASSWORD"]
+        self._factory = DemoFactory(secrets["ENCRYPTION_MASTER_KEY"])
         self._console = console
         self._graph = Graph(f"http://{LOOPBACK}:{plan.router_port}/graphql")
         self._progress: dict[str, FleetProgress] = {}
@@ -73,13 +77,23 @@ class Demo:
             calibration=self._address("calibration"),
         )
         self._console.print("three readers replay real glucose readings (Hall et al. 2018, CC BY 4.0)")
+        prefixes = {account.email: f"demo-{account.email.partition('@')[0]}" for account in accounts}
+        device_ids = [device_id_of(prefix, 0) for prefix in prefixes.values()]
+        await self._factory.tell(self._environ, device_ids)
+        codes = {device_id: self._factory.claim_code(device_id) for device_id in device_ids}
         async with Platform(addresses) as platform, asyncio.TaskGroup() as group:
             for number, (account, subject) in enumerate(zip(accounts, packaged_subjects(), strict=False)):
                 fleet = Fleet(
                     platform,
                     FleetAccess(owner=account.token, technician=admin.token),
                     [load_trace(subject)],
-                    FleetPlan(readers=1, device_prefix=f"demo-{account.email.partition('@')[0]}", repeat=True),
+                    FleetPlan(
+                        readers=1,
+                        device_prefix=prefixes[account.email],
+                        repeat=True,
+                        lot=self._factory.lot,
+                        claim_codes=codes,
+                    ),
                     on_progress=self._note,
                 )
                 self._progress[subject] = fleet.progress

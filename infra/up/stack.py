@@ -47,7 +47,7 @@ async def run(environ: Mapping[str, str], *, demo: bool) -> None:
         console.print(f"ready after {time.monotonic() - started:.1f} s")
         work = [asyncio.create_task(_watch(children))]
         if demo:
-            work.append(asyncio.create_task(Demo(planned, secrets["DEMO_PASSWORD"], console).run()))
+            work.append(asyncio.create_task(Demo(planned, console, environ=environ, secrets=secrets).run()))
         else:
             console.print(f"GraphQL   {planned.router_url}/graphql")
         done, _ = await asyncio.wait({*work, asked}, return_when=asyncio.FIRST_COMPLETED)

@@ -29,6 +29,7 @@ _FOLDER = Path(__file__).parent
 
 ADDED_CALLS: dict[tuple[str, str], str] = {
     ("cartridge", "subscription"): "ValidateCartridge says what the person's plan allows",
+    ("device", "subscription"): "registering a reader needs to know how many the owner's plan allows",
 }
 """Calls that the published list lacks, with the reason for each."""
 

@@ -44,6 +44,7 @@ class Calibration(Base):
     __table_args__ = (
         CheckConstraint("accuracy_score BETWEEN 0 AND 1", name="accuracy_score"),
         CheckConstraint("expires_at > calibrated_at", name="expires_at"),
+        Index("ix_calibrations_of_device_key", text("lower(device_id)"), "category", "type_index", "calibrated_at"),
         Index(
             "ix_calibrations_in_force",
             "device_id",

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,7 +19,7 @@ class CalibrationRepository:
 
     async def lock(self, device_id: str, code: CartridgeCode) -> None:
         """Only one calibration of a reader for a type at a time, until the transaction ends."""
-        name = f"calibration:{device_id}:{code}"
+        name = f"calibration:{device_id.lower()}:{code}"
         await self._session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
 
     async def in_force(self, device_id: str, code: CartridgeCode, *, now: datetime) -> Calibration | None:
@@ -56,15 +56,25 @@ class CalibrationRepository:
 
     async def history(self, device_id: str, *, limit: int, offset: int) -> tuple[Sequence[Calibration], int]:
         """A page of a reader's calibrations, newest first, and how many there are."""
-        total = await self._session.scalar(select(func.count()).where(Calibration.device_id == device_id))
+        of_device = func.lower(Calibration.device_id) == device_id.lower()
+        total = await self._session.scalar(select(func.count()).where(of_device))
         found = await self._session.scalars(
             select(Calibration)
-            .where(Calibration.device_id == device_id)
+            .where(of_device)
             .order_by(Calibration.calibrated_at.desc(), Calibration.calibration_id.desc())
             .limit(limit)
             .offset(offset)
         )
         return found.all(), total or 0
+
+    async def remove_field(self, device_id: str) -> None:
+        """Remove the field calibrations of a reader, and what is known of the lots that it has used."""
+        await self._session.execute(
+            delete(Calibration).where(
+                func.lower(Calibration.device_id) == device_id.lower(), Calibration.kind == CalibrationKind.FIELD
+            )
+        )
+        await self._session.execute(delete(CartridgeLot).where(func.lower(CartridgeLot.device_id) == device_id.lower()))
 
     async def pages_of(self, device_ids: Collection[str], page: PageRequest) -> dict[str, Page[Calibration]]:
         """One page for every reader, newest first, in one statement."""
@@ -114,7 +124,7 @@ class CalibrationRepository:
     @staticmethod
     def _about(device_id: str, code: CartridgeCode) -> tuple[ColumnElement[bool], ...]:
         return (
-            Calibration.device_id == device_id,
+            func.lower(Calibration.device_id) == device_id.lower(),
             Calibration.category == code.category,
             Calibration.type_index == code.type_index,
         )

@@ -21,23 +21,20 @@ The columns may stand in any order. Lines of one lot agree in its columns. The w
 is stored, and every fault is told with its line.
 """
 
-import csv
 import datetime as dt
-import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from domain.hardware.cartridge.errors import LotFileInvalid
 from domain.hardware.cartridge.tag_signature import LotKeyKind
+from domain.hardware.csv_file import refuse_faults, rows_of
 from domain.hardware.ranges import alpha_fault, coefficient_fault, expiry_fault, uses_fault
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_LINES = 100_000
-MAX_FAULTS_TOLD = 20
-_MAX_FIELD = 200
 
 LOT_COLUMNS = ("lot_id", "category", "type_index", "key_type", "key", "lot_expires_on")
 CARTRIDGE_COLUMNS = ("uid", "alpha", "temp_coefficient", "humidity_coefficient", "max_uses", "expires_on")
@@ -95,7 +92,7 @@ def parse_lot_file(content: bytes) -> LotFile:
 
     Raises:
         LotFileInvalid: the file is too large or not such a file, or lines are wrong: the message names the first
-            `MAX_FAULTS_TOLD` faults with their lines.
+            faults with their lines.
     """
     faults: list[str] = []
     lots: dict[str, LotEntry] = {}
@@ -117,68 +114,6 @@ def parse_lot_file(content: bytes) -> LotFile:
     if not lots:
         raise LotFileInvalid("The file has no line beside its header.")
     return LotFile(tuple(lots.values()), tuple(cartridges.values()))
-
-
-def rows_of(
-    content: bytes,
-    columns: Sequence[str],
-    *,
-    refusal: Callable[[str], Exception],
-    max_bytes: int,
-    max_lines: int,
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """The lines of a CSV file below its header, with their number; texts are stripped, blank lines left out.
-
-    Args:
-        refusal: makes the error for a file that cannot be read.
-    """
-    if len(content) > max_bytes:
-        raise refusal(f"The file has {len(content)} bytes; at most {max_bytes} are imported at a time.")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise refusal(f"The file is not UTF-8: byte {error.start} cannot be read.") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    count = 0
-    try:
-        for cells in reader:
-            row = [cell.strip() for cell in cells]
-            if not any(row):
-                continue
-            if header is None:
-                header = [name.lower() for name in row]
-                _check_header(header, columns, refusal)
-                continue
-            count += 1
-            if count > max_lines:
-                raise refusal(f"The file has more than {max_lines} lines; split it.")
-            if len(row) != len(header):
-                raise refusal(f"line {reader.line_num}: there are {len(row)} fields, not {len(header)}.")
-            if any(len(cell) > _MAX_FIELD for cell in row):
-                raise refusal(f"line {reader.line_num}: a field has more than {_MAX_FIELD} characters.")
-            yield reader.line_num, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise refusal(f"line {reader.line_num}: the line is not CSV: {error}.") from error
-    if header is None:
-        raise refusal(f"The file is empty; its first line must name the columns {', '.join(columns)}.")
-
-
-def refuse_faults(faults: Sequence[str], refusal: Callable[[str], Exception]) -> None:
-    """Raises: the refusal, with the first `MAX_FAULTS_TOLD` faults, when there are any."""
-    if faults:
-        more = f"\n... and {len(faults) - MAX_FAULTS_TOLD} more" if len(faults) > MAX_FAULTS_TOLD else ""
-        raise refusal("\n".join(faults[:MAX_FAULTS_TOLD]) + more)
-
-
-def _check_header(header: Sequence[str], columns: Sequence[str], refusal: Callable[[str], Exception]) -> None:
-    missing = [name for name in columns if name not in header]
-    unknown = sorted({name[:40] for name in header if name not in columns})
-    if missing or unknown or len(set(header)) != len(header):
-        wrong = [f"missing: {', '.join(missing)}"] if missing else []
-        wrong += [f"unknown: {', '.join(unknown)}"] if unknown else []
-        wrong += ["a column is named twice"] if len(set(header)) != len(header) else []
-        raise refusal(f"The columns of the file are wrong ({'; '.join(wrong)}); they are {', '.join(columns)}.")
 
 
 def _lot(line: int, row: dict[str, str]) -> LotEntry:

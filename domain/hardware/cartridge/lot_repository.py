@@ -1,16 +1,16 @@
 """Every SQL statement that writes lots and the factory's cartridges. Imports run one after another."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.hardware.batches import batches
 from domain.hardware.cartridge.models import CartridgeLot, RegisteredCartridge
 
 _IMPORT_LOCK = 0x6C6F7473  # "lots"
-_BATCH = 2000
 
 
 class LotRepository:
@@ -23,14 +23,14 @@ class LotRepository:
 
     async def lots(self, lot_ids: Sequence[str]) -> dict[str, CartridgeLot]:
         found: dict[str, CartridgeLot] = {}
-        for batch in _batches(lot_ids):
+        for batch in batches(lot_ids):
             rows = await self._session.scalars(select(CartridgeLot).where(CartridgeLot.lot_id.in_(batch)))
             found.update({lot.lot_id: lot for lot in rows})
         return found
 
     async def cartridges(self, uids: Sequence[str]) -> dict[str, RegisteredCartridge]:
         found: dict[str, RegisteredCartridge] = {}
-        for batch in _batches(uids):
+        for batch in batches(uids):
             rows = await self._session.scalars(select(RegisteredCartridge).where(RegisteredCartridge.uid.in_(batch)))
             found.update({cartridge.uid: cartridge for cartridge in rows})
         return found
@@ -42,12 +42,7 @@ class LotRepository:
         await self._upsert(RegisteredCartridge, "uid", rows)
 
     async def _upsert(self, table: type[Any], key: str, rows: Sequence[dict[str, object]]) -> None:
-        for batch in _batches(rows):
+        for batch in batches(rows):
             statement = insert(table).values(list(batch))
             changed = {name: statement.excluded[name] for name in batch[0] if name != key}
             await self._session.execute(statement.on_conflict_do_update(index_elements=[key], set_=changed))
-
-
-def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]

@@ -7,13 +7,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
 from domain.hardware.cartridge.errors import LotFileInvalid
-from domain.hardware.cartridge.lot_file import CartridgeEntry, LotEntry, parse_lot_file, refuse_faults
+from domain.hardware.cartridge.lot_file import CartridgeEntry, LotEntry, parse_lot_file
 from domain.hardware.cartridge.lot_keys import LotKeys
 from domain.hardware.cartridge.lot_repository import LotRepository
 from domain.hardware.cartridge.models import CartridgeLot, RegisteredCartridge
 from domain.hardware.cartridge.repository import RegistryRepository
 from domain.hardware.cartridge.tag_signature import LotKeyKind
 from domain.hardware.codes import CartridgeCode
+from domain.hardware.csv_file import refuse_faults
 from domain.hardware.factory import require_factory
 from domain.principal import Principal
 

@@ -1,6 +1,6 @@
 """What can go wrong with readers, besides what every command shares."""
 
-from domain.errors import AlreadyExists, InvalidInput, LimitExceeded, NotFound, Unauthenticated, WrongState
+from domain.errors import AlreadyExists, Forbidden, InvalidInput, LimitExceeded, NotFound, Unauthenticated, WrongState
 
 
 class DeviceFieldInvalid(InvalidInput):
@@ -9,14 +9,46 @@ class DeviceFieldInvalid(InvalidInput):
     reason = "DEVICE_FIELD_INVALID"
 
 
-class DeviceBelongsToAnother(AlreadyExists):
-    """The id is registered, by somebody else."""
+class DeviceClaimRefused(Forbidden):
+    """The caller may not register this reader. It does not say why: unknown serial number, no or a wrong claim code,
+    another owner, or another id than the factory's are told alike.
+    """
 
-    reason = "DEVICE_ALREADY_REGISTERED"
+    reason = "DEVICE_CLAIM_REFUSED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This device cannot be registered with this serial number and claim code. Check both on the device; "
+            "if it had another owner, that person has to remove it first."
+        )
+
+
+class TooManyClaims(LimitExceeded):
+    """Too many refused registrations of this account; `retry_after_s` says when the next one may be made."""
+
+    reason = "TOO_MANY_DEVICE_CLAIMS"
+
+
+class DeviceLimitReached(LimitExceeded):
+    """The owner's plan allows no further reader."""
+
+    reason = "DEVICE_LIMIT_REACHED"
+
+    def __init__(self, max_devices: int) -> None:
+        super().__init__(
+            f"The plan allows {max_devices} registered devices; remove one, or choose a larger plan.",
+            max_devices=max_devices,
+        )
+
+
+class DeviceFileInvalid(InvalidInput):
+    """A file of device records that cannot be imported; nothing of it was."""
+
+    reason = "DEVICE_FILE_INVALID"
 
 
 class SerialNumberTaken(AlreadyExists):
-    """The serial number stands on another reader, or this reader has another serial number."""
+    """The owner's own reader has another serial number or another id."""
 
     reason = "SERIAL_NUMBER_TAKEN"
 

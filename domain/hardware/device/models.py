@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     DateTime,
     ForeignKey,
@@ -42,8 +43,37 @@ class CommandType(StrEnum):
     OTA_UPDATE = "ota_update"
 
 
+class DeviceRecord(Base):
+    """A reader that the factory has made: who holds it can read the claim code off it, of which the hash is kept.
+
+    Args:
+        serial_key: the serial number in lower case: they are compared without case.
+        device_id: the id that its firmware has; None when the factory does not tell.
+    """
+
+    __tablename__ = "device_records"
+    __table_args__ = (
+        Index("uq_device_records_device_key", text("lower(device_id)"), unique=True),
+        CheckConstraint("octet_length(claim_hash) = 32", name="claim_hash"),
+        CheckConstraint("serial_key = lower(serial_number)", name="serial_key"),
+    )
+
+    serial_key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    serial_number: Mapped[str] = mapped_column(String(64))
+    device_id: Mapped[str | None] = mapped_column(String(64))
+    claim_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    imported_by: Mapped[str] = mapped_column(String(64))
+    imported_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
 class Device(Base):
-    """A registered reader; its presence, and the cartridge that it holds."""
+    """A registered reader; its presence, and the cartridge that it holds.
+
+    Args:
+        device_key, serial_key: id and serial number in lower case: they are compared without case. Rows from before that
+            was so, which differ from an older one in case only, have `#` and a number behind it.
+        verified: whether its owner has proven to hold it, with the claim code of the factory's record.
+    """
 
     __tablename__ = "devices"
     __table_args__ = (
@@ -54,10 +84,14 @@ class Device(Base):
             "last_heard_at",
             postgresql_where=text("status NOT IN ('offline', 'unknown')"),
         ),
-        Index("uq_devices_serial_number", "serial_number", unique=True),
+        Index("uq_devices_device_key", "device_key", unique=True),
+        Index("uq_devices_serial_key", "serial_key", unique=True),
     )
 
     device_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    device_key: Mapped[str] = mapped_column(String(80))
+    serial_key: Mapped[str] = mapped_column(String(80))
+    verified: Mapped[bool] = mapped_column(Boolean, default=False)
     owner_user_id: Mapped[str] = mapped_column(String(64))
     serial_number: Mapped[str] = mapped_column(String(64))
     name: Mapped[str] = mapped_column(String(80))

@@ -1,7 +1,39 @@
-"""What the device service needs from the outside."""
+"""What the device service needs from the outside and from the group's other services."""
 
 from datetime import timedelta
 from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from domain.ids import UserId
+
+
+class Allowances(Protocol):
+    """Whoever knows people's plans."""
+
+    async def max_devices(self, user_id: UserId) -> int | None:
+        """How many readers a person's plan allows; None while nobody can say."""
+        ...
+
+
+class ClaimAttempts(Protocol):
+    """Counts refused registrations of an account, in all processes together."""
+
+    async def check(self, user_id: UserId) -> None:
+        """Raises: TooManyClaims: so many were refused that no further one is looked at now."""
+        ...
+
+    async def refused(self, user_id: UserId) -> None:
+        """Count one."""
+        ...
+
+
+class FieldCalibrations(Protocol):
+    """Whoever keeps the calibrations that owners have made."""
+
+    async def forget(self, session: AsyncSession, device_id: str) -> None:
+        """Remove what earlier owners have fitted: it must not bend what the next one measures."""
+        ...
 
 
 class FirmwareStore(Protocol):

@@ -3,13 +3,14 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import String, any_, bindparam, case, delete, func, select, update
+from sqlalchemy import ScalarSelect, Select, String, any_, bindparam, case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.hardware.device.models import (
     Device,
     DeviceCredential,
+    DeviceRecord,
     DeviceStatus,
     Firmware,
     Heartbeat,
@@ -29,23 +30,48 @@ class DeviceRepository:
         self._session = session
 
     async def get(self, device_id: str) -> Device | None:
-        return None if "\0" in device_id else await self._session.get(Device, device_id)
+        """The reader with an id, in whatever case it is written."""
+        if "\0" in device_id:
+            return None
+        return (await self._session.scalars(_named(device_id))).one_or_none()
 
     async def get_for_update(self, device_id: str) -> Device | None:
+        """The same, locked."""
         if "\0" in device_id:  # PostgreSQL cannot even be asked for it
             return None
-        return await self._session.get(Device, device_id, with_for_update=True, populate_existing=True)
+        locked = _named(device_id).with_for_update().execution_options(populate_existing=True)
+        return (await self._session.scalars(locked)).one_or_none()
+
+    async def by_serial_for_update(self, serial_number: str) -> Device | None:
+        """The reader with a serial number, in whatever case it is written; locked."""
+        return await self._session.scalar(
+            select(Device)
+            .where(Device.serial_key == serial_number.lower())
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
 
     async def by_ids(self, device_ids: Collection[str]) -> dict[str, Device]:
-        found = await self._session.scalars(_BY_IDS, {"device_ids": [i for i in device_ids if "\0" not in i]})
-        return {device.device_id: device for device in found}
+        """Those of the readers that there are, by the id as it was given."""
+        named = [device_id for device_id in device_ids if "\0" not in device_id]
+        found = await self._session.scalars(
+            _BY_IDS, {"device_ids": named, "device_keys": [device_id.lower() for device_id in named]}
+        )
+        devices = found.all()
+        exact = {device.device_id: device for device in devices}
+        by_key = {device.device_key: device for device in devices}
+        answers = {device_id: exact.get(device_id) or by_key.get(device_id.lower()) for device_id in named}
+        return {device_id: device for device_id, device in answers.items() if device is not None}
 
     async def add(self, device: Device) -> bool:
         """False when its id or its serial number is taken; then nothing was stored."""
         values = {
             "device_id": device.device_id,
+            "device_key": device.device_id.lower(),
             "owner_user_id": device.owner_user_id,
             "serial_number": device.serial_number,
+            "serial_key": device.serial_number.lower(),
+            "verified": device.verified,
             "name": device.name,
             "firmware_version": device.firmware_version,
             "status": device.status,
@@ -53,6 +79,24 @@ class DeviceRepository:
         }
         statement = insert(Device).values(values).on_conflict_do_nothing().returning(Device.device_id)
         return await self._session.scalar(statement) is not None
+
+    async def lock_owner(self, user_id: UserId) -> None:
+        """One registration of a person at a time, so that what is counted stays true until the transaction ends."""
+        name = f"devices of {user_id}"
+        await self._session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+    async def count_owned(self, user_id: UserId) -> int:
+        return await self._session.scalar(select(func.count()).where(Device.owner_user_id == user_id)) or 0
+
+    async def record_of(self, serial_number: str) -> DeviceRecord | None:
+        """What the factory has told of the reader with a serial number."""
+        return await self._session.get(DeviceRecord, serial_number.lower())
+
+    async def record_of_device(self, device_id: str) -> DeviceRecord | None:
+        """What the factory has told of the reader with an id."""
+        return await self._session.scalar(
+            select(DeviceRecord).where(func.lower(DeviceRecord.device_id) == device_id.lower())
+        )
 
     async def remove(self, device_id: str) -> None:
         await self._session.execute(delete(Device).where(Device.device_id == device_id))
@@ -76,7 +120,7 @@ class DeviceRepository:
         status = beat.status or case((silent, DeviceStatus.ONLINE.value), else_=Device.status)
         statement = (
             update(Device)
-            .where(Device.device_id == device_id)
+            .where(Device.device_id == _named_id(device_id))
             .values(
                 status=status,
                 battery_percent=beat.battery_percent,
@@ -113,12 +157,27 @@ class DeviceRepository:
         """Events may arrive late: an older calibration never replaces a newer one."""
         await self._session.execute(
             update(Device)
-            .where(Device.device_id == device_id)
+            .where(Device.device_id == _named_id(device_id))
             .values(last_calibrated_at=func.greatest(func.coalesce(Device.last_calibrated_at, at), at))
         )
 
 
-_BY_IDS = select(Device).where(Device.device_id == any_(bindparam("device_ids", type_=ARRAY(String))))
+_BY_IDS = select(Device).where(
+    or_(
+        Device.device_id == any_(bindparam("device_ids", type_=ARRAY(String))),
+        Device.device_key == any_(bindparam("device_keys", type_=ARRAY(String))),
+    )
+)
+
+
+def _named(device_id: str) -> Select[Device]:
+    """The reader with this very id, else the one whose id differs in case only."""
+    exactly = Device.device_id == device_id
+    return select(Device).where(or_(exactly, Device.device_key == device_id.lower())).order_by(exactly.desc()).limit(1)
+
+
+def _named_id(device_id: str) -> ScalarSelect[str]:
+    return _named(device_id).with_only_columns(Device.device_id).scalar_subquery()
 
 
 _OWNED = OwnedList(Device, owner=Device.owner_user_id, at=Device.registered_at, id=Device.device_id, newest_first=False)
@@ -147,7 +206,7 @@ class CredentialRepository:
             await self._session.execute(
                 select(Device, DeviceCredential.secret_hash)
                 .join(DeviceCredential, DeviceCredential.device_id == Device.device_id)
-                .where(Device.device_id == device_id, DeviceCredential.revoked_at.is_(None))
+                .where(Device.device_id == _named_id(device_id), DeviceCredential.revoked_at.is_(None))
             )
         ).one_or_none()
         return None if row is None else (row[0], row[1])

@@ -8,15 +8,17 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import orjson
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
 from domain.errors import Forbidden
 from domain.hardware.access import DeviceNotFound, require_access, require_scope
+from domain.hardware.device.claims import Proof, RegistrationRules, is_claim
 from domain.hardware.device.errors import (
     CredentialRefused,
-    DeviceBelongsToAnother,
     DeviceFieldInvalid,
+    DeviceLimitReached,
     SerialNumberTaken,
     TooManyCommands,
 )
@@ -31,11 +33,14 @@ from domain.hardware.device.models import (
     QueuedCommand,
     Registration,
 )
+from domain.hardware.device.record_file import DEVICE_ID, SERIAL
 from domain.hardware.device.repository import CommandRepository, CredentialRepository, DeviceRepository
 from domain.ids import DeviceId, UserId, new_id
 from domain.messaging import Outbox
 from domain.paging import Page, PageRequest
 from domain.principal import Principal, PrincipalKind, Scope
+
+_log = structlog.get_logger("device")
 
 COMMAND_TTL = timedelta(hours=24)
 """A command that was not fetched for this long is dropped: nobody wants last week's reboot."""
@@ -48,8 +53,6 @@ SWEEP_SIZE = 500
 SIGNAL_RANGE = (-127, 100)
 """dBm, or 1 to 100 from readers that report the quality of the signal in percent; 0 is wired or unknown."""
 
-_DEVICE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")
-_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}\Z")
 _CREDENTIAL_BYTES = 32
 _NO_HASH = bytes(32)
 
@@ -59,11 +62,25 @@ class DeviceService:
 
     Args:
         offline_after: a reader that was not heard of for this long is offline (three missed heartbeats).
+        registration: who may register which reader.
     """
 
-    def __init__(self, clock: Clock, *, offline_after: timedelta) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        offline_after: timedelta,
+        registration: RegistrationRules | None = None,
+    ) -> None:
         self._clock = clock
         self._offline_after = offline_after
+        self._rules = registration or RegistrationRules()
+
+    async def allowance(self, principal: Principal, *, user_id: str) -> int | None:
+        """How many readers the owner's plan allows, for `register`: asked of another service, so outside of any session."""
+        if self._rules.allowances is None or principal.kind is PrincipalKind.DEVICE:
+            return None
+        return await self._rules.allowances.max_devices(principal.acting_for(user_id))
 
     async def register(
         self,
@@ -74,63 +91,135 @@ class DeviceService:
         serial_number: str,
         firmware_version: str,
         user_id: str,
+        claim_code: str = "",
+        max_devices: int | None = None,
     ) -> Registration:
         """Bind a reader to its owner and issue its credential.
 
-        The owner may register it again with the same serial number: that issues a new credential and revokes the old
-        one, for a reader that was reset or lost it. On a development network, where the caller's word for the user is
-        taken, it also changes the owner.
+        A reader that the factory has told of is registered with the claim code that is shown on it. One that it has not
+        told of is registered, unverified, where the platform takes such readers. The owner may register it again with
+        the same serial number and needs no code: that issues a new credential and revokes the old one, for a reader that
+        was reset or lost it. The code takes a reader over from somebody who has registered it without; from an owner
+        who had it, it does not: that person removes it. On a development network, where the caller's word for the user is
+        taken, a reader changes its owner without a code, too.
 
+        Args:
+            max_devices: what `allowance` has answered; None: no limit is known.
         Raises:
             DeviceFieldInvalid: an id, serial number or version that no reader has.
-            DeviceBelongsToAnother: the id is registered to somebody else.
-            SerialNumberTaken: the serial number is that of another reader, or the reader has another one.
+            DeviceClaimRefused: the caller has not proven to hold the reader, or it is another person's.
+            TooManyClaims: too many were refused to this account.
+            SerialNumberTaken: the owner's own reader has another serial number or another id.
+            DeviceLimitReached: the owner's plan allows no further reader.
             Forbidden: a reader cannot register readers.
         """
         require_scope(principal, Scope.DEVICE_WRITE)
         if principal.kind is PrincipalKind.DEVICE:
             raise Forbidden("A person registers a device, with an access token.")
         owner = principal.acting_for(user_id)
-        device_id = device_id or new_id()
-        _require(_DEVICE_ID, device_id, field="device_id", rule="1 to 64 letters, digits and . _ : -")
-        _require(_SERIAL, serial_number, field="serial_number", rule="1 to 64 letters, digits and . _ / -")
+        device_id = device_id or await self._id_of(session, serial_number)
+        _require(DEVICE_ID, device_id, field="device_id", rule="1 to 64 letters, digits and . _ : -")
+        _require(SERIAL, serial_number, field="serial_number", rule="1 to 64 letters, digits and . _ / -")
         FirmwareVersion.parse(firmware_version)
         now = self._clock.now()
-        devices = DeviceRepository(session)
-        fresh = Device(
+        asked = Device(
             device_id=device_id,
             owner_user_id=owner,
             serial_number=serial_number,
             name=serial_number,
             firmware_version=firmware_version,
             status=DeviceStatus.UNKNOWN,
+            verified=False,
             registered_at=now,
         )
-        added = await devices.add(fresh)
-        device = await devices.get_for_update(device_id)
-        if device is None:
-            raise SerialNumberTaken(
-                f"The serial number {serial_number} is registered under another device id.",
-                serial_number=serial_number,
-            )
-        if not added:
-            self._require_same(principal, device, owner=owner, serial_number=serial_number)
-            device.owner_user_id = owner
-            device.firmware_version = firmware_version
+        device = await self._claimed(session, principal, asked, claim_code=claim_code, max_devices=max_devices)
         credential = await self._issue_credential(session, device)
         return Registration(device=device, credential=credential, registered_at=now)
 
-    @staticmethod
-    def _require_same(principal: Principal, device: Device, *, owner: UserId, serial_number: str) -> None:
-        may_hand_over = principal.kind is PrincipalKind.DEVELOPMENT
-        if device.owner_user_id != owner and not may_hand_over:
-            raise DeviceBelongsToAnother(
-                f"The device {device.device_id} is registered to another user.", device_id=device.device_id
-            )
-        if device.serial_number != serial_number:
+    async def _id_of(self, session: AsyncSession, serial_number: str) -> str:
+        """The id of a reader that does not name one: the factory's, else a fresh one."""
+        record = await DeviceRepository(session).record_of(serial_number) if SERIAL.match(serial_number) else None
+        return record.device_id if record is not None and record.device_id else new_id()
+
+    async def _claimed(
+        self, session: AsyncSession, principal: Principal, asked: Device, *, claim_code: str, max_devices: int | None
+    ) -> Device:
+        """The reader, which is the owner's from now on."""
+        owner = UserId(asked.owner_user_id)
+        devices = DeviceRepository(session)
+        await devices.lock_owner(owner)
+        known = await devices.get_for_update(asked.device_id)
+        is_own = known is not None and known.owner_user_id == owner
+        if claim_code or not is_own:
+            await self._rules.check_attempts(owner)
+        if known is not None and is_own:
+            return await self._register_again(session, known, asked, claim_code)
+        proof = await self._proof(session, asked, claim_code)
+        with_serial = await devices.by_serial_for_update(asked.serial_number)
+        if known is None and with_serial is not None and with_serial.owner_user_id == owner:
             raise SerialNumberTaken(
-                f"The device {device.device_id} is registered with another serial number.", device_id=device.device_id
+                "You have registered this device under another id.", device_id=with_serial.device_id
             )
+        before = {found.device_id: found for found in (known, with_serial) if found is not None}
+        hands_over = principal.kind is PrincipalKind.DEVELOPMENT and known is with_serial
+        takes_over = proof is Proof.CODE or (hands_over and proof is Proof.UNKNOWN_READER)
+        if proof is Proof.MISSING or any(found.verified or not takes_over for found in before.values()):
+            raise await self._rules.refuse(owner)
+        await self._require_room(devices, principal, owner, max_devices)
+        for replaced in before:
+            await devices.remove(replaced)
+        asked.verified = proof is Proof.CODE
+        if not await devices.add(asked):  # somebody else was faster
+            raise await self._rules.refuse(owner)
+        if self._rules.field_calibrations is not None:
+            await self._rules.field_calibrations.forget(session, asked.device_id)
+        device = await devices.get_for_update(asked.device_id)
+        if device is None:
+            raise DeviceNotFound(asked.device_id)
+        return device
+
+    async def _register_again(self, session: AsyncSession, known: Device, asked: Device, claim_code: str) -> Device:
+        if known.serial_number.casefold() != asked.serial_number.casefold():
+            raise SerialNumberTaken(
+                f"The device {known.device_id} is registered with another serial number.", device_id=known.device_id
+            )
+        if claim_code and await self._proof(session, asked, claim_code) is Proof.CODE:
+            known.verified = True
+        known.firmware_version = asked.firmware_version
+        return known
+
+    async def _proof(self, session: AsyncSession, asked: Device, claim_code: str) -> Proof:
+        """What the caller has shown.
+
+        Raises:
+            DeviceClaimRefused: a wrong code, another id than the factory's, or a reader that it has not told of.
+        """
+        devices = DeviceRepository(session)
+        record = await devices.record_of(asked.serial_number)
+        bound = await devices.record_of_device(asked.device_id)
+        owner = UserId(asked.owner_user_id)
+        right = is_claim(record.claim_hash if record else None, asked.serial_number, claim_code)
+        if bound is not None and (record is None or bound.serial_key != record.serial_key):
+            raise await self._rules.refuse(owner)  # the id of another reader
+        if record is None:
+            if not self._rules.takes_unknown:
+                raise await self._rules.refuse(owner)
+            return Proof.UNKNOWN_READER
+        if record.device_id is not None and record.device_id.casefold() != asked.device_id.casefold():
+            raise await self._rules.refuse(owner)
+        if claim_code and not right:
+            raise await self._rules.refuse(owner)
+        return Proof.CODE if right else Proof.MISSING
+
+    @staticmethod
+    async def _require_room(
+        devices: DeviceRepository, principal: Principal, owner: UserId, max_devices: int | None
+    ) -> None:
+        if max_devices is None or await devices.count_owned(owner) < max_devices:
+            return
+        if principal.kind is not PrincipalKind.DEVELOPMENT:
+            raise DeviceLimitReached(max_devices)
+        _log.warning("more devices than the plan allows, on a development network", max_devices=max_devices)
 
     async def _issue_credential(self, session: AsyncSession, device: Device) -> str:
         now = self._clock.now()
@@ -185,9 +274,12 @@ class DeviceService:
         return {device_id: device for device_id, device in found.items() if _may_see(principal, device)}
 
     async def list_owned(self, session: AsyncSession, principal: Principal, *, user_id: str) -> Sequence[Device]:
-        """A person's readers, oldest registration first."""
+        """A person's readers, oldest registration first; a reader that asks sees itself."""
         require_scope(principal, Scope.DEVICE_READ)
-        return await DeviceRepository(session).owned_by(principal.acting_for(user_id))
+        owned = await DeviceRepository(session).owned_by(principal.acting_for(user_id))
+        if principal.kind is PrincipalKind.DEVICE:
+            return [device for device in owned if device.device_id == principal.subject]
+        return owned
 
     async def pages_owned(
         self, session: AsyncSession, principal: Principal, *, user_ids: Collection[str], page: PageRequest
@@ -195,16 +287,18 @@ class DeviceService:
         """A page of readers for each person, oldest registration first.
 
         Raises:
-            Forbidden: one of them is somebody else.
+            Forbidden: one of them is somebody else, or the caller is a reader.
         """
         require_scope(principal, Scope.DEVICE_READ)
+        if principal.kind is PrincipalKind.DEVICE:
+            raise Forbidden("A device cannot list its owner's devices; this needs an access token.")
         for user_id in user_ids:
             principal.acting_for(user_id)
         return await DeviceRepository(session).pages_of(user_ids, page)
 
     async def rename(self, session: AsyncSession, principal: Principal, *, device_id: str, name: str) -> Device:
-        """Raises: DeviceFieldInvalid: an empty name, or one of more than 80 characters."""
-        device = await self._own_for_update(session, principal, device_id)
+        """Raises: DeviceFieldInvalid: an empty name, or one of more than 80 characters. Forbidden: not its owner."""
+        device = await self._own_for_update(session, principal, device_id, by_person=True)
         name = name.strip()
         if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
             raise DeviceFieldInvalid(f"name must have 1 to {MAX_NAME_LENGTH} printable characters.", field="name")
@@ -213,9 +307,13 @@ class DeviceService:
         return device
 
     async def remove(self, session: AsyncSession, principal: Principal, *, device_id: str) -> None:
-        """Forget a reader: its credential stops working and its id can be registered by anybody."""
-        await self._own_for_update(session, principal, device_id)
-        await DeviceRepository(session).remove(device_id)
+        """Forget a reader: its credential stops working, and whoever holds it can register it.
+
+        Raises:
+            DeviceNotFound, Forbidden: it is not registered, or the caller is not its owner; its own credential is not enough.
+        """
+        device = await self._own_for_update(session, principal, device_id, by_person=True)
+        await DeviceRepository(session).remove(device.device_id)
 
     async def set_status(self, session: AsyncSession, principal: Principal, *, device_id: str, status: str) -> Device:
         """Set a reader's state; it counts as a sign of life.
@@ -351,7 +449,16 @@ class DeviceService:
         """Note when a reader was calibrated; nothing happens for one that is not registered (yet)."""
         await DeviceRepository(session).record_calibration(device_id, at=at)
 
-    async def _own_for_update(self, session: AsyncSession, principal: Principal, device_id: str) -> Device:
+    async def _own_for_update(
+        self, session: AsyncSession, principal: Principal, device_id: str, *, by_person: bool = False
+    ) -> Device:
+        """A reader that the caller may act on, locked.
+
+        Args:
+            by_person: whether only its owner may, and not the reader itself: whoever takes a reader apart has its credential.
+        """
+        if by_person and principal.kind is PrincipalKind.DEVICE:
+            raise Forbidden("This needs the owner's access token; a device's credential is not enough.")
         device = await DeviceRepository(session).get_for_update(device_id)
         owner = UserId(device.owner_user_id) if device else None
         require_access(principal, DeviceId(device_id), owner, scope=Scope.DEVICE_WRITE, technicians=False)

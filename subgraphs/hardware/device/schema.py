@@ -41,6 +41,9 @@ class Device:
     name: str = strawberry.field(description="Name its owner gave it; the serial number until then.")
     serial_number: str = strawberry.field(description="The maker's serial number.")
     firmware_version: str = strawberry.field(description="Firmware it last reported.")
+    verified: bool = strawberry.field(
+        description="Whether its owner has proven to hold it, with the claim code that is shown on it."
+    )
     status: models.DeviceStatus = strawberry.field(description="Last known state.")
     battery_percent: int | None = strawberry.field(description="Charge, 0 to 100; null before the first report.")
     signal_strength: int | None = strawberry.field(
@@ -91,6 +94,7 @@ class Device:
             name=row.name,
             serial_number=row.serial_number,
             firmware_version=row.firmware_version,
+            verified=row.verified,
             status=models.DeviceStatus(row.status),
             battery_percent=row.battery_percent,
             signal_strength=row.signal_strength,
@@ -158,6 +162,9 @@ class RegisterDeviceInput:
     serial_number: str = strawberry.field(description="The maker's serial number.")
     firmware_version: str = strawberry.field(description="Firmware that runs now, such as 1.0.0.")
     device_id: strawberry.ID | None = strawberry.field(default=None, description="Its id; null mints one.")
+    claim_code: str | None = strawberry.field(
+        default=None, description="Code that is shown on the device; needed where the factory has told of it."
+    )
 
 
 @strawberry.type(description="A registered device and its credential.")
@@ -236,18 +243,22 @@ class DeviceQuery:
 class DeviceMutation:
     @strawberry.mutation(description="Register a device and issue its credential.", directives=[AUTHENTICATED])
     async def register_device(self, info: Info, input: RegisterDeviceInput) -> RegisterDevicePayload:
+        devices = info.context.services.devices
+        allowance = await devices.allowance(info.context.principal, user_id="")
         async with info.context.database.transaction() as session:
-            registration = await info.context.services.devices.register(
+            registration = await devices.register(
                 session,
                 info.context.principal,
                 device_id=input.device_id or "",
                 serial_number=input.serial_number,
                 firmware_version=input.firmware_version,
                 user_id="",
+                claim_code=input.claim_code or "",
+                max_devices=allowance,
             )
         return RegisterDevicePayload(device=Device.of(registration.device), registration_token=registration.credential)
 
-    @strawberry.mutation(description="Rename a device.", directives=[AUTHENTICATED])
+    @strawberry.mutation(description="Rename a device. Needs its owner.", directives=[AUTHENTICATED])
     async def update_device(self, info: Info, input: UpdateDeviceInput) -> Device:
         async with info.context.database.transaction() as session:
             row = await info.context.services.devices.rename(
@@ -256,7 +267,8 @@ class DeviceMutation:
         return Device.of(row)
 
     @strawberry.mutation(
-        description="Forget a device: its credential stops working. Answers its id.", directives=[AUTHENTICATED]
+        description="Forget a device: its credential stops working. Needs its owner. Answers its id.",
+        directives=[AUTHENTICATED],
     )
     async def remove_device(self, info: Info, id: strawberry.ID) -> strawberry.ID:
         async with info.context.database.transaction() as session:

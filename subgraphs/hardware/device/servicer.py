@@ -1,7 +1,9 @@
 """device-service over gRPC: the contract with readers and apps, and the directory for the platform's own services."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
+import grpc.aio
 from manpasik.internal.v1 import device_directory_pb2 as directory_pb
 from manpasik.internal.v1 import device_directory_pb2_grpc as directory_grpc
 from manpasik.v1 import device_pb2 as pb
@@ -16,6 +18,8 @@ from subgraphs.runtime.context import current
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.device_credentials import device_principal
 from subgraphs.runtime.signals import Signals
+
+CLAIM_CODE_METADATA = "x-claim-code"
 
 STATUS_TO_WIRE = {
     DeviceStatus.UNKNOWN: pb.DEVICE_STATUS_UNKNOWN,
@@ -37,16 +41,20 @@ class DeviceServicer(pb_grpc.DeviceServiceServicer):
         self._signals = signals
 
     async def RegisterDevice(  # noqa: N802 - the name of the wire
-        self, request: pb.RegisterDeviceRequest, _context: object
+        self, request: pb.RegisterDeviceRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RegisterDeviceResponse:
+        principal = current().principal
+        allowance = await self._devices.allowance(principal, user_id=request.user_id)
         async with self._database.transaction() as session:
             registration = await self._devices.register(
                 session,
-                current().principal,
+                principal,
                 device_id=request.device_id,
                 serial_number=request.serial_number,
                 firmware_version=request.firmware_version,
                 user_id=request.user_id,
+                claim_code=_claim_code(context),
+                max_devices=allowance,
             )
         return pb.RegisterDeviceResponse(
             device_id=registration.device.device_id,
@@ -124,6 +132,12 @@ class LocalDeviceCredentials:
         async with self._database.read() as session:
             device = await self._devices.verify_credential(session, device_id=device_id, credential=credential)
         return device_principal(device.device_id, device.owner_user_id)
+
+
+def _claim_code(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """The claim code of a call, in its metadata: the messages of the wire have no field for it."""
+    given = [value for key, value in context.invocation_metadata() or () if key == CLAIM_CODE_METADATA]
+    return given[0] if given and isinstance(given[0], str) else ""
 
 
 def _device_info(device: Device) -> pb.DeviceInfo:

@@ -55,8 +55,7 @@ class StatusStream:
         first = await anext(updates, None)
         if first is None:
             return
-        device_id = DeviceId(first.device_id)
-        await self._take(device_id, first)
+        device_id = await self._take(DeviceId(first.device_id), first)
         with self._signals.subscribe(device_id) as wake:
             wake.set()
             reading = asyncio.create_task(self._read(device_id, updates, wake))
@@ -85,8 +84,9 @@ class StatusStream:
         finally:
             asyncio.get_running_loop().call_soon(wake.set)  # once this task counts as done
 
-    async def _take(self, device_id: DeviceId, update: pb.DeviceStatusUpdate) -> None:
-        if update.device_id != device_id:
+    async def _take(self, device_id: DeviceId, update: pb.DeviceStatusUpdate) -> DeviceId:
+        """Record a heartbeat; answers the reader's id as it is registered."""
+        if update.device_id.casefold() != device_id.casefold():
             raise InvalidInput("A stream reports for one device.", field="device_id")
         if update.status not in _STATUS_FROM_WIRE:
             raise InvalidInput(f"status is {update.status}, which is no device status.", field="status")
@@ -97,8 +97,9 @@ class StatusStream:
         )
         arrived = self._delivery.record_heartbeat()
         async with self._database.transaction() as session:
-            await self._devices.record_heartbeat(session, self._principal, device_id=device_id, beat=beat)
+            device = await self._devices.record_heartbeat(session, self._principal, device_id=device_id, beat=beat)
             await self._devices.acknowledge_commands(session, arrived)
+        return DeviceId(device.device_id)
 
     async def _deliver(self, device_id: DeviceId) -> Sequence[pb.DeviceCommand]:
         async with self._database.transaction() as session:

@@ -1,10 +1,11 @@
 """The hardware services on a database of the test's own, with a clock that tests control."""
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from fakeredis import FakeAsyncRedis
 
 from devices.nfc_signature import Ed25519Lot
 from devices.nfc_tag import TagV2, encode_v2
@@ -13,15 +14,18 @@ from domain.hardware.cartridge.lots import LotImport
 from domain.hardware.cartridge.models import PlanRule
 from domain.hardware.codes import CartridgeCode
 from domain.hardware.device.models import Registration
+from domain.hardware.device.records import RecordImport
 from domain.ids import UserId
 from domain.principal import ROLE_SCOPES, Principal, PrincipalKind, Role, service_principal
 from domain.sealing import Sealer
+from subgraphs.hardware.device.adapters.claim_attempts import LimitedClaimAttempts
 from subgraphs.hardware.device.adapters.firmware_objects import FirmwareObjects
 from subgraphs.hardware.services import HardwareServices, hardware_services
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.device_credentials import device_principal
+from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.objects import LocalObjects
-from subgraphs.runtime.settings import Settings
+from subgraphs.runtime.settings import ServiceSettings, Settings
 from tests.support.clock import FakeClock
 from tests.support.postgres import DatabaseFor
 
@@ -72,8 +76,15 @@ class Hardware:
     plans: "KnownPlans"
 
     async def register(
-        self, owner: Principal = ALICE, device_id: str = "dev-1", *, serial: str = "", firmware: str = "1.0.0"
+        self,
+        owner: Principal = ALICE,
+        device_id: str = "dev-1",
+        *,
+        serial: str = "",
+        firmware: str = "1.0.0",
+        claim_code: str = "",
     ) -> Registration:
+        allowance = await self.services.devices.allowance(owner, user_id="")
         async with self.database.transaction() as session:
             return await self.services.devices.register(
                 session,
@@ -82,6 +93,8 @@ class Hardware:
                 serial_number=serial or f"SN-{device_id}",
                 firmware_version=firmware,
                 user_id="",
+                claim_code=claim_code,
+                max_devices=allowance,
             )
 
     async def read(self, tag: TagV2 | bytes, principal: Principal = ALICE, device_id: str = "") -> None:
@@ -94,6 +107,12 @@ class Hardware:
         content = "\n".join((LOT_HEADER, *(lines or (LOT_LINE,)))).encode()
         async with self.database.transaction() as session:
             return await self.services.lots.import_file(session, principal, content, replace=replace)
+
+    async def import_devices(self, *lines: str, replace: bool = False, principal: Principal = FACTORY) -> RecordImport:
+        """Import a file of device records of these lines."""
+        content = "\n".join(("serial_number,claim_code_hash,device_id", *lines)).encode()
+        async with self.database.transaction() as session:
+            return await self.services.device_records.import_file(session, principal, content, replace=replace)
 
     async def fetch(self, statement: str, *arguments: object) -> list[dict[str, object]]:
         """Rows of a plain SQL statement."""
@@ -109,9 +128,13 @@ class KnownPlans:
 
     def __init__(self) -> None:
         self.rules: dict[str, PlanRule] = {}
+        self.allowed: dict[str, int] = {}
 
     async def rule(self, user_id: UserId, code: CartridgeCode) -> PlanRule | None:
         return self.rules.get(user_id)
+
+    async def max_devices(self, user_id: UserId) -> int | None:
+        return self.allowed.get(user_id)
 
 
 @pytest.fixture
@@ -119,5 +142,26 @@ async def hardware(database_for: DatabaseFor, tmp_path: Path, sealer: Sealer) ->
     clock = FakeClock()
     objects = LocalObjects(tmp_path / "objects", secret="a secret of the tests", public_url="http://objects.test")
     plans = KnownPlans()
-    services = hardware_services(Settings().service, clock, store=FirmwareObjects(objects), plans=plans, sealer=sealer)
-    return Hardware(services, await database_for(Group.HARDWARE), clock, objects, plans)
+    database = await database_for(Group.HARDWARE)
+    return Hardware(_services(Settings().service, clock, objects, plans, sealer), database, clock, objects, plans)
+
+
+@pytest.fixture
+async def production(hardware: Hardware, sealer: Sealer) -> Hardware:
+    """The same, where only readers are registered that the factory has told of."""
+    settings = Settings().service.model_copy(update={"unknown_devices": "refuse"})
+    return replace(hardware, services=_services(settings, hardware.clock, hardware.objects, hardware.plans, sealer))
+
+
+def _services(
+    settings: ServiceSettings, clock: FakeClock, objects: LocalObjects, plans: KnownPlans, sealer: Sealer
+) -> HardwareServices:
+    return hardware_services(
+        settings,
+        clock,
+        store=FirmwareObjects(objects),
+        plans=plans,
+        sealer=sealer,
+        attempts=LimitedClaimAttempts(RateLimiter(FakeAsyncRedis())),
+        allowances=plans,
+    )

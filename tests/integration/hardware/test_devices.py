@@ -9,7 +9,7 @@ from domain.errors import AppError, Forbidden, InvalidInput
 from domain.hardware.access import DeviceNotFound
 from domain.hardware.device.errors import (
     CredentialRefused,
-    DeviceBelongsToAnother,
+    DeviceClaimRefused,
     DeviceFieldInvalid,
     SerialNumberTaken,
     TooManyCommands,
@@ -17,6 +17,7 @@ from domain.hardware.device.errors import (
 from domain.hardware.device.models import CommandType, DeviceStatus, Heartbeat
 from domain.hardware.device.service import MAX_PENDING_COMMANDS
 from domain.ids import DeviceId
+from domain.paging import PageRequest
 from domain.principal import DEVELOPMENT
 from tests.integration.hardware.conftest import ADMIN, ALICE, BOB, Hardware
 
@@ -90,9 +91,9 @@ async def test_registering_the_same_device_at_once_leaves_one_device_with_one_cr
 
 async def test_another_person_cannot_take_a_device_nor_its_serial_number(hardware: Hardware) -> None:
     registration = await hardware.register()
-    with pytest.raises(DeviceBelongsToAnother):
+    with pytest.raises(DeviceClaimRefused):
         await hardware.register(BOB)
-    with pytest.raises(SerialNumberTaken):
+    with pytest.raises(DeviceClaimRefused):
         await hardware.register(BOB, "dev-2", serial="SN-dev-1")
     with pytest.raises(SerialNumberTaken):
         await hardware.register(ALICE, "dev-1", serial="SN-other")
@@ -183,6 +184,28 @@ async def test_a_status_that_there_is_not_is_refused(hardware: Hardware, text: s
     async with hardware.database.transaction() as session:
         with pytest.raises(DeviceFieldInvalid):
             await hardware.services.devices.set_status(session, ALICE, device_id="dev-1", status=text)
+
+
+async def test_a_devices_own_credential_neither_renames_nor_removes_it(hardware: Hardware) -> None:
+    await hardware.register()
+    async with hardware.database.transaction() as session:
+        with pytest.raises(Forbidden):
+            await hardware.services.devices.rename(session, hardware.device(), device_id="dev-1", name="mine")
+        with pytest.raises(Forbidden):
+            await hardware.services.devices.remove(session, hardware.device(), device_id="dev-1")
+    assert await hardware.fetch("SELECT name FROM devices") == [{"name": "SN-dev-1"}]
+
+
+async def test_a_device_that_lists_its_owners_devices_sees_itself(hardware: Hardware) -> None:
+    await hardware.register()
+    await hardware.register(device_id="dev-2")
+    async with hardware.database.read() as session:
+        listed = await hardware.services.devices.list_owned(session, hardware.device(), user_id="alice")
+        assert [device.device_id for device in listed] == ["dev-1"]
+        with pytest.raises(Forbidden):
+            await hardware.services.devices.pages_owned(
+                session, hardware.device(), user_ids=["alice"], page=PageRequest(first=5)
+            )
 
 
 async def test_only_the_owner_the_device_itself_and_trusted_callers_act_on_a_device(hardware: Hardware) -> None:

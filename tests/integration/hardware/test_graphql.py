@@ -213,7 +213,7 @@ async def test_a_device_is_registered_renamed_commanded_and_removed(hardware: Ha
         "owner": {"id": "alice"},
     }
     _, errors = await run(hardware, REGISTER, BOB, id="dev-1", serial="SN-1")
-    assert [(e["code"], e["reason"]) for e in errors] == [("CONFLICT", "DEVICE_ALREADY_REGISTERED")]
+    assert [(e["code"], e["reason"]) for e in errors] == [("FORBIDDEN", "DEVICE_CLAIM_REFUSED")]
     data, _ = await run(hardware, 'mutation { updateDevice(input: {id: "dev-1", name: "거실"}) { name } }')
     assert data == {"updateDevice": {"name": "거실"}}
     command = """mutation { sendDeviceCommand(input: {deviceId: "dev-1", type: REBOOT, payload: {delay_s: 5}}) {

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from devices.nfc_signature import Ed25519Lot
 from domain.hardware.cartridge.errors import LotFileInvalid
-from domain.hardware.cartridge.lot_file import COLUMNS, MAX_FAULTS_TOLD, MAX_FILE_BYTES, parse_lot_file
+from domain.hardware.cartridge.lot_file import COLUMNS, MAX_FILE_BYTES, parse_lot_file
 from domain.hardware.cartridge.tag_signature import LotKeyKind
+from domain.hardware.csv_file import MAX_FAULTS_TOLD
 
 KEY = Ed25519Lot.of_seed("LOT-A", bytes(range(32))).public_key.hex()
 GOOD = {
