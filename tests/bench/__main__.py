@@ -19,6 +19,7 @@ from infra.local.postgres import EmbeddedPostgres
 from infra.sandbox.providers import ProviderSandboxes
 from tests.bench.load import Result
 from tests.bench.scenarios import SCENARIOS, Bench
+from tests.support.furnish import furnish
 from tests.support.platform import Platform
 
 
@@ -64,6 +65,7 @@ async def platform() -> AsyncIterator[Bench]:
             try:
                 await sandboxes.start()
                 await running.start()
+                await furnish(running)
                 yield Bench(running, *running.processes())
             finally:
                 await running.stop()

@@ -22,6 +22,7 @@ from subgraphs.runtime.settings import Settings
 from tests.bench.commerce import notifications, orders
 from tests.bench.events import events
 from tests.bench.load import Result, closed_loop
+from tests.support.furnish import FACTORY
 from tests.support.platform import ADMIN, PASSWORD, Platform
 
 _CHANNELS_A_CONNECTION = 25  # callers that share an HTTP/2 connection
@@ -207,7 +208,13 @@ async def _measure_some(bench: Bench, token: str, user_id: str) -> None:
     addresses = PlatformAddresses(
         **{name: bench.platform.address(name) for name in ("device", "measurement", "cartridge", "calibration")}
     )
-    plan = FleetPlan(readers=3, readings_per_reader=5, reading_interval_s=0.0, device_prefix=f"bench-{uuid4().hex[:8]}")
+    plan = FleetPlan(
+        readers=3,
+        readings_per_reader=5,
+        reading_interval_s=0.0,
+        device_prefix=f"bench-{uuid4().hex[:8]}",
+        lot=FACTORY.lot,
+    )
     access = FleetAccess(owner=fixed_token(token), technician=fixed_token(technician), owner_id=user_id)
     async with ReaderPlatform(addresses) as readers:
         await Fleet(readers, access, [load_trace(subject) for subject in packaged_subjects()], plan).run()

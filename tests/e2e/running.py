@@ -10,6 +10,7 @@ from infra.local.broker import EmbeddedBroker
 from infra.sandbox.providers import ProviderSandboxes
 from subgraphs.runtime.settings import DatabaseSettings
 from tests.support.background import running_in_background
+from tests.support.furnish import furnish
 from tests.support.platform import Platform
 from tests.support.shared import run
 
@@ -40,6 +41,7 @@ def running_platform(
         with running_in_background(ProviderSandboxes(platform.plan)):
             try:
                 run(platform.start)
+                run(lambda: furnish(platform))
                 yield platform
             finally:
                 run(platform.stop)

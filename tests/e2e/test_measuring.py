@@ -20,6 +20,7 @@ from devices.simulator.fleet import Fleet, FleetAccess, FleetPlan, RecoveredRead
 from devices.simulator.mard import mard_percent
 from devices.simulator.traces import load_trace, packaged_subjects
 from tests.support.events import EventTap
+from tests.support.furnish import FACTORY
 from tests.support.platform import Platform
 from tests.support.readers import Person, Reader, new_reader, remaining_uses, sign_up, technician, unique
 
@@ -44,6 +45,7 @@ async def test_the_values_of_real_traces_are_recovered(platform: Platform, reade
             reading_interval_s=0,
             uses_per_cartridge=15,
             device_prefix=unique("trace"),
+            lot=FACTORY.lot,
         ),
         on_reading=recovered.append,
     )

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.message import Message
-from manpasik.internal.v1 import cartridge_registry_pb2, contact_directory_pb2, device_directory_pb2
+from manpasik.internal.v1 import cartridge_registry_pb2, contact_directory_pb2, device_directory_pb2, factory_pb2
 from manpasik.v1 import (
     auth_pb2,
     auth_pb2_grpc,
@@ -28,6 +28,7 @@ from devices.simulator.fleet import GLUCOSE_CATEGORY, GLUCOSE_TYPE
 from domain.catalog import WORKLOADS, Group, built_groups, may_call, services_of
 from tests.security.commerce import ABOUT_PURCHASES, ADDRESS, OF_THE_SHOP_WINDOW, TITLE, Purchases, purchases_of
 from tests.security.test_every_rpc import offered, status_of
+from tests.support.furnish import FACTORY
 from tests.support.platform import PASSWORD, Platform
 from tests.support.readers import Person, new_reader, sign_in, sign_up, technician, unique
 
@@ -104,6 +105,9 @@ ABOUT_A_READER: dict[str, Make] = {
     "manpasik.v1.CartridgeService.RecordUsage": lambda v: cartridge_pb2.RecordUsageRequest(
         user_id=v.person.user_id, session_id="s", cartridge_uid=v.cartridge_uid
     ),
+    "manpasik.v1.CartridgeService.GetRemainingUses": lambda v: cartridge_pb2.GetRemainingUsesRequest(
+        cartridge_uid=v.cartridge_uid
+    ),
     "manpasik.v1.CartridgeService.ValidateCartridge": lambda v: cartridge_pb2.ValidateCartridgeRequest(
         user_id=v.person.user_id, cartridge_uid=v.cartridge_uid
     ),
@@ -162,6 +166,12 @@ FOR_SERVICES: dict[str, Make] = {
     "manpasik.internal.v1.CartridgeRegistry.GetType": lambda _: cartridge_registry_pb2.GetTypeRequest(
         category_code=GLUCOSE_CATEGORY, type_index=GLUCOSE_TYPE
     ),
+    "manpasik.internal.v1.DeviceFactory.ImportDevices": lambda _: factory_pb2.ImportDevicesRequest(
+        csv=b"serial_number,claim_code_hash,device_id\nSN-attack," + b"0" * 64 + b","
+    ),
+    "manpasik.internal.v1.CartridgeFactory.ImportLots": lambda _: factory_pb2.ImportLotsRequest(
+        csv=FACTORY.lot_file, replace=True
+    ),
     "manpasik.internal.v1.CartridgeRegistry.GetCartridge": lambda v: cartridge_registry_pb2.GetCartridgeRequest(
         cartridge_uid=v.cartridge_uid
     ),
@@ -173,7 +183,6 @@ FOR_EVERYBODY = {
 }
 FOR_WHOEVER_HOLDS_THE_CARTRIDGE = {
     "manpasik.v1.CartridgeService.ReadCartridge",
-    "manpasik.v1.CartridgeService.GetRemainingUses",
 }
 FOR_EVERYBODY_SIGNED_IN = {
     "manpasik.v1.CartridgeService.GetCartridgeType",
@@ -292,6 +301,8 @@ _INTERNAL = {
     "manpasik.internal.v1.ContactDirectory": "user",
     "manpasik.internal.v1.DeviceDirectory": "device",
     "manpasik.internal.v1.CartridgeRegistry": "cartridge",
+    "manpasik.internal.v1.DeviceFactory": "device",
+    "manpasik.internal.v1.CartridgeFactory": "cartridge",
 }
 
 

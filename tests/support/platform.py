@@ -165,6 +165,11 @@ class Platform:
             if child is not None:
                 await child.stop()
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment of its processes."""
+        return self._environment
+
     def address(self, service: str) -> str:
         """`host:port` of a service's gRPC server."""
         return f"{LOOPBACK}:{self.plan.grpc_ports[service]}"
@@ -210,16 +215,26 @@ class Platform:
         return answer
 
     async def ask(
-        self, query: str, variables: Mapping[str, object] | None = None, *, token: str = "", url: str = ""
+        self,
+        query: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        token: str = "",
+        url: str = "",
+        authorization: str = "",
     ) -> Reply:
-        """The router's answer to an operation, with status and headers; or that of a subgraph, asked at its URL."""
+        """The router's answer to an operation, with status and headers; or that of a subgraph, asked at its URL.
+
+        Args:
+            token: an access token; `authorization` is the whole header, for other credentials.
+        """
         request = urllib.request.Request(
             url or self.url(self.plan.router_port, "/graphql"),
             data=json.dumps({"query": query, "variables": variables or {}}).encode(),
             headers={"content-type": "application/json", "accept": "application/json"},
         )
-        if token:
-            request.add_header("authorization", f"Bearer {token}")
+        if token or authorization:
+            request.add_header("authorization", authorization or f"Bearer {token}")
         return await asyncio.to_thread(_answer_of, request)
 
     async def subgraph_requests(self) -> dict[str, int]:

@@ -21,6 +21,7 @@ from devices.frame import RawFrame
 from devices.nfc_tag import encode_v2
 from devices.simulator.fleet import GLUCOSE_CATEGORY, GLUCOSE_TYPE, glucose_tag
 from devices.simulator.forward_model import CHANNEL_COUNTS, ForwardModel, SimulatedReader
+from tests.support.furnish import FACTORY
 from tests.support.platform import ADMIN, PASSWORD, Platform
 
 _times_us = itertools.count(1)
@@ -109,7 +110,7 @@ def frames_of(signal: SimulatedReader, glucose_mg_dl: float, count: int) -> Iter
 
 async def read_cartridge(side: ReaderSide, person: Person, model: ForwardModel, *, uses: int) -> str:
     """The platform's id of a fresh glucose cartridge whose tag was read."""
-    tag = glucose_tag(model, uses=uses, today=dt.datetime.now(dt.UTC).date())
+    tag = FACTORY.lot.sign(glucose_tag(model, uses=uses, today=dt.datetime.now(dt.UTC).date()))
     detail = await side.cartridges.ReadCartridge(
         cartridge_pb2.ReadCartridgeRequest(nfc_tag_data=encode_v2(tag), tag_version=2),
         metadata=person.metadata,
