@@ -78,12 +78,14 @@ class GrpcServicer:
         register: puts the servicer on a server (`add_..._to_server`).
         public_methods: method names that callers without a credential may call.
         service_only: whether only other services may call it.
+        most_request_bytes: of one message of a caller, after decompression; methods without a credential take less.
     """
 
     full_name: str
     register: Callable[[grpc.aio.Server], None]
     public_methods: frozenset[str] = frozenset()
     service_only: bool = False
+    most_request_bytes: int = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,30 +3,51 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 import grpc.aio
 import structlog
-from google.protobuf.message import DecodeError
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from domain.catalog import may_call
-from domain.errors import ErrorKind, InvalidInput, Unauthenticated
+from domain.errors import ErrorKind, Unauthenticated
 from domain.principal import ANONYMOUS, DEVELOPMENT, Principal, PrincipalKind
 from subgraphs.runtime.auth import Authenticator
-from subgraphs.runtime.context import RequestContext, enter, locale_of, request_id_of
+from subgraphs.runtime.context import RequestContext, current, enter, locale_of, request_id_of
 from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_grpc
 from subgraphs.runtime.faces import GrpcServicer
+from subgraphs.runtime.grpc_health import Health, health_names
+from subgraphs.runtime.grpc_requests import PUBLIC_MESSAGE_BYTES, Requests
 from subgraphs.runtime.service_tokens import check_peer
 from subgraphs.runtime.settings import ServiceSettings
+from subgraphs.runtime.slots import ANONYMOUS_CALLS, STREAMS, Slots
 from subgraphs.runtime.telemetry import GRPC_HANDLED, GRPC_OPEN_STREAMS, GRPC_SECONDS, ServerSpan, traceparent_of
 from subgraphs.runtime.tokens import CallNotAllowed
 
 _log = structlog.get_logger("grpc")
+
+_MOST_CALLS = 4_000
+"""Calls of all kinds that run at the same time on one port; more are answered RESOURCE_EXHAUSTED before they are read."""
+
+_CONNECTION_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a share of the callers
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_time_ms", 60_000),  # a peer that has gone without a word is noticed, and its streams end
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),  # of connections that say nothing
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_connection_age_ms", 7_200_000),  # callers find new processes; open streams have another hour
+    ("grpc.max_connection_age_grace_ms", 3_600_000),
+    ("grpc.max_concurrent_streams", 1_000),
+    ("grpc.max_metadata_size", 16_384),
+    ("grpc.absolute_max_metadata_size", 24_576),
+    ("grpc.max_allowed_incoming_connections", 2_000),
+)
 
 _INFRASTRUCTURE = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
 
@@ -84,11 +105,13 @@ class Access:
 
 
 class FacesInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method of our servicers; health and reflection pass untouched."""
+    """Wraps every method of a port; those of health and reflection are open to everybody, within the limits of all."""
 
-    def __init__(self, access: Access, *, default_deadline_s: float) -> None:
+    def __init__(self, access: Access, *, default_deadline_s: float, streams: Slots) -> None:
         self._access = access
         self._default_deadline_s = default_deadline_s
+        self._streams = streams
+        self._anonymous = Slots(ANONYMOUS_CALLS, what="calls without a credential")
         self._wrapped: dict[str, Any] = {}  # by method; only methods that exist come in
 
     async def intercept_service(
@@ -99,78 +122,75 @@ class FacesInterceptor(grpc.aio.ServerInterceptor):
         wrapped = self._wrapped.get(name)
         if wrapped is None:
             handler = await continuation(details)
+            if handler is None:
+                return None
             _, service, method = name.split("/")
-            if handler is None or service in _INFRASTRUCTURE:
-                return handler
             wrapped = self._wrapped[name] = self._wrap(handler, service, method)
         return wrapped
 
     def _wrap(self, handler: Any, service: str, method: str) -> Any:
-        call = _Call(self._access, service, method, self._default_deadline_s)
-        serializers = (handler.request_deserializer, handler.response_serializer)
-        if not handler.request_streaming:
-            serializers = (_readable(handler.request_deserializer), handler.response_serializer)
-        if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(call.streaming(handler.stream_stream), *serializers)
+        """The method as one that takes a stream of raw bytes: they are read once the caller is known."""
+        servicer = self._access.servicers.get(service)
+        most_bytes = servicer.most_request_bytes if servicer is not None else PUBLIC_MESSAGE_BYTES
+        if servicer is not None and method in servicer.public_methods:
+            most_bytes = PUBLIC_MESSAGE_BYTES
+        requests = Requests(handler.request_deserializer, most_bytes)
+        slots = self._streams if handler.request_streaming or handler.response_streaming else self._anonymous
+        call = _Call(self._access, service, method, self._default_deadline_s, requests, slots)
+        behavior = next(
+            found
+            for found in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
+            if found is not None
+        )
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(call.streaming(handler.unary_stream), *serializers)
-        if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(call.unary(handler.stream_unary), *serializers)
-        return grpc.unary_unary_rpc_method_handler(call.unary(handler.unary_unary), *serializers)
-
-
-class MessageMalformed(InvalidInput):
-    """The bytes are no message of the method's type."""
-
-    reason = "MESSAGE_MALFORMED"
-
-
-@dataclass(frozen=True, slots=True)
-class _Unreadable:
-    """In place of a request: what its bytes were refused for."""
-
-    error: DecodeError
-
-
-def _readable(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """A deserializer that never raises: what it raises, gRPC would answer as a bug, before we know who calls."""
-
-    def read(data: bytes) -> Any:
-        try:
-            return deserialize(data)
-        except DecodeError as error:
-            return _Unreadable(error)
-
-    return read
+            handle = call.streaming(behavior, reads_stream=handler.request_streaming)
+            return grpc.stream_stream_rpc_method_handler(handle, None, handler.response_serializer)
+        handle = call.unary(behavior, reads_stream=handler.request_streaming)
+        return grpc.stream_unary_rpc_method_handler(handle, None, handler.response_serializer)
 
 
 class _Call:
     """What surrounds the calls of one method."""
 
-    def __init__(self, access: Access, service: str, method: str, default_deadline_s: float) -> None:
+    def __init__(
+        self,
+        access: Access,
+        service: str,
+        method: str,
+        default_deadline_s: float,
+        requests: Requests,
+        slots: Slots,
+    ) -> None:
         self._access = access
         self._service = service
         self._method = method
         self._default_deadline_s = default_deadline_s
+        self._requests = requests
+        self._slots = slots
         self._name = f"{service}/{method}"
         self._answered = GRPC_HANDLED.labels(service, method, "OK")
         self._seconds = GRPC_SECONDS.labels(service, method)
         self._open_streams = GRPC_OPEN_STREAMS.labels(service, method)
 
-    def unary(self, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    def unary(self, behavior: Callable[..., Awaitable[Any]], *, reads_stream: bool) -> Callable[..., Awaitable[Any]]:
+        async def answer(incoming: Any, context: grpc.aio.ServicerContext[Any, Any], overdue_s: float | None) -> Any:
+            request = await self._request(incoming, reads_stream=reads_stream)
+            if overdue_s is None:
+                return await behavior(request, context)
+            async with asyncio.timeout(overdue_s):
+                return await behavior(request, context)
+
+        async def handle(incoming: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.perf_counter()
             metadata = _metadata(context)
             with ServerSpan(self._name, metadata.get("traceparent", "")) as traceparent:
                 try:
                     overdue_s = await self._enter(context, metadata, traceparent)
-                    if isinstance(request, _Unreadable):
-                        raise request.error
-                    if overdue_s is None:
-                        response = await behavior(request, context)
+                    if current().principal is ANONYMOUS or reads_stream:
+                        with self._hold():
+                            response = await answer(incoming, context, overdue_s)
                     else:
-                        async with asyncio.timeout(overdue_s):
-                            response = await behavior(request, context)
+                        response = await answer(incoming, context, overdue_s)
                 except asyncio.CancelledError:
                     self._count("CANCELLED")
                     raise
@@ -184,20 +204,22 @@ class _Call:
 
         return handle
 
-    def streaming(self, behavior: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
-        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def streaming(self, behavior: Callable[..., Any], *, reads_stream: bool) -> Callable[..., Awaitable[None]]:
+        async def handle(incoming: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             metadata = _metadata(context)
             self._open_streams.inc()
             try:
                 await self._enter(context, metadata, traceparent_of(metadata.get("traceparent", "")))
-                answers = behavior(request, context)
-                if isinstance(answers, AsyncGenerator):
-                    # Closed here and now, so that what it holds is released when the caller goes in mid-write.
-                    async with aclosing(answers):
-                        async for response in answers:
-                            await context.write(response)
-                else:
-                    await answers  # it reads and writes the context by itself
+                with self._hold():
+                    request = await self._request(incoming, reads_stream=reads_stream)
+                    answers = behavior(request, context)
+                    if isinstance(answers, AsyncGenerator):
+                        # Closed here and now, so that what it holds is released when the caller goes in mid-write.
+                        async with aclosing(answers):
+                            async for response in answers:
+                                await context.write(response)
+                    else:
+                        await answers  # it writes the context by itself
                 self._answered.inc()
             except asyncio.CancelledError:
                 self._count("CANCELLED")
@@ -208,6 +230,17 @@ class _Call:
                 self._open_streams.dec()
 
         return handle
+
+    async def _request(self, incoming: Any, *, reads_stream: bool) -> Any:
+        """What the method takes: its message, or the stream of its messages."""
+        principal = current().principal
+        if reads_stream:
+            return self._requests.stream(incoming, principal)
+        return await self._requests.single(incoming, principal)
+
+    def _hold(self) -> AbstractContextManager[None]:
+        context = current()
+        return self._slots.hold(context.principal, context.peer)
 
     async def _enter(
         self, context: grpc.aio.ServicerContext[Any, Any], metadata: dict[str, str], traceparent: str
@@ -224,6 +257,8 @@ class _Call:
         peer = _address(context.peer())
         # First without the caller: a refusal is logged with its request id, and a check may call another service.
         enter(RequestContext(ANONYMOUS, request_id, locale, traceparent, deadline_s, peer))
+        if self._service in _INFRASTRUCTURE:
+            return default_s if remaining_s is None or remaining_s > default_s else None
         principal = await self._access.principal(
             self._service, self._method, metadata.get("authorization", ""), peer_names=_peer_names(context)
         )
@@ -235,8 +270,6 @@ class _Call:
         if isinstance(error, (grpc.aio.AbortError, grpc.aio.UsageError)):
             raise error
         trailing: tuple[tuple[str, bytes], ...] = ()
-        if isinstance(error, DecodeError):
-            error = MessageMalformed("The message cannot be read: it is not of the type that the method takes.")
         known = as_app_error(error)
         if known is None:
             code, message = grpc.StatusCode.INTERNAL, BUG_MESSAGE
@@ -276,29 +309,41 @@ class GrpcServer:
 
     Args:
         address: `host:port`; port 0 takes a free one, which `start` answers.
+        streams: counts the open streams of the process; one of its own when it is not given.
     """
 
     def __init__(
-        self, address: str, servicers: Sequence[GrpcServicer], access: Access, settings: ServiceSettings
+        self,
+        address: str,
+        servicers: Sequence[GrpcServicer],
+        access: Access,
+        settings: ServiceSettings,
+        *,
+        streams: Slots | None = None,
     ) -> None:
-        interceptor = FacesInterceptor(access, default_deadline_s=settings.grpc_deadline_seconds)
+        interceptor = FacesInterceptor(
+            access,
+            default_deadline_s=settings.grpc_deadline_seconds,
+            streams=streams or Slots(STREAMS, what="streams"),
+        )
+        most_bytes = max([PUBLIC_MESSAGE_BYTES, *(servicer.most_request_bytes for servicer in servicers)])
         self._server = grpc.aio.server(
             interceptors=[interceptor],
+            maximum_concurrent_rpcs=_MOST_CALLS,
             options=[
-                ("grpc.max_receive_message_length", settings.grpc_max_message_bytes),
+                # gRPC stops decompressing a message at this size.
+                ("grpc.max_receive_message_length", min(most_bytes, settings.grpc_max_message_bytes)),
                 ("grpc.max_send_message_length", settings.grpc_max_message_bytes),
-                ("grpc.so_reuseport", 0),  # a port in use is an error, not a share of the callers
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                *_CONNECTION_OPTIONS,
             ],
         )
         self._address = address
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for servicer in servicers:
             servicer.register(self._server)
-        self._names = [servicer.full_name for servicer in servicers]
-        reflection.enable_server_reflection([*self._names, *_INFRASTRUCTURE], self._server)
+        names = [servicer.full_name for servicer in servicers]
+        self._health = Health(health_names(access.workload, names))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([*names, *_INFRASTRUCTURE], self._server)
 
     async def start(self) -> int:
         """Serve, and answer the port.
@@ -308,13 +353,16 @@ class GrpcServer:
         """
         port: int = self._server.add_insecure_port(self._address)
         await self._server.start()
-        for name in ("", *self._names):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self.set_serving(True)
         return port
+
+    def set_serving(self, is_serving: bool) -> None:
+        """What health checks are answered: whether the process is ready for work."""
+        self._health.set_serving(is_serving)
 
     async def stop(self, grace_s: float) -> None:
         """Tell health checks, refuse new calls, and give those in hand `grace_s` seconds to end."""
-        await self._health.enter_graceful_shutdown()
+        self._health.close()
         await self._server.stop(grace_s)
 
 

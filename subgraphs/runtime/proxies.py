@@ -6,7 +6,7 @@ from the right, that is none of our proxies. Everything to the left of it may be
 """
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Network = IPv4Network | IPv6Network
 
@@ -45,3 +45,14 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
         return None
     # A socket for both families knows IPv4 callers by these.
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def network_of(address: str) -> str:
+    """The network that an address is counted for in limits: its /24 (IPv4) or /64 (IPv6); a name or nonsense stays as it is.
+
+    One subscriber line commonly holds a /64, so that single IPv6 addresses cost an attacker nothing.
+    """
+    parsed = _address(address)
+    if parsed is None:
+        return address[:64]
+    return str(ip_network((parsed, 24 if isinstance(parsed, IPv4Address) else 64), strict=False))

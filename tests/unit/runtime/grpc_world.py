@@ -113,17 +113,17 @@ class _Chat(ai_inference_pb2_grpc.AiInferenceServiceServicer):
 
 
 class _Devices(device_pb2_grpc.DeviceServiceServicer):
-    """`StreamDeviceStatus` reads and writes the context by itself."""
+    """`StreamDeviceStatus` writes the context by itself."""
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
 
-    async def StreamDeviceStatus(  # type: ignore[override]  # noqa: N802 - gRPC lets a coroutine read and write
-        self, request_iterator: object, context: Context
+    async def StreamDeviceStatus(  # type: ignore[override]  # noqa: N802 - gRPC lets a coroutine write
+        self, request_iterator: AsyncIterator[device_pb2.DeviceStatusUpdate], context: Context
     ) -> None:
         self._seen.calls.append(current())
         try:
-            while (update := await context.read()) is not grpc.aio.EOF:
+            async for update in request_iterator:
                 if update.device_id == "closed":
                     raise SessionClosed("The session is closed.")
                 self._seen.begun.set()
