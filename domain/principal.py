@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from domain.errors import Forbidden, InvalidInput, Unauthenticated
 from domain.ids import UserId
+from domain.validation import identifier
 
 
 class PrincipalKind(StrEnum):
@@ -113,9 +114,11 @@ class Principal:
         Raises:
             Unauthenticated: anonymous.
             Forbidden: it names somebody else, and the caller is neither trusted nor an administrator.
-            InvalidInput: it names nobody, and neither does the credential.
+            InvalidInput: it names nobody, and neither does the credential; or what it names is no id.
         """
         self.require_authenticated()
+        if requested:
+            identifier(requested, field="user_id")
         own = self.user_id
         if not requested:
             if own is None:

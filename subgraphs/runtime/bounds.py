@@ -13,6 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from domain.errors import InvalidInput
+from domain.validation import NumberOutOfRange, TextTooLong, TooManyItems
 
 MAX_TEXT = 5_000
 """Characters of a text: the longest field of the platform, the body of a notification, has 4,000."""
@@ -42,24 +43,6 @@ _LAST_S = 253_402_300_799 - _DAY_S  # 9999-12-30
 Check = Callable[[Any, str, int], None]
 
 
-class TextTooLong(InvalidInput):
-    """A text is longer than any that the platform takes."""
-
-    reason = "TEXT_TOO_LONG"
-
-
-class TooManyItems(InvalidInput):
-    """A list or a map has more entries than any that the platform takes."""
-
-    reason = "TOO_MANY_ITEMS"
-
-
-class NumberNotFinite(InvalidInput):
-    """A number is not a number, or infinite."""
-
-    reason = "NUMBER_NOT_FINITE"
-
-
 class TimeOutOfRange(InvalidInput):
     """A time lies outside of the years 1 to 9999, or its fraction of a second is none."""
 
@@ -80,19 +63,19 @@ def check_message(message: Message) -> None:
 def check_text(value: str, field: str, limit: int = MAX_TEXT) -> None:
     """Raises: TextTooLong: more than `limit` characters."""
     if len(value) > limit:
-        raise TextTooLong(f"{field} has {len(value)} characters; at most {limit} are taken.", field=field)
+        raise TextTooLong(field, f"has {len(value)} characters; at most {limit} are taken")
 
 
 def check_count(count: int, field: str, limit: int = MAX_ITEMS) -> None:
     """Raises: TooManyItems: more than `limit` entries."""
     if count > limit:
-        raise TooManyItems(f"{field} has {count} entries; at most {limit} are taken.", field=field)
+        raise TooManyItems(field, f"has {count} entries; at most {limit} are taken")
 
 
 def check_finite(value: float, field: str) -> None:
-    """Raises: NumberNotFinite."""
+    """Raises: NumberOutOfRange: not a number, or infinite."""
     if not math.isfinite(value):
-        raise NumberNotFinite(f"{field} must be a finite number.", field=field)
+        raise NumberOutOfRange(field, "must be a finite number")
 
 
 def limit_of(field: str) -> int:

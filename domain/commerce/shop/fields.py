@@ -1,9 +1,9 @@
 """Texts and numbers that people bring, checked before anything else sees them."""
 
 import re
-import unicodedata
 from urllib.parse import urlsplit
 
+from domain import validation
 from domain.commerce.shop.errors import ShopFieldInvalid
 from domain.ids import UserId
 
@@ -15,6 +15,7 @@ MAX_PRICE_KRW = 10_000_000
 MAX_STOCK = 1_000_000
 MAX_ADDRESS_LENGTH = 500
 _MAX_URL_LENGTH = 500
+_MAX_PATTERN = 64
 _KEY = re.compile(r"[!-~]{1,64}\Z")
 _USER = re.compile(r"[!-~]{1,64}\Z")
 _METHOD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z")
@@ -49,12 +50,7 @@ def line(value: str, *, field: str, longest: int, shortest: int = 1) -> str:
     Raises:
         ShopFieldInvalid: too short, too long, or with characters that cannot be printed.
     """
-    if len(value) > 4 * longest:  # before megabytes are normalised
-        raise ShopFieldInvalid(f"{field} must have {shortest} to {longest} characters.", field=field)
-    text = unicodedata.normalize("NFC", value).strip()
-    if not shortest <= len(text) <= longest or not text.isprintable():
-        raise ShopFieldInvalid(f"{field} must have {shortest} to {longest} printable characters.", field=field)
-    return text
+    return validation.line(value, field=field, longest=longest, shortest=shortest, error=_invalid)
 
 
 def address(value: str, *, needed: bool) -> str:
@@ -63,14 +59,8 @@ def address(value: str, *, needed: bool) -> str:
     Raises:
         ShopFieldInvalid: empty although it is needed, longer than 500 characters, or not printable.
     """
-    if len(value) > 4 * MAX_ADDRESS_LENGTH:
-        raise ShopFieldInvalid(f"shipping_address exceeds {MAX_ADDRESS_LENGTH} characters.", field="shipping_address")
-    lines = [part.strip() for part in unicodedata.normalize("NFC", value).replace("\r\n", "\n").split("\n")]
-    text = "\n".join(part for part in lines if part)
-    if len(text) > MAX_ADDRESS_LENGTH or not text.replace("\n", "").isprintable():
-        raise ShopFieldInvalid(
-            f"shipping_address must have at most {MAX_ADDRESS_LENGTH} printable characters.", field="shipping_address"
-        )
+    written = validation.paragraphs(value, field="shipping_address", longest=MAX_ADDRESS_LENGTH, error=_invalid)
+    text = "\n".join(part for line_ in written.split("\n") if (part := line_.strip()))
     if needed and not text:
         raise ShopFieldInvalid("shipping_address is empty; say where to send the order.", field="shipping_address")
     return text
@@ -106,6 +96,10 @@ def image_url(value: str) -> str:
     return value
 
 
+def _invalid(field: str, rule: str) -> ShopFieldInvalid:
+    return ShopFieldInvalid(f"{field} {rule}.", field=field)
+
+
 def _is_https(value: str) -> bool:
     if len(value) > _MAX_URL_LENGTH or not value.isascii() or not value.isprintable() or " " in value:
         return False
@@ -117,6 +111,6 @@ def _is_https(value: str) -> bool:
 
 
 def _require(pattern: re.Pattern[str], value: str, *, field: str, rule: str) -> str:
-    if not pattern.match(value):
+    if len(value) > _MAX_PATTERN or not pattern.match(value):
         raise ShopFieldInvalid(f"{field} is {value[:64]!r}; it must have {rule}.", field=field)
     return value

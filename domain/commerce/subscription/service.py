@@ -439,7 +439,7 @@ def _require_text(value: str, *, field: str, at_most: int) -> None:
 
 def _shown(reason: str) -> str:
     """A person's words as they are kept: one line of at most 500 characters."""
-    return "".join(c if c.isprintable() else " " for c in reason).strip()[:MAX_REASON]
+    return "".join(c if c.isprintable() else " " for c in reason[: 2 * MAX_REASON]).strip()[:MAX_REASON]
 
 
 def _require_in_force(account: Account) -> None:

@@ -11,6 +11,7 @@ import orjson
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain import validation
 from domain.clock import Clock
 from domain.errors import Forbidden
 from domain.hardware.access import DeviceNotFound, require_access, require_scope
@@ -299,10 +300,7 @@ class DeviceService:
     async def rename(self, session: AsyncSession, principal: Principal, *, device_id: str, name: str) -> Device:
         """Raises: DeviceFieldInvalid: an empty name, or one of more than 80 characters. Forbidden: not its owner."""
         device = await self._own_for_update(session, principal, device_id, by_person=True)
-        name = name.strip()
-        if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-            raise DeviceFieldInvalid(f"name must have 1 to {MAX_NAME_LENGTH} printable characters.", field="name")
-        device.name = name
+        device.name = validation.line(name, field="name", longest=MAX_NAME_LENGTH, error=_field_invalid)
         await session.flush()
         return device
 
@@ -469,7 +467,7 @@ class DeviceService:
 
 def parse_status(text: str) -> DeviceStatus:
     """Raises: DeviceFieldInvalid: no state of a reader that can be set has this name."""
-    name = text.strip().lower().removeprefix("device_status_")
+    name = text[:64].strip().lower().removeprefix("device_status_")
     settable = [status for status in DeviceStatus if status is not DeviceStatus.UNKNOWN]
     if name not in settable:
         raise DeviceFieldInvalid(f"status is {text[:40]!r}; it must be one of {', '.join(settable)}.", field="status")
@@ -492,6 +490,10 @@ def _may_see(principal: Principal, device: Device) -> bool:
     except Forbidden:
         return False
     return True
+
+
+def _field_invalid(field: str, rule: str) -> DeviceFieldInvalid:
+    return DeviceFieldInvalid(f"{field} {rule}.", field=field)
 
 
 def _require(pattern: re.Pattern[str], value: str, *, field: str, rule: str) -> None:

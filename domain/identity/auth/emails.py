@@ -3,6 +3,7 @@
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
 from domain.identity.auth.errors import InvalidEmail
+from domain.validation import MAX_MAIL, mail_shape
 
 # A clinic's own network has addresses under `.local`, and existing clients' trials use `.test`. Changing this list is the
 # way that email-validator documents for it.
@@ -19,8 +20,9 @@ def normal_email(given: str) -> str:
     Raises:
         InvalidEmail: it cannot be a mail address; says why.
     """
+    text = mail_shape(given, error=lambda _, rule: InvalidEmail(f"it {rule}."))
     try:
-        checked = validate_email(given.strip(), check_deliverability=False, globally_deliverable=False)
+        checked = validate_email(text, check_deliverability=False, globally_deliverable=False)
     except EmailNotValidError as error:
         raise InvalidEmail(str(error)) from error
     if "." not in checked.domain:
@@ -33,4 +35,4 @@ def lookup_email(given: str) -> str:
     try:
         return normal_email(given)
     except InvalidEmail:
-        return f"invalid:{given.strip().lower()[:254]}"
+        return f"invalid:{given[:MAX_MAIL].strip().lower()}"

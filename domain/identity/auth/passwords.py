@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 MIN_LENGTH = 8
 MAX_LENGTH = 128
-MAX_WAITING = 512
-"""Passwords that may wait for a thread: some seconds of work; more are turned away at once."""
+MAX_WAITING = 128
+"""Passwords that may be with the threads at once: one to three seconds of work; more are turned away at once."""
 
 _NEEDS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
     ("length", f"at least {MIN_LENGTH} characters", lambda p: len(p) >= MIN_LENGTH),
@@ -36,7 +36,9 @@ _NEEDS: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
 
 def require_strong(password: str, *, field: str = "password") -> None:
     """Raises: WeakPassword: the policy is not met; names everything that is missing at once."""
-    broken = [(name, need) for name, need, is_met in _NEEDS if not is_met(password)]
+    # Of a text that is far too long, only that is said: the other rules look at every character.
+    needs = [need for need in _NEEDS if need[0] == "max_length"] if len(password) > MAX_LENGTH else _NEEDS
+    broken = [(name, need) for name, need, is_met in needs if not is_met(password)]
     if broken:
         raise WeakPassword([name for name, _ in broken], [need for _, need in broken], field=field)
 
@@ -68,17 +70,23 @@ class Passwords:
         self._nobodys = self._hasher.hash(os.urandom(16).hex())
 
     async def hash(self, password: str) -> str:
-        """Raises: PasswordChecksBusy: too many wait already."""
+        """Raises: PasswordChecksBusy: too many wait already. WeakPassword: it is longer than a password may be."""
+        if len(password) > MAX_LENGTH:
+            require_strong(password)
         return await self._run(lambda: self._hasher.hash(_bytes(password)))
 
     async def verify(self, stored: str | None, password: str) -> Verdict:
         """Check a password; one that belongs to nobody (`stored` None) takes the same work, and is never right.
 
+        So does one that is longer than any that was ever set; only its beginning is hashed.
+
         Raises:
             PasswordChecksBusy: too many wait already.
         """
-        verdict = await self._run(lambda: self._verify(stored or self._nobodys, password))
-        return verdict if stored is not None else Verdict(is_right=False)
+        is_possible = stored is not None and len(password) <= MAX_LENGTH
+        shown, known = password[:MAX_LENGTH], stored if is_possible and stored is not None else self._nobodys
+        verdict = await self._run(lambda: self._verify(known, shown))
+        return verdict if is_possible else Verdict(is_right=False)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

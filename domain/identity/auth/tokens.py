@@ -119,5 +119,5 @@ def new_secret_token() -> str:
 
 
 def token_hash(token: str) -> bytes:
-    """How a random token is stored: SHA-256 (32 bytes)."""
-    return hashlib.sha256(token.encode()).digest()
+    """How a random token is stored: SHA-256 (32 bytes). Of a text that is too long to be one, the beginning."""
+    return hashlib.sha256(token[:_MAX_TOKEN].encode()).digest()

@@ -1,9 +1,9 @@
 """The rules of fields: each function answers the value as it is stored, or says which field is wrong and why."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 
+from domain import validation
 from domain.operations.notification.errors import InvalidNotification
 from domain.operations.notification.models import Content
 
@@ -18,18 +18,11 @@ MAX_USER_ID = 64
 
 _LINK = re.compile(r"(/(?!/)|https://|manpasik://)[!-~]*", re.ASCII)
 _TOKEN = re.compile(r"[!-~]{8,4096}", re.ASCII)
-_PHONE = re.compile(r"\+?[0-9]{8,15}", re.ASCII)
-_PHONE_FILLERS = re.compile(r"[ ().-]")
-_UNWANTED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Controls, what turns the direction of text, halves of surrogate pairs, and characters that are not assigned."""
-_JOINERS = "\u200c\u200d"  # of many scripts, and within emoji
 
 
 def user_id(value: str) -> str:
     """The id of a person as other services mint it."""
-    if not 0 < len(value) <= MAX_USER_ID or not value.isprintable():
-        raise InvalidNotification("user_id", f"must have 1 to {MAX_USER_ID} printable characters")
-    return value
+    return validation.identifier(value, field="user_id", longest=MAX_USER_ID, error=InvalidNotification)
 
 
 def content(*, title: str, body: str, data: Mapping[str, str], action_url: str) -> Content:
@@ -38,18 +31,14 @@ def content(*, title: str, body: str, data: Mapping[str, str], action_url: str) 
     Raises:
         InvalidNotification: the first field that breaks its rule.
     """
-    stripped = title.strip()
-    if not 0 < len(stripped) <= MAX_TITLE or not is_text(stripped):
-        raise InvalidNotification("title", f"must have 1 to {MAX_TITLE} printable characters, on one line")
-    text = body.replace("\r\n", "\n").strip()
-    if len(text) > MAX_BODY or not is_text(text, breaks="\n\t"):
-        raise InvalidNotification("body", f"must have at most {MAX_BODY} printable characters")
+    named = validation.line(title, field="title", longest=MAX_TITLE, error=InvalidNotification)
+    text = validation.paragraphs(body, field="body", longest=MAX_BODY, error=InvalidNotification)
     if len(data) > MAX_ENTRIES or not all(_is_entry(name, value) for name, value in data.items()):
         raise InvalidNotification(
             "data",
             f"must have at most {MAX_ENTRIES} entries, names of 1 to {MAX_KEY} and values of up to {MAX_VALUE} characters",
         )
-    return Content(title=stripped, body=text, data=dict(data), action_url=action_link(action_url))
+    return Content(title=named, body=text, data=dict(data), action_url=action_link(action_url))
 
 
 def action_link(value: str) -> str:
@@ -63,17 +52,12 @@ def action_link(value: str) -> str:
 
 def _is_entry(name: str, value: str) -> bool:
     fits = 0 < len(name) <= MAX_KEY and len(value) <= MAX_VALUE
-    return fits and name.isprintable() and is_text(value, breaks="\n\t")
-
-
-def is_text(value: str, *, breaks: str = "") -> bool:
-    """Whether all of it can be shown; `breaks` are control characters that are taken as well."""
-    return all(_is_shown(character) or character in breaks for character in value)
+    return fits and name.isprintable() and validation.is_text(value, breaks="\n\t")
 
 
 def tidy(value: str, *, at_most: int) -> str:
     """Somebody else's words as they may stand in a message: on one line, without what cannot be shown, shortened."""
-    shown = "".join(character if _is_shown(character) else " " for character in value[: 2 * at_most])
+    shown = "".join(character if validation.is_shown(character) else " " for character in value[: 2 * at_most])
     return shortened(" ".join(shown.split()), at_most=at_most)
 
 
@@ -82,20 +66,13 @@ def shortened(text: str, *, at_most: int) -> str:
     return text if len(text) <= at_most else f"{text[: at_most - 1].rstrip()}…"
 
 
-def _is_shown(character: str) -> bool:
-    return unicodedata.category(character) not in _UNWANTED or character in _JOINERS
-
-
 def push_token(value: str) -> str:
     """A token as a push service gives it to an app."""
-    if not _TOKEN.fullmatch(value):
+    if len(value) > MAX_TOKEN or not _TOKEN.fullmatch(value):
         raise InvalidNotification("token", f"must have 8 to {MAX_TOKEN} visible ASCII characters")
     return value
 
 
 def phone(value: str) -> str:
     """A number without its spaces and dashes; best in E.164 form."""
-    bare = _PHONE_FILLERS.sub("", value[:100])
-    if not _PHONE.fullmatch(bare):
-        raise InvalidNotification("phone", 'must be a phone number such as "+821012345678"')
-    return bare
+    return validation.phone(value, field="phone", error=InvalidNotification)
