@@ -8,6 +8,7 @@ nothing. Every group's database has these tables.
 from datetime import UTC, datetime
 from zlib import crc32
 
+import orjson
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -35,6 +36,11 @@ from domain.tables import CommonBase
 OUTBOX_SHARDS = 16
 """Rows of one key share a shard, and a relay owns a whole shard while it publishes: that keeps keys in order."""
 
+MAX_PAYLOAD_BYTES = 128 * 1024
+"""Of an event's JSON: what wraps it, and sealing, leave it below what consumers take and brokers allow."""
+
+MAX_KEY_CHARACTERS = 256
+
 OUTBOX_CHANNEL = "outbox"
 """NOTIFY channel that wakes the relays of a group's database."""
 
@@ -42,7 +48,8 @@ OUTBOX_CHANNEL = "outbox"
 class OutboxRow(CommonBase):
     """An event that was committed; `published_at` is empty until the broker has acknowledged it.
 
-    It has either a plain payload or, with health data in it, a sealed one.
+    It has either a plain payload or, with health data in it, a sealed one: the JSON object of what travels sealed, or an
+    array of what travels plain and what travels sealed.
     """
 
     __tablename__ = "outbox"
@@ -121,14 +128,14 @@ class Outbox:
     """Appends events to the transaction of a session.
 
     Args:
-        sealer: needed for events that carry health data.
+        sealer: needed for events that carry health data; by default that of the session's database.
     """
 
     def __init__(
         self, session: AsyncSession, *, sealer: Sealer | None = None, correlation_id: str = "", traceparent: str = ""
     ) -> None:
         self._session = session
-        self._sealer = sealer
+        self._sealer: Sealer | None = sealer or session.info.get("sealer")
         self._correlation_id = correlation_id or session.info.get("correlation_id", "")
         self._traceparent = traceparent or session.info.get("traceparent", "")
 
@@ -136,7 +143,7 @@ class Outbox:
         """Append events; they are published, in this order for one key, once the transaction has committed.
 
         Raises:
-            ValueError: an event carries health data, and there is no sealer.
+            ValueError: an event carries health data, and there is no sealer; or it is larger than a consumer takes.
         """
         if not events:
             return
@@ -149,11 +156,20 @@ class Outbox:
     def _row(self, event: DomainEvent, now: datetime) -> dict[str, object]:
         event_id = new_id()
         payload: dict[str, object] | None = event.model_dump(mode="json")
+        # Here, where the command fails with it: in the relay it would keep every later event of its key from leaving.
+        if len(event.key) > MAX_KEY_CHARACTERS or len(orjson.dumps(payload)) > MAX_PAYLOAD_BYTES:
+            raise ValueError(
+                f"{event.topic} has a payload of more than {MAX_PAYLOAD_BYTES} bytes, or a key of more than "
+                f"{MAX_KEY_CHARACTERS} characters"
+            )
         sealed: bytes | None = None
-        if event.carries_health_data:
+        if event.carries_health_data and payload is not None:
             if self._sealer is None:
                 raise ValueError(f"{event.topic} carries health data; give the outbox a sealer")
-            payload, sealed = None, self._sealer.seal_json(payload, context=payload_context(event_id))
+            plain = {name: value for name, value in payload.items() if name not in event.health_fields}
+            health = {name: value for name, value in payload.items() if name in event.health_fields}
+            content: object = [plain, health] if plain else health
+            payload, sealed = None, self._sealer.seal_json(content, context=payload_context(event_id))
         return {
             "event_id": event_id,
             "shard": shard_of(event.key),

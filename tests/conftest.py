@@ -57,13 +57,14 @@ async def empty_database(postgres: PostgresServer) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def database_for(postgres: PostgresServer) -> AsyncIterator[DatabaseFor]:
+async def database_for(postgres: PostgresServer, sealer: Sealer) -> AsyncIterator[DatabaseFor]:
     """`await database_for(Group.IDENTITY)`: a fresh, migrated database of the group; asked twice, two of them."""
     made: list[Database] = []
 
     async def make(group: Group) -> Database:
         name = await postgres.create_database(template=await postgres.template_of(group))
         made.append(Database(postgres.settings, group, name=name))
+        made[-1].sealer = sealer
         return made[-1]
 
     yield make

@@ -7,12 +7,13 @@ import pkgutil
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 import domain
 from domain.catalog import Group, built_groups
-from domain.events import DomainEvent
+from domain.events import SEALED, DomainEvent
 from router.composition import Subgraph, compose
 
 SCHEMA = Path(__file__).parents[2] / "schema"
@@ -40,6 +41,33 @@ def event_types() -> Iterator[type[DomainEvent]]:
     yield from sorted((event for event in published if hasattr(event, "topic")), key=lambda event: event.topic)
 
 
+def wire_schema(event: type[DomainEvent]) -> dict[str, Any]:
+    """The JSON Schema of an event's data as it travels: sealed fields stand below `sealed`, as its `contentSchema`."""
+    schema = event.model_json_schema()
+    hidden = event.health_fields
+    if not hidden:
+        return schema
+    properties, required = schema["properties"], schema.get("required", [])
+    sealed = {
+        "type": "string",
+        "title": "Sealed",
+        "description": "Health data: base64url of a JSON object of these fields, encrypted with AES-256-GCM "
+        "(domain/sealing.py, EventSealer) and bound to the event's type and id.",
+        "contentEncoding": "base64url",
+        "contentMediaType": "application/json",
+        "contentSchema": {
+            "type": "object",
+            "properties": {name: value for name, value in properties.items() if name in hidden},
+            "required": [name for name in required if name in hidden],
+        },
+    }
+    return {
+        **schema,
+        "properties": {**{name: value for name, value in properties.items() if name not in hidden}, SEALED: sealed},
+        "required": [*(name for name in required if name not in hidden), SEALED],
+    }
+
+
 def _subclasses(base: type[DomainEvent]) -> Iterator[type[DomainEvent]]:
     for subclass in base.__subclasses__():
         yield subclass
@@ -56,7 +84,7 @@ def generate(into: Path) -> None:
     files = {f"subgraphs/{part.name}.graphql": part.sdl for part in parts}
     files["supergraph.graphql"] = compose(parts).supergraph_sdl
     for event in event_types():
-        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **event.model_json_schema()}
+        schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **wire_schema(event)}
         files[f"events/{event.topic}.json"] = orjson.dumps(schema, option=orjson.OPT_INDENT_2).decode()
     for name, text in files.items():
         path = into / name

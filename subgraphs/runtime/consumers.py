@@ -5,12 +5,18 @@ work and its inbox row share one transaction, so a second delivery (a crash befo
 a relay that published twice) finds the row and does nothing. A record that fails is tried again after 1, 2 and 4 s and
 then goes to the dead-letter topic; only when that is acknowledged does the partition move on. While the database or the
 broker is away nothing counts as a try: the worker waits.
+
+Only genuine events are worked on: see `events`. What is refused goes to the dead-letter topic at once. A replay finds the
+inbox row of the first delivery. Inbox rows are deleted after `_INBOX_KEEPS` times the outbox's retention; a relay may sign
+an event again for as long as its row is kept, so events are taken for one retention less: then every event that would still
+be taken has its inbox row.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import structlog
@@ -29,13 +35,18 @@ from domain.principal import service_principal
 from subgraphs.runtime.cancellation import finish
 from subgraphs.runtime.context import RequestContext, enter
 from subgraphs.runtime.database import Database
-from subgraphs.runtime.events import MalformedEvent, ReceivedEvent, decode
+from subgraphs.runtime.events import MAX_EVENT_BYTES, EventReader, EventRefused, MalformedEvent, ReceivedEvent
 from subgraphs.runtime.faces import Consumer
 from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker_outage, silence_client_log
 from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.settings import KafkaSettings
 
 EVENTS_CONSUMED = Counter("events_consumed_total", "Records, by what became of them", ["service", "topic", "outcome"])
+EVENTS_REFUSED = Counter(
+    "events_refused_total",
+    "Records that are not genuine or beyond the bounds, by reason",
+    ["service", "topic", "reason"],
+)
 EVENT_DELIVERY_SECONDS = Histogram(
     "event_delivery_seconds",
     "Seconds from an event to the commit of its effect",
@@ -50,7 +61,8 @@ _COMMIT_TIMEOUT_S = 2.0
 _CHUNK_RECORDS = 100
 _PRUNE_EVERY_S = 3600.0
 _PRUNE_ROWS = 5000
-_INBOX_KEEPS = 2  # times the outbox's retention: a relay may publish again for as long as its row is kept
+_MOST_REASON = 300
+_INBOX_KEEPS = 4  # times the outbox's retention: with the default 12 days, so that an event is taken for 9
 
 _RECEIVE = insert(InboxRow).on_conflict_do_nothing().returning(InboxRow.event_id)
 _PRUNE = text(
@@ -71,6 +83,7 @@ class ConsumerHost:
     """The consumers of one service in one process.
 
     Args:
+        reader: takes genuine events only.
         principal_service: short name of the service on whose behalf the handlers act.
         retry_delays_s: seconds before each further try of a record that failed.
         session_timeout_s: after how long the broker gives a silent member's partitions to others.
@@ -84,6 +97,7 @@ class ConsumerHost:
         database: Database,
         kafka: KafkaSettings,
         consumers: Sequence[Consumer[Any]],
+        reader: EventReader,
         principal_service: str,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
         session_timeout_s: float = 6.0,
@@ -96,7 +110,9 @@ class ConsumerHost:
         self._brokers = kafka.brokers
         self._service = principal_service
         self._group_id = kafka.group_id or f"{principal_service}-service"
-        self._inbox_hours = _INBOX_KEEPS * kafka.outbox_retention_hours
+        self._reader = reader
+        self.inbox_hours = _INBOX_KEEPS * kafka.outbox_retention_hours
+        self.max_age = timedelta(hours=(_INBOX_KEEPS - 1) * kafka.outbox_retention_hours)
         self._retry_delays_s = tuple(retry_delays_s)
         self._session_timeout_ms = int(session_timeout_s * 1000)
         self._stop_within_s = stop_within_s
@@ -213,11 +229,18 @@ class ConsumerHost:
         """
         consumer = self._consumers[record.topic]
         try:
-            event = decode(record.value)
+            event = self._reader.read(
+                record.topic, record.key, record.value, header_count=len(record.headers), max_age=self.max_age
+            )
+        except (MalformedEvent, EventRefused) as error:
+            reason = error.reason if isinstance(error, EventRefused) else "MALFORMED_EVENT"
+            EVENTS_REFUSED.labels(self._service, record.topic, reason).inc()
+            await self._dead_letter(record, reason=f"{reason}: {error}", stop=stop, is_genuine=False)
+            return
+        try:
             payload: DomainEvent = consumer.event.model_validate(event.payload)
-        except (MalformedEvent, ValidationError) as error:
-            reason = str(error) if isinstance(error, MalformedEvent) else _fields_of(error)
-            await self._dead_letter(record, reason=f"MALFORMED_EVENT: {reason}", stop=stop)
+        except ValidationError as error:
+            await self._dead_letter(record, reason=f"MALFORMED_EVENT: {_fields_of(error)}", stop=stop)
             return
         tries = 0
         waits = 0
@@ -280,8 +303,17 @@ class ConsumerHost:
             return is_outage(again)
         return False
 
-    async def _dead_letter(self, record: ConsumerRecord, *, reason: str, stop: asyncio.Event) -> None:
-        """Publish the record, as it came, to the dead-letter topic; waits for the broker if need be."""
+    async def _dead_letter(
+        self, record: ConsumerRecord, *, reason: str, stop: asyncio.Event, is_genuine: bool = True
+    ) -> None:
+        """Publish a record to the dead-letter topic; waits for the broker if need be.
+
+        A genuine event goes as it came: its health data is sealed. Any other record is sealed as a whole, and one that is
+        too large for a letter is told by its size and digest.
+        """
+        place = f"{record.topic} {record.partition} {record.offset}"
+        value = record.value or b""
+        reason = reason[:_MOST_REASON]
         headers = [
             ("original-topic", record.topic.encode()),
             ("original-partition", str(record.partition).encode()),
@@ -289,11 +321,22 @@ class ConsumerHost:
             ("consumer-group", self._group_id.encode()),
             ("error-reason", reason.encode()),
         ]
+        key: bytes | None = record.key
+        if not is_genuine:
+            key = sha256(record.key or b"").hexdigest()[:32].encode()
+            headers += [
+                ("original-bytes", str(len(value)).encode()),
+                ("original-sha256", sha256(value).hexdigest().encode()),
+            ]
+            value = value if len(value) <= MAX_EVENT_BYTES else b""
+            if value:
+                value = self._reader.seal_letter(value, topic=DEAD_LETTER_TOPIC, place=place)
+                headers.append(("sealed", b"true"))
         failures = 0
         while True:
             try:
                 await self._require(self._producer).send_and_wait(
-                    DEAD_LETTER_TOPIC, value=record.value or b"", key=record.key, headers=headers
+                    DEAD_LETTER_TOPIC, value=value, key=key, headers=headers
                 )
                 break
             except Exception as error:
@@ -328,7 +371,7 @@ class ConsumerHost:
 
     async def prune(self) -> int:
         """Delete inbox rows that no delivery can need any more, in batches; how many."""
-        values = {"consumer": self._service, "hours": self._inbox_hours, "rows": _PRUNE_ROWS}
+        values = {"consumer": self._service, "hours": self.inbox_hours, "rows": _PRUNE_ROWS}
         total = 0
         while True:
             async with self._database.transaction() as session:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from domain.catalog import Group
+from domain.sealing import Sealer
 from subgraphs.runtime.context import current
 from subgraphs.runtime.settings import DatabaseSettings
 
@@ -66,6 +67,8 @@ class Database:
         )
         # asyncpg sees at once that the server has hung up: asking it costs nothing, where a ping costs a round trip.
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
+        self.sealer: Sealer | None = None
+        """Seals what the database's outbox must not hold open; set once its keys are loaded."""
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         reader = self.engine.execution_options(postgresql_readonly=True)
         self._read_sessions = async_sessionmaker(reader, expire_on_commit=False)
@@ -84,9 +87,9 @@ class Database:
             self._tag(session)
             yield session
 
-    @staticmethod
-    def _tag(session: AsyncSession) -> None:
+    def _tag(self, session: AsyncSession) -> None:
         context = current()
+        session.info["sealer"] = self.sealer
         session.info["correlation_id"] = context.request_id
         session.info["traceparent"] = context.traceparent
 

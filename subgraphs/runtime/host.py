@@ -15,12 +15,13 @@ from starlette.routing import BaseRoute
 from domain.audit import SEAL_BATCH, AccessLog
 from domain.catalog import Group, Workload, workload
 from domain.clock import SystemClock
-from domain.sealing import Sealer
+from domain.sealing import EventSealer, Sealer, master_key
 from subgraphs.runtime.auth import Authenticator, DeviceCredentials, KeySource, RemoteKeys, issuers_of
 from subgraphs.runtime.clients import Channels, client_factory
 from subgraphs.runtime.consumers import ConsumerHost
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.device_credentials import RemoteDeviceCredentials
+from subgraphs.runtime.events import EventReader, EventWriter
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, ServiceFaces
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.http_server import Check, metrics_app, subgraph_app
@@ -215,10 +216,14 @@ class Host:
 
     def _start_tasks(self, hosted: Sequence[ServiceFaces]) -> None:
         kafka = self._settings.kafka
+        event_sealer = EventSealer([master_key(self._settings.master_secret)])
+        writer = EventWriter(self._service_keys, event_sealer)
+        reader = EventReader(self._published_keys, event_sealer)
         for group, database in self._databases.items():
             self._keep_running(
                 Background(
-                    f"relay {group.value}", OutboxRelay(database=database, kafka=kafka, sealer=self._sealers[group]).run
+                    f"relay {group.value}",
+                    OutboxRelay(database=database, kafka=kafka, sealer=self._sealers[group], writer=writer).run,
                 )
             )
             self._keep_running(Background(f"access log {group.value}", partial(seal_access_log, database)))
@@ -234,6 +239,7 @@ class Host:
                         database=database,
                         kafka=kafka,
                         consumers=service.consumers,
+                        reader=reader,
                         principal_service=service.name,
                         stop_within_s=self._settings.service.shutdown_timeout_seconds * (1 - _DRAIN_SHARE),
                     )

@@ -36,7 +36,8 @@ async def load_sealer(database: Database, master_secret: str) -> Sealer:
             session.add(DataKeyRow(wrapped=new_data_key(master)))
             await session.flush()
             rows = (await session.scalars(select(DataKeyRow))).all()
-        return Sealer.unwrap({row.key_id: row.wrapped for row in rows}, master)
+        database.sealer = Sealer.unwrap({row.key_id: row.wrapped for row in rows}, master)
+        return database.sealer
 
 
 def load_service_keys(settings: Settings, groups: Iterable[Group]) -> tuple[SigningKeys, PublicKeys]:
@@ -47,12 +48,14 @@ def load_service_keys(settings: Settings, groups: Iterable[Group]) -> tuple[Sign
     """
     chosen = settings.service_keys
     services = [service.name for group in groups for service in services_of(group)]
+    everybody = [workload.name for workload in WORKLOADS]
     folder = Path(chosen.folder) if chosen.folder else DEVELOPMENT_KEYS
     single = chosen.key.get_secret_value()
     if not single and not settings.service.is_production:
-        make_missing_keys(folder, [workload.name for workload in WORKLOADS])
+        make_missing_keys(folder, everybody)
     if not single:
-        signing = SigningKeys.read(folder, services)
+        # Outside production every process made, or could read, all of them anyway.
+        signing = SigningKeys.read(folder, services if settings.service.is_production else everybody)
     elif len(services) == 1:
         signing = SigningKeys.single(services[0], single)
     else:

@@ -33,10 +33,11 @@ from domain.messaging import OUTBOX_CHANNEL, OutboxRow, payload_context
 from domain.sealing import Sealer
 from subgraphs.runtime.cancellation import end_within
 from subgraphs.runtime.database import Database
-from subgraphs.runtime.events import CONTENT_TYPE, CommittedEvent, MalformedEvent, decode, encode
+from subgraphs.runtime.events import CONTENT_TYPE, CommittedEvent, EventWriter, MalformedEvent, decode
 from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker_outage, let_go, silence_client_log
 from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.settings import KafkaSettings
+from subgraphs.runtime.signature_trees import GROUP
 
 OUTBOX_PUBLISHED = Counter("outbox_published_total", "Events that the broker has acknowledged", ["group", "topic"])
 OUTBOX_PENDING = Gauge("outbox_pending", "Events that are committed and not yet published", ["group"])
@@ -44,7 +45,7 @@ OUTBOX_LAG_SECONDS = Gauge("outbox_lag_seconds", "Age of the oldest event that i
 OUTBOX_RESTORED = Counter("outbox_restored_total", "Events published again because the broker lost them", ["group"])
 
 _BATCH_ROWS = 1000
-_BATCH_BYTES = 256 * 1024
+_BATCH_BYTES = 512 * 1024
 _PRUNE_ROWS = 5000
 _PRUNE_EVERY_S = 300.0
 _BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -55,7 +56,10 @@ _END_WITHIN_S = 2.0
 _CLAIM = text(
     """
     SELECT shard FROM outbox_shards s
-    WHERE EXISTS (SELECT 1 FROM outbox o WHERE o.shard = s.shard AND o.published_at IS NULL)
+    WHERE EXISTS (
+        SELECT 1 FROM outbox o
+        WHERE o.shard = s.shard AND o.published_at IS NULL AND o.source = ANY (CAST(:sources AS varchar[]))
+    )
     ORDER BY shard FOR UPDATE SKIP LOCKED
     """
 )
@@ -81,7 +85,12 @@ _PRUNE = text(
     )
     """
 )
-_PENDING = text("SELECT count(*), min(occurred_at) FROM outbox WHERE published_at IS NULL")
+_PENDING = text(
+    """
+    SELECT count(*), min(occurred_at), array_agg(DISTINCT source) FILTER (WHERE source <> ALL (CAST(:sources AS varchar[])))
+    FROM outbox WHERE published_at IS NULL
+    """
+)
 
 
 class BrokerForgot(Exception):
@@ -110,6 +119,7 @@ class OutboxRelay:
 
     Args:
         sealer: opens the payloads that carry health data.
+        writer: seals and signs what is published.
         poll_interval_s: how long a committed event waits at most when its notification is lost.
         check_interval_s: how often the broker is asked whether it still has what it acknowledged.
     """
@@ -120,6 +130,7 @@ class OutboxRelay:
         database: Database,
         kafka: KafkaSettings,
         sealer: Sealer,
+        writer: EventWriter,
         poll_interval_s: float = 1.0,
         check_interval_s: float = 5.0,
     ) -> None:
@@ -127,6 +138,8 @@ class OutboxRelay:
         self._group = database.group.value
         self._brokers = kafka.brokers
         self._sealer = sealer
+        self._writer = writer
+        self._sources = writer.sources
         self._retention_hours = kafka.outbox_retention_hours
         self._poll_interval_s = poll_interval_s
         self._check_interval_s = check_interval_s
@@ -229,9 +242,9 @@ class OutboxRelay:
             raise failure
         return sum(len(batch.ids) for batch in acknowledged)
 
-    async def _claim(self, session: AsyncSession) -> Sequence[CommittedEvent]:
+    async def _claim(self, session: AsyncSession) -> Sequence[Any]:
         """Pending rows, in order, of shards that nobody else relays at this moment; the session's locks hold them."""
-        shards = (await session.scalars(_CLAIM)).all()
+        shards = (await session.scalars(_CLAIM, {"sources": self._sources})).all()
         if not shards:
             return ()
         # A second statement, so that it sees what the previous owner of a shard has marked.
@@ -248,33 +261,42 @@ class OutboxRelay:
                 OutboxRow.correlation_id,
                 OutboxRow.traceparent,
             )
-            .where(OutboxRow.shard.in_(shards), OutboxRow.published_at.is_(None))
+            .where(
+                OutboxRow.shard.in_(shards),
+                OutboxRow.published_at.is_(None),
+                OutboxRow.source.in_(self._sources),
+            )
             .order_by(OutboxRow.id)
             .limit(_BATCH_ROWS)
         )
-        return [self._opened(row) for row in result]
+        return result.all()
 
     def _opened(self, row: Any) -> CommittedEvent:
-        """The event of a row, its payload opened if need be."""
-        payload = row.payload
+        """The event of a row as it travels, its payload opened if need be."""
+        payload, health = row.payload, None
         if payload is None:
-            payload = self._sealer.open_json(row.sealed_payload, context=payload_context(row.event_id))
+            opened = self._sealer.open_json(row.sealed_payload, context=payload_context(row.event_id))
+            payload, health = opened if isinstance(opened, list) else ({}, opened)
         return CommittedEvent(
             id=row.id,
             event_id=row.event_id,
             topic=row.topic,
-            key=row.key,
+            key=self._key(row),
             source=row.source,
             occurred_at=row.occurred_at,
             payload=payload,
             correlation_id=row.correlation_id,
             traceparent=row.traceparent,
+            health=health,
         )
 
+    def _key(self, row: Any) -> str:
+        return self._writer.partition_key(row.key, topic=row.topic, has_health_data=row.payload is None)
+
     async def _send(
-        self, producer: AIOKafkaProducer, rows: Sequence[CommittedEvent]
+        self, producer: AIOKafkaProducer, rows: Sequence[Any]
     ) -> tuple[list[_Acknowledged], BaseException | None]:
-        by_place: defaultdict[TopicPartition, list[CommittedEvent]] = defaultdict(list)
+        by_place: defaultdict[TopicPartition, list[Any]] = defaultdict(list)
         partitions: dict[str, list[int]] = {}
         if new_topics := {row.topic for row in rows} - self._known_topics:
             await ensure_topics(self._brokers, new_topics)
@@ -283,7 +305,7 @@ class OutboxRelay:
             if row.topic not in partitions:
                 partitions[row.topic] = sorted(await producer.partitions_for(row.topic))
             everywhere = partitions[row.topic]
-            partition: int = self._partition_of(row.key.encode(), everywhere, everywhere)
+            partition: int = self._partition_of(self._key(row).encode(), everywhere, everywhere)
             by_place[TopicPartition(row.topic, partition)].append(row)
         sent = await asyncio.gather(
             *(self._send_batch(producer, place, rows) for place, rows in by_place.items()), return_exceptions=True
@@ -297,20 +319,10 @@ class OutboxRelay:
         return acknowledged, failures[0] if failures else None
 
     async def _send_batch(
-        self, producer: AIOKafkaProducer, place: TopicPartition, rows: Sequence[CommittedEvent]
+        self, producer: AIOKafkaProducer, place: TopicPartition, rows: Sequence[Any]
     ) -> _Acknowledged:
         batch = producer.create_batch()
-        ids: list[int] = []
-        for row in rows:
-            appended = batch.append(
-                key=row.key.encode(),
-                value=encode(row),
-                timestamp=int(row.occurred_at.timestamp() * 1000),
-                headers=[("content-type", CONTENT_TYPE)],
-            )
-            if appended is None:
-                break  # the rest of this partition waits for the next round
-            ids.append(row.id)
+        ids = self._fill(batch, rows)
         batch.close()
         delivery = await producer.send_batch(batch, place.topic, partition=place.partition)
         # The client's own limit counts from the last metadata it got; a broker that dies without a word needs this one.
@@ -319,6 +331,23 @@ class OutboxRelay:
         if answer.offset <= self._last_offsets.get(place, -1):
             raise BrokerForgot(f"{place.topic} {place.partition}: offset {answer.offset} came again")
         return _Acknowledged(ids=ids, place=place, base_offset=answer.offset)
+
+    def _fill(self, batch: Any, rows: Sequence[Any]) -> list[int]:
+        """Write events into a batch until it is full; the ids of their rows."""
+        ids: list[int] = []
+        for start in range(0, len(rows), GROUP):
+            events = [self._opened(row) for row in rows[start : start + GROUP]]
+            for event, value in zip(events, self._writer.write_all(events), strict=True):
+                appended = batch.append(
+                    key=event.key.encode(),
+                    value=value,
+                    timestamp=int(event.occurred_at.timestamp() * 1000),
+                    headers=[("content-type", CONTENT_TYPE)],
+                )
+                if appended is None:
+                    return ids  # the rest of this partition waits for the next round
+                ids.append(event.id)
+        return ids
 
     @staticmethod
     async def _mark(session: AsyncSession, acknowledged: Sequence[_Acknowledged]) -> None:
@@ -433,10 +462,15 @@ class OutboxRelay:
         """Keep the gauges fresh, and delete what is past its retention."""
         loop = asyncio.get_running_loop()
         pruned = float("-inf")
+        complained = False
         while True:
             try:
                 async with self._database.read() as session:
-                    count, oldest = (await session.execute(_PENDING)).one()
+                    pending = await session.execute(_PENDING, {"sources": self._sources})
+                    count, oldest, not_ours = pending.one()
+                if not_ours and not complained:
+                    self._log.error("events wait for a process that holds the keys of their sources", sources=not_ours)
+                complained = bool(not_ours)
                 OUTBOX_PENDING.labels(self._group).set(count)
                 OUTBOX_LAG_SECONDS.labels(self._group).set(_age_s(oldest))
                 if loop.time() - pruned > _PRUNE_EVERY_S:

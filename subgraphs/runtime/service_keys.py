@@ -140,6 +140,10 @@ class SigningKeys:
             raise ServiceKeyError(f"this process holds no key of {service}; it may sign as {', '.join(self._keys)}")
         return key
 
+    def services(self) -> list[str]:
+        """The services that this process may sign as, by name."""
+        return sorted(self._keys)
+
     def public(self) -> list[PublicServiceKey]:
         return [key.public for key in self._keys.values()]
 

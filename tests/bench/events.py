@@ -22,6 +22,7 @@ from subgraphs.runtime.migrations import migrate
 from subgraphs.runtime.outbox import OutboxRelay
 from subgraphs.runtime.settings import Settings
 from tests.bench.load import WARM_UP_S, Result, cpu_seconds
+from tests.support.trust import event_reader, event_writer
 
 _TELLERS = 8
 _IN_FLIGHT = 64
@@ -56,9 +57,13 @@ async def events(settings: Settings, seconds: float) -> list[Result]:
             lags.append((datetime.now(UTC) - metadata.occurred_at).total_seconds())
 
     consumer = Consumer(service="bench", topic=Happened.topic, event=Happened, handle=handle)
-    host = ConsumerHost(database=database, kafka=kafka, consumers=[consumer], principal_service="bench")
+    host = ConsumerHost(
+        database=database, kafka=kafka, consumers=[consumer], reader=event_reader(), principal_service="bench"
+    )
     work = [
-        asyncio.create_task(OutboxRelay(database=database, kafka=kafka, sealer=Sealer({1: bytes(32)})).run()),
+        asyncio.create_task(
+            OutboxRelay(database=database, kafka=kafka, sealer=Sealer({1: bytes(32)}), writer=event_writer()).run()
+        ),
         asyncio.create_task(host.run()),
     ]
     process = psutil.Process(os.getpid())

@@ -130,7 +130,10 @@ async def check_sessions(fragile: Fragile, person: Person, streams: Sequence[Str
 async def test_killing_the_services_in_the_middle_of_many_streams_loses_and_repeats_nothing(fragile: Fragile) -> None:
     platform = fragile.platform
     person = await sign_up(platform)
-    async with platform.reader_side() as side, EventTap(fragile.broker.address, "measurement.completed") as tap:
+    async with (
+        platform.reader_side() as side,
+        EventTap(fragile.broker.address, "measurement.completed", reader=platform.event_reader()) as tap,
+    ):
         streams = await open_sessions(side, platform, person, READERS)
         work = [asyncio.create_task(stream.stream(90.0 + 10 * number)) for number, stream in enumerate(streams)]
         for _ in range(2):  # the second time on resumed streams
@@ -172,7 +175,7 @@ async def test_a_broker_that_comes_back_empty_is_told_everything_again_and_nothi
         before = await open_sessions(side, platform, person, 2)
         await asyncio.gather(*(stream.stream(100.0, frames=5, pace_s=0) for stream in before))
         await asyncio.gather(*(stream.reader.client.end_session(stream.session_id) for stream in before))
-        async with EventTap(broker.address, "measurement.completed") as tap:
+        async with EventTap(broker.address, "measurement.completed", reader=platform.event_reader()) as tap:
             await tap.until(lambda: len(tap.payloads(user_id=person.user_id)) == len(before))
             known_before = set(tap.events)
 
@@ -188,7 +191,7 @@ async def test_a_broker_that_comes_back_empty_is_told_everything_again_and_nothi
         back = time.monotonic()
 
         sessions = {stream.session_id for stream in (*before, *during)}
-        async with EventTap(broker.address, "measurement.completed") as tap:
+        async with EventTap(broker.address, "measurement.completed", reader=platform.event_reader()) as tap:
             await tap.until(
                 lambda: {payload["session_id"] for payload in tap.payloads(user_id=person.user_id)} == sessions,
                 within_s=60,
@@ -266,7 +269,7 @@ async def test_readers_outlive_a_database_that_is_away_and_callers_are_told_so(f
         await asyncio.gather(*work)
         ended = await asyncio.gather(*(s.reader.client.end_session(s.session_id) for s in streams))
         assert [answer.total_measurements for answer in ended] == [FRAMES] * READERS
-        async with EventTap(fragile.broker.address, "measurement.completed") as tap:
+        async with EventTap(fragile.broker.address, "measurement.completed", reader=platform.event_reader()) as tap:
             await tap.until(lambda: len(tap.payloads(user_id=person.user_id)) == READERS)
     await check_sessions(fragile, person, streams)
     assert (await platform.get(platform.plan.subgraph_port, "/ready")).status == 200

@@ -186,7 +186,9 @@ async def test_critical_values_raise_an_alert_and_unverified_ones_do_not(
     normal = await _measure(reader, 100.0)
     high = await _measure(reader, 480.0)
     low = await _measure(reader, 40.0)
-    async with EventTap(brokers, "health_alert.triggered", "measurement.completed") as tap:
+    async with EventTap(
+        brokers, "health_alert.triggered", "measurement.completed", reader=platform.event_reader()
+    ) as tap:
 
         def told(topic: str) -> dict[str, dict[str, object]]:
             return {

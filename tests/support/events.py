@@ -3,12 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from subgraphs.runtime.events import ReceivedEvent, decode
+from subgraphs.runtime.events import EventReader, EventRefused, ReceivedEvent
 from subgraphs.runtime.kafka import silence_client_log
 
 
@@ -18,8 +19,9 @@ class EventTap:
     `events` holds each event once, by its id; `deliveries` counts how often it came.
     """
 
-    def __init__(self, brokers: str, *topics: str) -> None:
+    def __init__(self, brokers: str, *topics: str, reader: EventReader) -> None:
         self._topics = topics
+        self._reader = reader
         self._brokers = brokers
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -56,7 +58,10 @@ class EventTap:
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         async for record in consumer:
-            event = decode(record.value)
+            try:
+                event = self._reader.read(record.topic, record.key, record.value, max_age=timedelta(days=1))
+            except EventRefused:
+                continue  # of another platform on the same broker
             async with self._changed:
                 self.events[event.metadata.event_id] = event
                 self.deliveries[event.metadata.event_id] += 1

@@ -18,9 +18,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from devices.client.platform import Platform as ReaderSide
 from devices.client.platform import PlatformAddresses
 from domain.catalog import WORKLOADS, Group, built_groups, services_of
+from domain.sealing import EventSealer, master_key
 from infra.local.process import LOOPBACK, free_port
 from infra.up.children import Child
 from infra.up.plan import Plan
+from subgraphs.runtime.events import EventReader
 from subgraphs.runtime.service_keys import PUBLIC_FOLDER, PublicKeyFolder, SigningKeys
 from subgraphs.runtime.service_tokens import ServiceTokens
 
@@ -183,6 +185,11 @@ class Platform:
         folder = self.plan.service_keys_folder
         names = [workload.name for workload in WORKLOADS]
         return ServiceTokens(SigningKeys.read(folder, names), PublicKeyFolder(folder / PUBLIC_FOLDER))
+
+    def event_reader(self) -> EventReader:
+        """Reads events as the platform's consumers do."""
+        master = master_key(self._environment["ENCRYPTION_MASTER_KEY"])
+        return EventReader(PublicKeyFolder(self.plan.service_keys_folder / PUBLIC_FOLDER), EventSealer([master]))
 
     def reader_side(self) -> ReaderSide:
         """The platform as readers see it; the caller closes it."""

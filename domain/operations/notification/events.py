@@ -1,9 +1,9 @@
 """What became of notifications."""
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from domain.events import DomainEvent
+from domain.events import HEALTH_DATA, DomainEvent
 
 
 class NotificationSent(DomainEvent):
@@ -13,8 +13,8 @@ class NotificationSent(DomainEvent):
     source: ClassVar[str] = "notification"
 
     notification_id: str
-    user_id: str
-    type: str
+    user_id: Annotated[str, HEALTH_DATA]
+    type: Annotated[str, HEALTH_DATA]
     channel: Literal["push", "email", "sms", "in_app"]
     sent_at: datetime
 

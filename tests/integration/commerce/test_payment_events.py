@@ -27,6 +27,7 @@ from tests.integration.commerce.paying import (
     told,
 )
 from tests.integration.messaging.scene import relay_of, running, until
+from tests.support.trust import event_reader
 
 Why = Literal["payment_failed", "timed_out", "by_customer", "refunded", "not_owed"]
 
@@ -174,6 +175,7 @@ async def test_the_chain_over_the_broker(commerce: Commerce, toss: TossSandbox, 
             database=commerce.database,
             kafka=kafka,
             consumers=payment_consumers(one.payments),
+            reader=event_reader(),
             principal_service="payment",
             session_timeout_s=1.0,
         )

@@ -31,6 +31,7 @@ from tests.integration.commerce.shop_scene import (
     stock_of,
 )
 from tests.integration.messaging.scene import publish_raw, records_of, relay_of, running, until
+from tests.support.trust import event_reader
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -54,6 +55,7 @@ async def at_work(commerce: Commerce, broker: EmbeddedBroker) -> AsyncIterator[N
             database=commerce.database,
             kafka=kafka,
             consumers=face.consumers,
+            reader=event_reader(),
             principal_service=face.name,
             session_timeout_s=1.0,
         )

@@ -1,6 +1,7 @@
 """Calibration: what replaces what, what a field fit changes, how long it holds, and who is told."""
 
 import asyncio
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from subgraphs.hardware.calibration.consumers import CartridgeReplaced, calibrat
 from subgraphs.hardware.device.consumers import CalibrationCompleted, device_consumers
 from subgraphs.runtime.faces import EventMetadata
 from tests.integration.hardware.conftest import ALICE, BOB, GLUCOSE_TAG, TECHNICIAN, Hardware
+from tests.support.outbox import payloads_of
 
 GLUCOSE = CartridgeCode(1, 1)
 FACTORY = FactoryValues(
@@ -216,7 +218,9 @@ async def test_people_calibrate_their_own_devices_and_technicians_those_of_the_f
 
 
 async def outbox(hardware: Hardware, topic: str) -> list[dict[str, object]]:
-    return await hardware.fetch("SELECT key, payload::text AS payload FROM outbox WHERE topic = $1 ORDER BY id", topic)
+    keys = await hardware.fetch("SELECT key FROM outbox WHERE topic = $1 ORDER BY id", topic)
+    payloads = await payloads_of(hardware.database, topic)
+    return [{**row, "payload": json.dumps(payload)} for row, payload in zip(keys, payloads, strict=True)]
 
 
 def metadata(topic: str) -> EventMetadata:

@@ -15,9 +15,11 @@ from domain.messaging import Outbox
 from domain.sealing import Sealer
 from subgraphs.runtime.consumers import ConsumerHost
 from subgraphs.runtime.database import Database
+from subgraphs.runtime.events import EventReader
 from subgraphs.runtime.faces import Consumer, EventMetadata
 from subgraphs.runtime.outbox import OutboxRelay
 from subgraphs.runtime.settings import KafkaSettings
+from tests.support.trust import event_reader, event_writer
 
 Handler = Callable[[AsyncSession, "Counted", EventMetadata], Awaitable[None]]
 
@@ -102,7 +104,14 @@ SEALER = Sealer({1: bytes(range(32))})
 
 
 def relay_of(database: Database, kafka: KafkaSettings) -> OutboxRelay:
-    return OutboxRelay(database=database, kafka=kafka, sealer=SEALER, poll_interval_s=0.2, check_interval_s=0.5)
+    return OutboxRelay(
+        database=database,
+        kafka=kafka,
+        sealer=SEALER,
+        writer=event_writer(),
+        poll_interval_s=0.2,
+        check_interval_s=0.5,
+    )
 
 
 def host_of(
@@ -113,6 +122,7 @@ def host_of(
     *,
     retry_delays_s: Sequence[float] = (0.01, 0.02, 0.04),
     stop_within_s: float = 5.0,
+    reader: EventReader | None = None,
 ) -> ConsumerHost:
     return ConsumerHost(
         database=database,
@@ -120,6 +130,7 @@ def host_of(
         consumers=[
             Consumer(service="calibration", topic=topic, event=counted(topic), handle=handle) for topic in topics
         ],
+        reader=reader or event_reader(),
         principal_service="calibration",
         retry_delays_s=retry_delays_s,
         session_timeout_s=1.0,  # the embedded broker lets a member wait half of it before a group begins
@@ -143,11 +154,13 @@ async def records_of(brokers: str, topic: str, *, quiet_s: float = 0.5) -> list[
         await consumer.stop()
 
 
-async def publish_raw(brokers: str, topic: str, value: bytes | None, *, key: str = "k") -> None:
+async def publish_raw(
+    brokers: str, topic: str, value: bytes | None, *, key: str = "k", headers: Sequence[tuple[str, bytes]] = ()
+) -> None:
     """Put a record on a topic without an outbox."""
     producer: Any = AIOKafkaProducer(bootstrap_servers=brokers)
     await producer.start()
     try:
-        await producer.send_and_wait(topic, value=value, key=key.encode())
+        await producer.send_and_wait(topic, value=value, key=key.encode(), headers=list(headers))
     finally:
         await producer.stop()

@@ -1,25 +1,35 @@
 """Consumers over a real database and a real broker."""
 
 import asyncio
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
+import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.catalog import DEAD_LETTER_TOPIC
 from domain.errors import WrongState
+from domain.ids import new_id
 from domain.messaging import Outbox
 from domain.principal import PrincipalKind
+from domain.sealing import SealBroken
 from subgraphs.runtime.context import RequestContext, current
 from subgraphs.runtime.database import Database
-from subgraphs.runtime.events import decode
+from subgraphs.runtime.events import CommittedEvent, EventWriter, decode
 from subgraphs.runtime.faces import EventMetadata
 from subgraphs.runtime.kafka import ensure_topics
+from subgraphs.runtime.service_keys import ServiceKey, SigningKeys
 from subgraphs.runtime.settings import KafkaSettings
 from tests.integration.messaging.scene import (
     Counted,
     counted,
     effects,
     host_of,
+    pending,
     publish_raw,
     records_of,
     relay_of,
@@ -28,6 +38,7 @@ from tests.integration.messaging.scene import (
     until,
     write_down,
 )
+from tests.support.trust import EVENT_SEALER, event_reader, event_writer
 
 
 class Refused(WrongState):
@@ -142,7 +153,7 @@ async def test_malformed_events_go_to_the_dead_letter_topic_at_once(
     async with running(relay_of(database, kafka), host_of(database, kafka, [topic], retry_delays_s=(300,))):
         await until(lambda: handled(database, 1))
     letters = await dead_letters_of(kafka, topic)
-    assert [value or b"" for value, _ in letters] == [b"{not json", b"[1, 2]", b""]
+    assert [int(headers["original-bytes"]) for _, headers in letters] == [9, 6, 0]
     assert all(headers["error-reason"].startswith(b"MALFORMED_EVENT") for _, headers in letters)
 
 
@@ -222,15 +233,15 @@ async def test_two_hosts_share_the_partitions_and_nothing_takes_effect_twice_whe
         assert of_key == sorted(of_key)
 
 
-async def test_inbox_rows_are_kept_twice_as_long_as_published_events(
+async def test_inbox_rows_are_kept_four_times_as_long_as_published_events(
     database: Database, kafka: KafkaSettings, topic: str
 ) -> None:
     async with database.transaction() as session:
         await session.execute(
             text(
                 "INSERT INTO inbox (consumer, event_id, handled_at) VALUES"
-                " ('calibration', 'old', now() - interval '145 hours'),"
-                " ('calibration', 'kept', now() - interval '143 hours'),"
+                " ('calibration', 'old', now() - interval '289 hours'),"
+                " ('calibration', 'kept', now() - interval '287 hours'),"
                 " ('device', 'of somebody else', now() - interval '1000 hours')"
             )
         )
@@ -238,3 +249,132 @@ async def test_inbox_rows_are_kept_twice_as_long_as_published_events(
     async with database.read() as session:
         left = (await session.scalars(text("SELECT event_id FROM inbox ORDER BY event_id"))).all()
     assert left == ["kept", "of somebody else"]
+
+
+# --- what is not genuine
+
+
+def signed(topic: str, number: int, *, by: EventWriter | None = None, **changes: object) -> bytes:
+    """A record of a topic that no outbox has: signed by device, or by another writer."""
+    row = CommittedEvent(
+        id=0,
+        event_id=new_id(),
+        topic=topic,
+        key="k",
+        source="device",
+        occurred_at=datetime.now(UTC),
+        payload={"aggregate": "k", "number": number},
+    )
+    return (by or event_writer()).write(replace(row, **changes))  # type: ignore[arg-type]  # fields of a row
+
+
+def refused(service: str, topic: str, reason: str) -> float:
+    labels = {"service": service, "topic": topic, "reason": reason}
+    return REGISTRY.get_sample_value("events_refused_total", labels) or 0.0
+
+
+async def test_forged_events_have_no_effect_and_stop_nothing(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    stranger = EventWriter(SigningKeys([ServiceKey.generate("device")]), EVENT_SEALER)
+    genuine = signed(topic, 7)
+    unsigned = {n: v for n, v in json.loads(genuine).items() if n not in ("signature", "keyid", "signedat")}
+    forged = {
+        "NOT_SIGNED": json.dumps({**unsigned, "id": "forged-1"}).encode(),
+        "KEY_UNKNOWN": signed(topic, 8, by=stranger),
+        "NOT_A_PUBLISHER": signed(topic, 8, source="payment"),
+        "TYPE_OF_ANOTHER_TOPIC": signed(f"{topic}.other", 8),
+        "SIGNATURE_INVALID": genuine.replace(b'"number":7', b'"number":8'),
+        "FROM_THE_FUTURE": signed(topic, 8, occurred_at=datetime.now(UTC) + timedelta(hours=1)),
+    }
+    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    for value in forged.values():
+        await publish_raw(kafka.brokers, topic, value)
+    await publish_raw(kafka.brokers, topic, signed(topic, 1), key="of another partition")
+    await publish_raw(kafka.brokers, topic, genuine)
+    async with running(host_of(database, kafka, [topic], retry_delays_s=(300,))):
+        await until(lambda: handled(database, 1))
+    assert await effects(database) == [7]
+    letters = await dead_letters_of(kafka, topic)
+    reasons = [headers["error-reason"].partition(b":")[0].decode() for _, headers in letters]
+    assert reasons == [*forged, "KEY_MISMATCH"]
+    assert all(refused("calibration", topic, reason) == 1 for reason in reasons)
+
+
+async def test_a_dead_letter_of_what_is_not_genuine_is_sealed_and_opens_for_its_place(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    await publish_raw(kafka.brokers, topic, b'{"glucose": 452, "user_id": "u-1"}', key="u-1")
+    await publish_raw(kafka.brokers, topic, signed(topic, 1))
+    async with running(host_of(database, kafka, [topic])):
+        await until(lambda: handled(database, 1))
+    ((value, headers),) = await dead_letters_of(kafka, topic)
+    assert b"452" not in value
+    assert b"u-1" not in b"".join([value, *headers.values()])
+    assert headers["sealed"] == b"true"
+    opened = event_reader().open_letter(value, topic=DEAD_LETTER_TOPIC, place=f"{topic} 0 0")
+    assert opened == b'{"glucose": 452, "user_id": "u-1"}'
+    with pytest.raises(SealBroken):
+        event_reader().open_letter(value, topic=DEAD_LETTER_TOPIC, place=f"{topic} 0 1")
+
+
+async def test_an_old_event_that_was_stolen_is_refused_when_its_inbox_row_is_gone(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    stolen = signed(topic, 1)
+    await publish_raw(kafka.brokers, topic, stolen)
+    host = host_of(database, kafka, [topic])
+    async with running(host):
+        await until(lambda: handled(database, 1))
+    async with database.transaction() as session:  # as if 12 days had passed
+        await session.execute(text("UPDATE inbox SET handled_at = handled_at - interval '289 hours'"))
+    assert await host.prune() == 1
+    late = event_reader(now=datetime.now(UTC) + timedelta(hours=289))
+    await publish_raw(kafka.brokers, topic, stolen)
+    async with running(host_of(database, kafka, [topic], reader=late)):
+        await until(lambda: _has_letter(kafka, topic))
+    assert await effects(database) == [1]
+    ((_, headers),) = await dead_letters_of(kafka, topic)
+    assert headers["error-reason"].startswith(b"TOO_OLD")
+
+
+async def _has_letter(kafka: KafkaSettings, topic: str) -> bool:
+    return bool(await dead_letters_of(kafka, topic))
+
+
+async def test_an_event_that_would_still_be_taken_has_its_inbox_row(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    """A relay may sign an event again until its outbox row goes; the copy that it signed last must meet the row as well."""
+    hours = kafka.outbox_retention_hours
+    host = host_of(database, kafka, [topic])
+    handled_at = datetime.now(UTC)
+    signed_last = handled_at + timedelta(hours=hours)
+    taken_until = signed_last + host.max_age
+    pruned_from = handled_at + timedelta(hours=host.inbox_hours)
+    assert taken_until <= pruned_from
+
+
+async def test_records_beyond_the_bounds_stop_nothing(database: Database, kafka: KafkaSettings, topic: str) -> None:
+    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    large = b"x" * 900_000
+    await publish_raw(kafka.brokers, topic, large)
+    await publish_raw(kafka.brokers, topic, b'{"a":' * 40_000)
+    await publish_raw(kafka.brokers, topic, signed(topic, 3), headers=[(f"h{n}", b"x") for n in range(500)])
+    await publish_raw(kafka.brokers, topic, signed(topic, 4))
+    async with running(host_of(database, kafka, [topic])):
+        await until(lambda: handled(database, 1))
+    assert await effects(database) == [4]
+    letters = await dead_letters_of(kafka, topic)
+    assert all(headers["error-reason"].startswith(b"MALFORMED_EVENT") for _, headers in letters)
+    assert [int(headers["original-bytes"]) for _, headers in letters][:2] == [900_000, 200_000]
+    assert letters[0][0] in (b"", None)
+    assert letters[0][1]["original-sha256"] == sha256(large).hexdigest().encode()
+
+
+async def test_an_event_too_large_to_be_taken_fails_in_its_command(database: Database, topic: str) -> None:
+    with pytest.raises(ValueError, match="more than"):
+        await tell(database, topic, ("k" * 200_000, 1))
+    assert await pending(database) == 0

@@ -29,6 +29,7 @@ from tests.integration.messaging.scene import (
     until,
     write_down,
 )
+from tests.support.trust import event_writer
 
 _STEPS = 16
 """Steps of the loop in which the end of a client and the way of a cancellation to it are both well over."""
@@ -57,7 +58,14 @@ async def test_a_relay_ends_at_whatever_step_of_closing_a_client_it_is_cancelled
         await until(lambda: _nothing_pending(database))
     original = getattr(client, end)
     for step in range(_STEPS):
-        relay = OutboxRelay(database=database, kafka=kafka, sealer=SEALER, poll_interval_s=0.01, check_interval_s=0.02)
+        relay = OutboxRelay(
+            database=database,
+            kafka=kafka,
+            sealer=SEALER,
+            writer=event_writer(),
+            poll_interval_s=0.01,
+            check_interval_s=0.02,
+        )
         task = asyncio.create_task(relay.run())
 
         async def ending(self: Any, *, step: int = step, task: "asyncio.Task[None]" = task) -> None:

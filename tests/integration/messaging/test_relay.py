@@ -4,10 +4,13 @@ import asyncio
 
 import pytest
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from domain.messaging import Outbox
 from subgraphs.runtime.database import Database
-from subgraphs.runtime.events import decode
+from subgraphs.runtime.events import EventWriter, decode
+from subgraphs.runtime.outbox import OutboxRelay
+from subgraphs.runtime.service_keys import SigningKeys
 from subgraphs.runtime.settings import KafkaSettings
 from tests.integration.messaging.scene import (
     SEALER,
@@ -21,6 +24,7 @@ from tests.integration.messaging.scene import (
     tell,
     until,
 )
+from tests.support.trust import EVENT_SEALER, opened, service_keys
 
 
 async def published(database: Database) -> bool:
@@ -48,7 +52,7 @@ async def test_an_event_reaches_the_topic_as_a_cloud_event(
     assert tuple(place) == (record.partition, record.offset)
 
 
-async def test_health_data_lies_sealed_in_the_outbox_and_is_published_open(
+async def test_health_data_lies_sealed_in_the_outbox_and_travels_sealed(
     database: Database, kafka: KafkaSettings, topic: str
 ) -> None:
     kind = type("Sealed", (counted(topic),), {"carries_health_data": True})
@@ -61,7 +65,9 @@ async def test_health_data_lies_sealed_in_the_outbox_and_is_published_open(
     async with running(relay_of(database, kafka)):
         await until(lambda: published(database))
     (record,) = await records_of(kafka.brokers, topic)
-    assert decode(record.value).payload == {"aggregate": "person", "number": 4711}
+    assert b"4711" not in record.value
+    assert b"person" not in record.value + record.key
+    assert opened(record) == {"aggregate": "person", "number": 4711}
 
 
 async def test_health_data_without_a_sealer_is_not_told(database: Database, topic: str) -> None:
@@ -154,3 +160,29 @@ async def test_published_events_are_deleted_after_their_retention_and_pending_on
     assert await relay_of(database, kafka).prune() == 1
     async with database.read() as session:
         assert (await session.scalars(text("SELECT key FROM outbox ORDER BY key"))).all() == ["fresh", "waiting"]
+
+
+async def test_an_event_whose_source_has_no_key_here_waits_and_keeps_no_other_from_leaving(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    foreign = type("Foreign", (counted(topic),), {"source": "payment"})
+    async with database.transaction() as session:
+        await Outbox(session).add(foreign(aggregate="k", number=1), counted(topic)(aggregate="k", number=2))
+    keys = SigningKeys([service_keys()[0].of("device")])
+    relay = OutboxRelay(
+        database=database,
+        kafka=kafka,
+        sealer=SEALER,
+        writer=EventWriter(keys, EVENT_SEALER),
+        poll_interval_s=0.2,
+        check_interval_s=0.5,
+    )
+    with capture_logs() as logs:
+        async with running(relay):
+            await until(lambda: _left(database, 1))
+    assert [decode(r.value).payload["number"] for r in await records_of(kafka.brokers, topic)] == [2]
+    assert [entry["sources"] for entry in logs if "hold" in entry["event"]] == [["payment"]]
+
+
+async def _left(database: Database, count: int) -> bool:
+    return await pending(database) == count

@@ -26,6 +26,7 @@ from subgraphs.operations.services import OperationsServices, operations_service
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import EventMetadata
 from tests.support.clock import FakeClock
+from tests.support.outbox import payloads_of
 from tests.support.postgres import DatabaseFor
 
 
@@ -151,11 +152,8 @@ class Operations:
 
     async def events(self) -> list[tuple[str, str]]:
         """Type and channel of the events that are to be published, in order."""
-        rows = await self.fetch(
-            "SELECT payload->>'type' AS type, payload->>'channel' AS channel FROM outbox"
-            " WHERE topic = 'notification.sent' ORDER BY id"
-        )
-        return [(str(row["type"]), str(row["channel"])) for row in rows]
+        payloads = await payloads_of(self.database, "notification.sent")
+        return [(payload["type"], payload["channel"]) for payload in payloads]
 
 
 def operations_on(database: Database, sealer: Sealer, clock: FakeClock) -> Operations:

@@ -30,6 +30,7 @@ from subgraphs.runtime.settings import KafkaSettings
 from tests.integration.messaging.scene import pending, publish_raw, records_of, running, until
 from tests.integration.operations.conftest import ALICE, BOB, Operations, metadata_of, person
 from tests.support.clock import FakeClock
+from tests.support.trust import event_reader, event_writer, payloads_in
 
 NOW = FakeClock().now()
 PAYMENT: dict[str, Any] = {
@@ -297,11 +298,17 @@ async def test_events_reach_the_list_over_the_broker_once_also_when_published_tw
         database=operations.database,
         kafka=kafka,
         consumers=notification_consumers(operations.services.sending),
+        reader=event_reader(),
         principal_service="notification",
         session_timeout_s=1.0,
     )
     relay = OutboxRelay(
-        database=operations.database, kafka=kafka, sealer=operations.sealer, poll_interval_s=0.2, check_interval_s=0.5
+        database=operations.database,
+        kafka=kafka,
+        sealer=operations.sealer,
+        writer=event_writer(),
+        poll_interval_s=0.2,
+        check_interval_s=0.5,
     )
 
     async def arrived(count: int) -> bool:
@@ -314,13 +321,22 @@ async def test_events_reach_the_list_over_the_broker_once_also_when_published_tw
         async with operations.database.transaction() as session:
             await Outbox(session, sealer=operations.sealer).add(event)
         await until(lambda: arrived(1))
-        records = [r for r in await records_of(broker, event.topic) if user.encode() in r.value]
+        records = [
+            record
+            for record, payload in payloads_in(await records_of(broker, event.topic))
+            if payload["user_id"] == user
+        ]
+        assert records
         for record in records:
-            await publish_raw(broker, event.topic, record.value, key=user)
+            await publish_raw(broker, event.topic, record.value, key=record.key.decode())
         async with operations.database.transaction() as session:
             await Outbox(session, sealer=operations.sealer).add(event)
         await until(lambda: arrived(2))
         await until(told)
     assert await operations.unread(person(user)) == 2
-    sent = [r for r in await records_of(broker, "notification.sent") if user.encode() in r.value]
+    sent = [
+        payload
+        for _, payload in payloads_in(await records_of(broker, "notification.sent"))
+        if payload["user_id"] == user
+    ]
     assert len(sent) == 2
