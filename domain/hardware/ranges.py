@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+from collections.abc import Sequence
 
 from domain.hardware.codes import CHANNEL_COUNTS
 
@@ -10,6 +11,12 @@ ALPHA_RANGE = (0.0, 2.0)
 
 MAX_COEFFICIENT = 1.0
 """Largest absolute relative change of the signal per degree Celsius, or per percentage point of humidity."""
+
+GAIN_RANGE = (1e-6, 1e6)
+"""Absolute gain of a channel, in units of the result for each unit of its signal."""
+
+MAX_OFFSET = 1e6
+"""Largest absolute offset of a channel, in units of the result."""
 
 MAX_USES = 0xFFFF
 """The tag has two bytes for the number of uses."""
@@ -29,6 +36,21 @@ def coefficient_fault(name: str, value: float) -> str | None:
     if math.isfinite(value) and abs(value) <= MAX_COEFFICIENT:
         return None
     return f"{name} is {value:g}; it must be between -{MAX_COEFFICIENT:g} and {MAX_COEFFICIENT:g}"
+
+
+def gains_fault(values: Sequence[float]) -> str | None:
+    """Why gains of channels are refused; None when all are in range. NaN is not."""
+    low, high = GAIN_RANGE
+    if all(low <= abs(value) <= high for value in values):
+        return None
+    return f"channel_gains must be from {low:g} to {high:g}, or the same below 0"
+
+
+def offsets_fault(values: Sequence[float]) -> str | None:
+    """Why offsets of channels are refused; None when all are in range. NaN is not."""
+    if all(abs(value) <= MAX_OFFSET for value in values):
+        return None
+    return f"channel_offsets must be from -{MAX_OFFSET:g} to {MAX_OFFSET:g}"
 
 
 def uses_fault(name: str, value: int) -> str | None:

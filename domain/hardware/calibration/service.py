@@ -4,7 +4,6 @@ A factory calibration replaces everything before it; a field calibration replace
 on the one in force, so that the factory's is there again when the field's has expired.
 """
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,6 +25,7 @@ from domain.hardware.calibration.models import (
 from domain.hardware.calibration.ports import ReaderOwners
 from domain.hardware.calibration.repository import CalibrationRepository, LotRepository
 from domain.hardware.codes import CHANNEL_COUNTS, DEFAULT_VALIDITY_DAYS, CartridgeCode
+from domain.hardware.ranges import alpha_fault, coefficient_fault, gains_fault, offsets_fault
 from domain.ids import DeviceId, UserId, new_id
 from domain.messaging import Outbox
 from domain.paging import Page, PageRequest, page_limit
@@ -35,8 +35,6 @@ FIELD_VALIDITY_DAYS = 90
 """A field calibration holds for at most this long, and never longer than its model says."""
 
 EXPIRING_WITHIN = timedelta(days=7)
-ALPHA_RANGE = (0.0, 2.0)
-MAX_COEFFICIENT = 1.0
 TEMPERATURE_RANGE_C = (-40.0, 85.0)
 MAX_TEXT_LENGTH = 200
 
@@ -153,8 +151,10 @@ class CalibrationService:
         current = await calibrations.in_force(device_id, code, now=now)
         model = await calibrations.model_for(code)
         validity_days = min(FIELD_VALIDITY_DAYS, model.validity_days if model else FIELD_VALIDITY_DAYS)
-        offsets = current.channel_offsets if current else [0.0]
-        gains = current.channel_gains if current else [1.0]
+        offsets = [line.gain * offset + line.offset for offset in (current.channel_offsets if current else [0.0])]
+        gains = [line.gain * gain for gain in (current.channel_gains if current else [1.0])]
+        if (fault := gains_fault(gains) or offsets_fault(offsets)) is not None:
+            raise CalibrationFitPoor(f"On top of the calibration in force, {fault}.", gain=f"{line.gain:.6g}")
         calibration = Calibration(
             calibration_id=new_id(),
             device_id=device_id,
@@ -162,8 +162,8 @@ class CalibrationService:
             type_index=code.type_index,
             kind=CalibrationKind.FIELD,
             alpha=current.alpha if current else self._alpha_of(model),
-            channel_offsets=[line.gain * offset + line.offset for offset in offsets],
-            channel_gains=[line.gain * gain for gain in gains],
+            channel_offsets=offsets,
+            channel_gains=gains,
             temp_coefficient=current.temp_coefficient if current else 0.0,
             humidity_coefficient=current.humidity_coefficient if current else 0.0,
             accuracy_score=line.r_squared,
@@ -351,14 +351,13 @@ def _fit(points: ReferencePoints) -> Line:
 
 
 def _check_factory(values: FactoryValues) -> None:
-    low, high = ALPHA_RANGE
-    if not low <= values.alpha <= high:
-        raise CalibrationInvalid(f"alpha must be between {low:g} and {high:g}.", field="alpha")
-    for name in ("temp_coefficient", "humidity_coefficient"):
-        if not abs(getattr(values, name)) <= MAX_COEFFICIENT:
-            raise CalibrationInvalid(
-                f"{name} must be between -{MAX_COEFFICIENT:g} and {MAX_COEFFICIENT:g}.", field=name
-            )
+    for name, fault in (
+        ("alpha", alpha_fault(values.alpha)),
+        ("temp_coefficient", coefficient_fault("temp_coefficient", values.temp_coefficient)),
+        ("humidity_coefficient", coefficient_fault("humidity_coefficient", values.humidity_coefficient)),
+    ):
+        if fault is not None:
+            raise CalibrationInvalid(f"{fault}.", field=name)
     lengths = set()
     for name in ("channel_offsets", "channel_gains"):
         channel_values: Sequence[float] = getattr(values, name)
@@ -367,15 +366,17 @@ def _check_factory(values: FactoryValues) -> None:
                 f"{name} has {len(channel_values)} entries; it must have 0, 1 or one a channel {CHANNEL_COUNTS}.",
                 field=name,
             )
-        if not all(map(math.isfinite, channel_values)):
-            raise CalibrationInvalid(f"{name} must be finite numbers.", field=name)
         lengths.add(len(channel_values))
     if len(lengths - {0, 1}) > 1:
         raise CalibrationInvalid(
             "channel_offsets and channel_gains are for different numbers of channels.", field="channel_gains"
         )
-    if any(gain == 0 for gain in values.channel_gains):
-        raise CalibrationInvalid("A gain of 0 would blind its channel.", field="channel_gains")
+    for name, fault in (
+        ("channel_gains", gains_fault(values.channel_gains)),
+        ("channel_offsets", offsets_fault(values.channel_offsets)),
+    ):
+        if fault is not None:
+            raise CalibrationInvalid(f"{fault}.", field=name)
     for name in ("reference_standard", "calibrated_by"):
         if len(getattr(values, name)) > MAX_TEXT_LENGTH:
             raise CalibrationInvalid(f"{name} has more than {MAX_TEXT_LENGTH} characters.", field=name)

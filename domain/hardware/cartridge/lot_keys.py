@@ -1,9 +1,13 @@
 """The keys of lots: stored with the lot, the secret ones sealed."""
 
+import structlog
+
 from domain.hardware.cartridge.models import CartridgeLot
 from domain.hardware.cartridge.nfc_tag import TagV2
 from domain.hardware.cartridge.tag_signature import LotKeyKind, is_signed
-from domain.sealing import Sealer
+from domain.sealing import SealBroken, Sealer
+
+_log = structlog.get_logger("cartridge")
 
 
 class LotKeys:
@@ -32,7 +36,11 @@ class LotKeys:
             return lot.public_key
         if lot.sealed_key is None or self._sealer is None:
             return None
-        return self._sealer.open(lot.sealed_key, context=_context(lot.lot_id))
+        try:
+            return self._sealer.open(lot.sealed_key, context=_context(lot.lot_id))
+        except SealBroken as error:  # cartridges of this lot are unverified until it is imported again
+            _log.error("the key of a lot does not open", lot_id=lot.lot_id, error=str(error))
+            return None
 
     def vouches(self, lot: CartridgeLot, tag: TagV2, raw: bytes) -> bool:
         """Whether a tag of the lot's type carries a signature of the lot."""

@@ -10,13 +10,20 @@ readings of others with the same uid are unverified, registered or not: there is
 """
 
 from dataclasses import dataclass
+from datetime import date
 
 from domain.hardware.cartridge.models import Cartridge, CartridgeLot, Proof, RegisteredCartridge, ResolvedCartridge
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFacts:
-    """What is known beside a reading: the factory's row and its lot, and whether another person has shown the signature."""
+    """What is known beside a reading.
+
+    Args:
+        registered: the factory's row of its uid.
+        lot: that of the factory's row, or else the one that the tag names.
+        signed_by_another: whether another person has shown the signature.
+    """
 
     registered: RegisteredCartridge | None
     lot: CartridgeLot | None
@@ -35,7 +42,7 @@ def resolve(reading: Cartridge, known: KnownFacts) -> ResolvedCartridge:
             type_index=lot.type_index,
             legacy_code=None,
             lot_id=lot.lot_id,
-            expires_on=registered.expires_on,
+            expires_on=_earlier(registered.expires_on, lot.expires_on),
             remaining_uses=min(reading.remaining_uses, registered.max_uses),
             max_uses=registered.max_uses,
             required_channels=None,
@@ -53,7 +60,7 @@ def resolve(reading: Cartridge, known: KnownFacts) -> ResolvedCartridge:
         type_index=reading.type_index,
         legacy_code=reading.legacy_code,
         lot_id=reading.lot_id,
-        expires_on=reading.expires_on,
+        expires_on=_earlier(reading.expires_on, lot.expires_on) if trusted and lot else reading.expires_on,
         remaining_uses=reading.remaining_uses,
         max_uses=reading.max_uses,
         required_channels=reading.required_channels if trusted else None,
@@ -62,3 +69,10 @@ def resolve(reading: Cartridge, known: KnownFacts) -> ResolvedCartridge:
         temp_coefficient=reading.temp_coefficient if trusted else None,
         humidity_coefficient=reading.humidity_coefficient if trusted else None,
     )
+
+
+def _earlier(day: date | None, other: date | None) -> date | None:
+    """The earlier of two last days; None = no last day."""
+    if day is None or other is None:
+        return day or other
+    return min(day, other)

@@ -143,7 +143,7 @@ class CartridgeRepository:
         rows = await self._session.execute(
             select(Cartridge, RegisteredCartridge, CartridgeLot, taken, type_of_lot, type_of_tag)
             .outerjoin(RegisteredCartridge, RegisteredCartridge.uid == Cartridge.uid)
-            .outerjoin(CartridgeLot, CartridgeLot.lot_id == RegisteredCartridge.lot_id)
+            .outerjoin(CartridgeLot, CartridgeLot.lot_id == func.coalesce(RegisteredCartridge.lot_id, Cartridge.lot_id))
             .outerjoin(type_of_lot, _same_type(type_of_lot, CartridgeLot))
             .outerjoin(type_of_tag, _same_type(type_of_tag, Cartridge))
             .where(Cartridge.uid.in_(uids), Cartridge.owner_user_id == owner)

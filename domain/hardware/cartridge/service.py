@@ -103,10 +103,7 @@ class CartridgeService:
         cartridges = CartridgeRepository(session)
         if isinstance(tag, TagV2):
             lot = await cartridges.lot(tag.lot_id) if tag.lot_id else None
-            content = content_of(tag, signed=lot is not None and self._keys.vouches(lot, tag, raw))
-            if content.signed and lot is not None and lot.expires_on is not None:
-                return replace(content, expires_on=min(tag.expires_on, lot.expires_on))
-            return content
+            return content_of(tag, signed=lot is not None and self._keys.vouches(lot, tag, raw))
         type_ = await RegistryRepository(session).type_of_legacy_code(tag.legacy_code)
         if type_ is None:
             raise CartridgeTypeNotFound(f"No cartridge type has the legacy code 0x{tag.legacy_code:02X}.")

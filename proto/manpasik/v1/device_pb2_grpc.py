@@ -73,7 +73,7 @@ class DeviceServiceServicer:
         of the reader, the metadata x-claim-code carries the code that is shown on it. PERMISSION_DENIED, without a further
         reason, when the code is missing or wrong, the serial number is not known, or the reader is another person's;
         RESOURCE_EXHAUSTED when the plan allows no further reader, or after too many refusals. The owner may register again
-        without a code and gets a new credential. Ids and serial numbers are compared without case.
+        without a code and gets a new credential. The initial metadata x-device-verified say whether a code was shown. Ids and serial numbers are compared without case.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -23,7 +23,7 @@ class DeviceServiceStub:
     of the reader, the metadata x-claim-code carries the code that is shown on it. PERMISSION_DENIED, without a further
     reason, when the code is missing or wrong, the serial number is not known, or the reader is another person's;
     RESOURCE_EXHAUSTED when the plan allows no further reader, or after too many refusals. The owner may register again
-    without a code and gets a new credential. Ids and serial numbers are compared without case.
+    without a code and gets a new credential. The initial metadata x-device-verified say whether a code was shown. Ids and serial numbers are compared without case.
     """
     ListDevices: _aio.UnaryUnaryMultiCallable[_device_pb2.ListDevicesRequest, _device_pb2.ListDevicesResponse]
     """Lists the readers of a person, oldest first."""
@@ -53,7 +53,7 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         of the reader, the metadata x-claim-code carries the code that is shown on it. PERMISSION_DENIED, without a further
         reason, when the code is missing or wrong, the serial number is not known, or the reader is another person's;
         RESOURCE_EXHAUSTED when the plan allows no further reader, or after too many refusals. The owner may register again
-        without a code and gets a new credential. Ids and serial numbers are compared without case.
+        without a code and gets a new credential. The initial metadata x-device-verified say whether a code was shown. Ids and serial numbers are compared without case.
         """
 
     @_abc_1.abstractmethod

@@ -56,6 +56,8 @@ class DeviceServicer(pb_grpc.DeviceServiceServicer):
                 claim_code=_claim_code(context),
                 max_devices=allowance,
             )
+        verified = "true" if registration.device.verified else "false"
+        await context.send_initial_metadata((("x-device-verified", verified),))
         return pb.RegisterDeviceResponse(
             device_id=registration.device.device_id,
             registration_token=registration.credential,

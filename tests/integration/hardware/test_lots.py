@@ -1,14 +1,27 @@
 """Importing lots: all or nothing, the same again changes nothing, and nobody but the factory does it."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
+from devices.nfc_signature import CmacLot
 from domain.errors import Forbidden, Unauthenticated
 from domain.hardware.cartridge.errors import LotFileInvalid
 from domain.hardware.cartridge.lots import LotImport
+from domain.hardware.cartridge.models import Proof, Refusal
 from domain.principal import ANONYMOUS, DEVELOPMENT, Principal
-from tests.integration.hardware.conftest import ADMIN, ALICE, LOT, LOT_LINE, MEASUREMENT, TECHNICIAN, Hardware
+from tests.integration.hardware.conftest import (
+    ADMIN,
+    ALICE,
+    GLUCOSE_TAG,
+    LOT,
+    LOT_LINE,
+    MEASUREMENT,
+    SIGNED_TAG,
+    TECHNICIAN,
+    Hardware,
+)
 
 KEY = LOT.public_key.hex()
 
@@ -68,3 +81,26 @@ async def test_nobody_else_tells_what_the_factory_has_made(hardware: Hardware, w
 async def test_a_large_file_is_imported_in_one_piece(hardware: Hardware) -> None:
     done = await hardware.import_lots(*(line(f"{number:016X}") for number in range(5000)))
     assert done == LotImport(1, 5000, 0, 0)
+
+
+async def test_a_lot_that_is_recalled_expires_for_cartridges_that_were_read_before(hardware: Hardware) -> None:
+    await hardware.import_lots(LOT_LINE)
+    await hardware.read(SIGNED_TAG)
+    await hardware.read(replace(GLUCOSE_TAG, cartridge_uid=A))
+    recalled = LOT_LINE.replace(f"{KEY},,", f"{KEY},2026-11-01,")
+    await hardware.import_lots(recalled, replace=True)
+    async with hardware.database.read() as session:
+        signed = await hardware.services.cartridges.get(session, ALICE, SIGNED_TAG.cartridge_uid)
+        unsigned = await hardware.services.cartridges.get(session, ALICE, A)
+    assert signed.refusal is Refusal.EXPIRED
+    assert unsigned.refusal is None  # it only says that it is of this lot
+
+
+async def test_a_secret_key_that_no_longer_opens_leaves_its_cartridges_unverified(hardware: Hardware) -> None:
+    lot = CmacLot("LOT-C", bytes(range(16)))
+    await hardware.import_lots(f"LOT-C,1,1,aes-cmac,{lot.key.hex()},,,,,,,")
+    await hardware.fetch("UPDATE cartridge_lots SET sealed_key = sealed_key || '\\x00'")
+    await hardware.read(lot.sign(GLUCOSE_TAG))
+    async with hardware.database.read() as session:
+        found = await hardware.services.cartridges.get(session, ALICE, GLUCOSE_TAG.cartridge_uid)
+    assert found.cartridge.proof is Proof.NONE

@@ -1,6 +1,19 @@
-"""The registry is loaded by the migrations."""
+"""The registry is loaded by the migrations, and what was stored before them is kept."""
 
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from typing import Any
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+
+from domain.catalog import Group
+from subgraphs.runtime.database import Database
+from subgraphs.runtime.migrations import metadatas
 from tests.integration.hardware.conftest import Hardware
+from tests.support.postgres import PostgresServer
 
 
 async def test_every_type_starts_with_a_calibration_model(hardware: Hardware) -> None:
@@ -9,3 +22,63 @@ async def test_every_type_starts_with_a_calibration_model(hardware: Hardware) ->
         "LEFT JOIN calibration_models m ON (m.category, m.type_index) = (t.category, t.type_index)"
     )
     assert rows == [{"types": 30, "models": 30}]
+
+
+async def _upgrade_to(postgres: PostgresServer, name: str, revision: str, *, down: bool = False) -> None:
+    def work(connection: Connection) -> None:
+        with as_file(files("subgraphs.hardware") / "migrations") as folder:
+            config = Config()
+            config.set_main_option("script_location", str(folder))
+            config.attributes.update({"connection": connection, "metadata": list(metadatas(Group.HARDWARE))})
+            (command.downgrade if down else command.upgrade)(config, revision)
+
+    database = Database(postgres.settings, Group.HARDWARE, name=name, max_connections=2)
+    try:
+        async with database.engine.connect() as connection, connection.begin():
+            await connection.run_sync(work)
+    finally:
+        await database.close()
+
+
+async def test_rows_from_before_are_kept_and_compared_without_case_from_now_on(postgres: PostgresServer) -> None:
+    """Readers that differ in case only stay; cartridges belong to whoever has read them first, and are unsigned."""
+    name = await postgres.create_database()
+    try:
+        await _upgrade_to(postgres, name, "0002")
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(postgres.dsn(name))
+        try:
+            for number, (device_id, serial) in enumerate((("Dev-1", "SN-1"), ("dev-1", "sn-1"), ("DEV-1", "SN-2"))):
+                await connection.execute(
+                    "INSERT INTO devices (device_id, owner_user_id, serial_number, name, firmware_version, status, "
+                    "registered_at) VALUES ($1, 'alice', $2, $2, '1.0.0', 'unknown', $3)",
+                    device_id,
+                    serial,
+                    datetime(2026, 1, 1 + number, tzinfo=UTC),
+                )
+            for uid, reader in (("AA", "alice"), ("BB", None)):
+                await connection.execute(
+                    "INSERT INTO cartridges (uid, tag_version, category, type_index, lot_id, remaining_uses, max_uses, "
+                    "flags, alpha, extended_calibration, first_read_by, first_read_at, last_read_at) "
+                    "VALUES ($1, 2, 1, 1, '', 3, 5, 0, 1e300, '', $2, now(), now())",
+                    uid,
+                    reader,
+                )
+            await connection.execute("INSERT INTO cartridge_usages VALUES ('r-1', 'AA', 's-1', 'alice', 1, 1, now())")
+            await _upgrade_to(postgres, name, "head")
+            keys = await connection.fetch("SELECT device_id, device_key, serial_key, verified FROM devices ORDER BY 2")
+            assert [tuple(row.values()) for row in keys] == [
+                ("Dev-1", "dev-1", "sn-1", False),
+                ("dev-1", "dev-1#2", "sn-1#2", False),
+                ("DEV-1", "dev-1#3", "sn-2", False),
+            ]
+            read = await connection.fetch(
+                "SELECT uid, owner_user_id, signed, remaining_uses FROM cartridges ORDER BY 1"
+            )
+            assert [tuple(row.values()) for row in read] == [("AA", "alice", False, 3), ("BB", "", False, 3)]
+            await _upgrade_to(postgres, name, "0002", down=True)
+            rows = await connection.fetch("SELECT device_id, serial_number FROM devices ORDER BY registered_at")
+            assert [tuple(row.values()) for row in rows] == [("Dev-1", "SN-1"), ("dev-1", "sn-1"), ("DEV-1", "SN-2")]
+        finally:
+            await connection.close()
+    finally:
+        await postgres.drop_database(name)
