@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer  # type: ignore[import-untyped]  # it has no types
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it has no types
 
@@ -14,6 +15,14 @@ from subgraphs.runtime.database import Database
 from tests.support.broker import shared_broker
 from tests.support.postgres import DatabaseFor, PostgresServer, shared_postgres
 from tests.support.shared import shared_root
+
+# The same examples in every run of `make test`; `make fuzz` explores new ones (`--hypothesis-profile fuzz`). A busy machine
+# is slow, so time is no failure in either.
+settings.register_profile("test", derandomize=True, database=None, deadline=None, print_blob=True)
+settings.register_profile(
+    "fuzz", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("test")
 
 _GROUP = re.compile(r'xdist_group\("([^"]+)"\)')
 

@@ -312,12 +312,17 @@ class Account:
 
     # Money that went back
 
-    async def refund(self, charge: Charge, *, refunded_total_krw: int, is_full: bool) -> None:
+    async def refund(self, charge: Charge, *, refunded_total_krw: int, is_full: bool, at: datetime) -> None:
         """A payment was paid back, whole or in part: what it had bought goes with it.
 
         Whole: the running plan ends, and whatever else was paid for it is paid back as well; a period that has not
         begun is taken off; an upgrade falls back to the plan before. In part: the time that is no longer paid for is taken
-        off, by whole days. So no order of payments and refunds leaves a plan in force for less than its price.
+        off, by whole days. So no order of payments and refunds leaves a plan in force for less than its price. The event may
+        arrive after the period has ended by the clock: a whole refund ends the plan then as well, unless another paid
+        period follows.
+
+        Args:
+            at: when the provider paid back.
         """
         if charge.status != ChargeStatus.PAID:
             return
@@ -330,6 +335,8 @@ class Account:
             await self._take_upgrade_back(charge, is_full=is_full)
         elif charge.period_ends_at is not None and charge.period_ends_at > self.now:
             await self._take_time_back(charge, before_krw, is_full=is_full)
+        elif is_full and charge.period_ends_at is not None and charge.period_ends_at == self.subscription.expires_at:
+            await self._end_refunded(charge, cause=charge, with_rest=at < charge.period_ends_at)
 
     async def _take_time_back(self, charge: Charge, before_krw: int, *, is_full: bool) -> None:
         subscription, days = self.subscription, charge.period_days
@@ -395,16 +402,20 @@ class Account:
             await self._come_to_nothing(open_charge, ChargeStatus.VOID)
         await self.tell("refunded", previous)
 
-    async def _end_refunded(self, running: Charge, *, cause: Charge) -> None:
+    async def _end_refunded(self, running: Charge, *, cause: Charge, with_rest: bool = True) -> None:
         """End the plan now, and pay back what was paid for the running period and since, save the cause of it.
 
         Credit that is there came from the running period, since a charge uses all that there is before it asks for money:
         only what its own charge had used is older, and stays.
+
+        Args:
+            with_rest: whether the other charges of the period are paid back: not when it was used to its end before.
         """
         subscription, previous = self.subscription, lifecycle.tier_at(self.subscription, self.now)
-        running.period_ends_at = max(running.period_starts_at or self.now, self.now)
+        ends_at = max(running.period_starts_at or self.now, self.now)
+        running.period_ends_at = min(running.period_ends_at or ends_at, ends_at)
         for charge in self.charges[self.charges.index(running) :]:
-            if charge is cause or charge.status != ChargeStatus.PAID:
+            if charge is cause or charge.status != ChargeStatus.PAID or not with_rest:
                 continue
             charge.status = ChargeStatus.REFUNDED
             if charge.payment_id is not None:
@@ -415,7 +426,7 @@ class Account:
             await self._terms.payments.cancel_open(self._session, subscription_id=subscription.subscription_id)
             open_charge.status = ChargeStatus.VOID
         subscription.credit_krw = running.credit_used_krw
-        subscription.expires_at = self.now
+        subscription.expires_at = min(subscription.expires_at or self.now, self.now)
         self._end()
         await self.tell("refunded", previous)
 

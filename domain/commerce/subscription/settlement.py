@@ -68,7 +68,7 @@ class SettlementService:
             await self._apply(session, account, payment, at=captured_at, is_refunded=True)
         charge = account.charge_of(payment.payment_id)
         if charge is not None:
-            await account.refund(charge, refunded_total_krw=refunded_total_krw, is_full=is_full)
+            await account.refund(charge, refunded_total_krw=refunded_total_krw, is_full=is_full, at=payment.at)
             await account.save()
 
     async def _apply(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from domain.commerce.books import SUBSCRIPTION_CHECKS, Difference, check_books
@@ -98,7 +98,7 @@ async def step(commerce: Commerce, who: str, name: str, value: object) -> None:
         case "refund", int() as amount_krw:
             paid = await commerce.fetch(
                 "SELECT payment_id FROM payments WHERE user_id = $1 AND status IN ('completed', 'partial_refund') "
-                "ORDER BY completed_at DESC LIMIT 1",
+                "ORDER BY completed_at DESC, payment_id DESC LIMIT 1",
                 who,
             )
             for row in paid:
@@ -108,7 +108,7 @@ async def step(commerce: Commerce, who: str, name: str, value: object) -> None:
         case "take back", int() as nth:  # of the newest, the one before ...
             paid = await commerce.fetch(
                 "SELECT payment_id FROM payments WHERE user_id = $1 AND status = 'completed' "
-                "ORDER BY completed_at DESC LIMIT 1 OFFSET $2",
+                "ORDER BY completed_at DESC, payment_id DESC LIMIT 1 OFFSET $2",
                 who,
                 nth,
             )
@@ -126,6 +126,11 @@ async def step(commerce: Commerce, who: str, name: str, value: object) -> None:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
+# Refunds of which the plan hears after its period has ended.
+@example(steps=[("charge", Tier.PRO), ("refund", 0), ("wait", 40)])
+@example(steps=[("charge", Tier.BASIC), ("charge", Tier.PRO), ("refund", 0), ("wait", 40), ("update", Tier.FREE)])
+@example(steps=[("charge", Tier.PRO), ("refund", 0), ("wait", 40), ("sweep", None)])
+@example(steps=[("create", Tier.PRO), ("pay", None), ("cancel", None), ("refund", 0), ("wait", 40), ("sweep", None)])
 async def test_the_books_balance_whatever_a_person_does(
     commerce: Commerce, steps: list[tuple[str, object]], toss: TossSandbox
 ) -> None:
@@ -143,7 +148,7 @@ async def test_the_books_balance_whatever_a_person_does(
     shown = await get(commerce, person(who))
     subscription = shown.standing.subscription
     (row,) = await commerce.fetch(
-        "SELECT COALESCE(sum(p.amount_krw - COALESCE(r.krw, 0)), 0) AS kept FROM payments p LEFT JOIN ("
+        "SELECT COALESCE(sum(p.amount_krw - COALESCE(r.krw, 0)), 0)::bigint AS kept FROM payments p LEFT JOIN ("
         "SELECT payment_id, sum(amount_krw) AS krw FROM refunds WHERE status = 'succeeded' GROUP BY payment_id) r "
         "USING (payment_id) WHERE p.user_id = $1 AND p.completed_at IS NOT NULL",
         who,
