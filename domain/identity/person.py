@@ -28,7 +28,7 @@ class SocialProvider(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthDetails:
-    """What a person states about body and emergencies. An empty value (text, list, 0, None) means: not stated.
+    """What a person states about body and emergencies. An empty text or list and None mean: not stated.
 
     Args:
         birth_date: ISO 8601 date.
@@ -39,8 +39,8 @@ class HealthDetails:
     birth_date: str = ""
     gender: Gender | None = None
     blood_type: str = ""
-    height_cm: float = 0.0
-    weight_kg: float = 0.0
+    height_cm: float | None = None
+    weight_kg: float | None = None
     medical_conditions: tuple[str, ...] = ()
     allergies: tuple[str, ...] = ()
     emergency_contact_name: str = ""
@@ -53,7 +53,8 @@ class HealthDetails:
     @property
     def needs_health_consent(self) -> bool:
         """Whether it tells of the body's state, and not only of age, gender and whom to call."""
-        return bool(self.blood_type or self.height_cm or self.weight_kg or self.medical_conditions or self.allergies)
+        measures = self.height_cm is not None or self.weight_kg is not None
+        return measures or bool(self.blood_type or self.medical_conditions or self.allergies)
 
     def merged(self, change: Self, *, cleared: AbstractSet[str] = frozenset()) -> Self:
         """These details with the stated ones of `change` over them, and without the `cleared` fields (by name)."""

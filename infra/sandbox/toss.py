@@ -1,6 +1,6 @@
 """SANDBOX Toss Payments: the core API as far as the platform uses it. No money moves, no card is asked.
 
-Keys that begin with `test-` are approved, again and again. A word in the key makes it stumble:
+Keys that begin with `test-` are approved, again and again (the platform uses each for one payment). A word in the key makes it stumble:
 
 | key               | confirm                                                                       |
 |-------------------|-------------------------------------------------------------------------------|

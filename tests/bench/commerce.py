@@ -24,7 +24,8 @@ RESTOCK = "mutation ($id: ID!) { restockProduct(input: {id: $id, quantity: 50000
 ORDER = """mutation ($product: ID!) { addToCart(input: {productId: $product, quantity: 1}) { totalKrw }
   createOrder(input: {shippingAddress: "서울특별시 중구 세종대로 110"}) { id totalKrw } }"""
 PAY = """mutation ($order: ID!, $amount: Int!) { createPayment(input: {orderId: $order, amountKrw: $amount}) { id } }"""
-CONFIRM = """mutation ($payment: ID!) { confirmPayment(input: {id: $payment, paymentKey: "test-bench"}) { status } }"""
+CONFIRM = """mutation ($payment: ID!, $key: String!) {
+  confirmPayment(input: {id: $payment, paymentKey: $key}) { status } }"""
 _LOOK_EVERY_S = 0.01
 _ON_THEIR_WAY = 64
 
@@ -53,7 +54,7 @@ class Buyer:
         made: dict[str, object] = (await self.ask(ORDER, product=self._product))["createOrder"]  # type: ignore[assignment]
         order, amount = made["id"], made["totalKrw"]
         payment: dict[str, object] = (await self.ask(PAY, order=order, amount=amount))["createPayment"]  # type: ignore[assignment]
-        await self.ask(CONFIRM, payment=payment["id"])
+        await self.ask(CONFIRM, payment=payment["id"], key=f"test-bench-{payment['id']}")
         await self._paid.wait_for(str(order))
 
 

@@ -54,10 +54,10 @@ async def pay_and_get_it_back(platform: Platform, channel_to: ChannelTo, person:
     )
     assert opened.payment_id
     assert opened.status == payment_pb2.PAYMENT_STATUS_PENDING
+    # A key captures one payment; only clients without a credential may repeat the one that they always send.
+    key = f"test-payment-key-{opened.payment_id}" if person.metadata else "test-payment-key"
     confirmed = await payments.ConfirmPayment(
-        payment_pb2.ConfirmPaymentRequest(
-            payment_id=opened.payment_id, payment_key="test-payment-key", pg_provider="toss"
-        ),
+        payment_pb2.ConfirmPaymentRequest(payment_id=opened.payment_id, payment_key=key, pg_provider="toss"),
         metadata=person.metadata,
         timeout=20,
     )
@@ -91,7 +91,9 @@ async def subscribe_upgrade_and_cancel(platform: Platform, channel_to: ChannelTo
     assert created.status == subscription_pb2.SUBSCRIPTION_STATUS_ACTIVE
     updated = await plans.UpdateSubscription(
         subscription_pb2.UpdateSubscriptionRequest(
-            user_id=person.user_id, new_tier=common_pb2.SUBSCRIPTION_TIER_PRO, payment_id="test-pay-001"
+            user_id=person.user_id,
+            new_tier=common_pb2.SUBSCRIPTION_TIER_PRO,
+            payment_id=f"test-pay-{person.user_id}" if person.metadata else "test-pay-001",
         ),
         metadata=person.metadata,
         timeout=20,
@@ -186,7 +188,8 @@ async def test_what_is_ordered_over_grpc_is_paid_and_told(platform: Platform, ch
     payment = await until(pending_payment)
     assert (payment.amount_krw, payment.status) == (order.total_price_krw, payment_pb2.PAYMENT_STATUS_PENDING)
     await payments.ConfirmPayment(
-        payment_pb2.ConfirmPaymentRequest(payment_id=payment.payment_id, payment_key="test-payment-key"), **call
+        payment_pb2.ConfirmPaymentRequest(payment_id=payment.payment_id, payment_key=f"test-cart-{payment.payment_id}"),
+        **call,
     )
 
     async def is_paid() -> bool:

@@ -21,7 +21,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
-from domain.commerce.payment.errors import ProviderUnavailable
+from domain.commerce.payment.errors import PaymentKeyUsed, ProviderUnavailable
 from domain.commerce.payment.events import PaymentCompleted, PaymentFailed
 from domain.commerce.payment.models import AttemptStatus, Payment, PaymentAttempt, PaymentType
 from domain.commerce.payment.ports import Declined, OutcomeUnclear, PaymentGateway, ProviderPayment, ProviderState
@@ -114,6 +114,15 @@ def judge(found: ProviderPayment, asking: Asking) -> Answer:
             assert_never(found.state)
 
 
+async def _unless_shared(session: AsyncSession, captured: Captured, payment: Payment) -> Captured | Mismatched:
+    """The capture, unless the provider names the key of another captured payment for it: then it is none of ours."""
+    holder = await PaymentRepository(session).captured_with(captured.found.payment_key)
+    if holder in (None, payment.payment_id):
+        return captured
+    _log.error("provider captured under the key of another payment", payment_id=payment.payment_id, other=holder)
+    return Mismatched(captured.found)
+
+
 def back_off(tries: int) -> timedelta:
     """How long an outcome that stays unclear is left alone: 2, 4, 8 ... at most 300 seconds."""
     return timedelta(seconds=min(2 ** min(tries, 9), 300))
@@ -137,6 +146,7 @@ class Capture:
 
         Raises:
             MoveNotAllowed: it is not pending.
+            PaymentKeyUsed: the key has captured another payment, or is just being used for it.
         """
         now = self._clock.now()
         payment.status = move(PaymentStatus(payment.status), PaymentStatus.CONFIRMING)
@@ -147,10 +157,14 @@ class Capture:
             idempotency_key=new_id(),
             amount_krw=payment.amount_krw,
             status=AttemptStatus.STARTED,
+            code="",
+            message="",
+            tries=1,
             started_at=now,
             settle_after=now + LEASE,
         )
-        await AttemptRepository(session).add(attempt)
+        if not await AttemptRepository(session).add(attempt):
+            raise PaymentKeyUsed
         return Asking.of(attempt)
 
     async def carry_out(self, asking: Asking) -> Payment | None:
@@ -251,6 +265,8 @@ class Capture:
         attempt = await AttemptRepository(session).get_for_update(asking.attempt_id)
         if attempt.status != AttemptStatus.STARTED:
             return payment
+        if isinstance(verdict, Captured):
+            verdict = await _unless_shared(session, verdict, payment)
         now = self._clock.now()
         attempt.ended_at = now
         match verdict:

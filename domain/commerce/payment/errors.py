@@ -27,6 +27,15 @@ class PaymentNotPending(WrongState):
         super().__init__(f"The payment is {status}; open a new one.", payment_id=payment_id, status=status)
 
 
+class PaymentKeyUsed(WrongState):
+    """The provider's key has captured another payment, or is just being used for it. It does not say for which."""
+
+    reason = "PAYMENT_KEY_USED"
+
+    def __init__(self) -> None:
+        super().__init__("This payment key was used for another payment: approve this payment to get a key of its own.")
+
+
 class PaymentNotCaptured(WrongState):
     """Nothing was captured, so there is nothing to pay back."""
 

@@ -50,9 +50,10 @@ class Payment(Base):
         CheckConstraint(
             "(status IN ('completed', 'partial_refund', 'refunded')) = (completed_at IS NOT NULL)", name="completed_at"
         ),
-        CheckConstraint("order_id <> '' OR subscription_id <> ''", name="pays_something"),
+        CheckConstraint("payment_type = 'one_time' OR subscription_id <> ''", name="pays_something"),
         Index("ix_payments_user", "user_id", "created_at", "payment_id"),
         Index("ix_payments_order", "order_id", postgresql_where=text("order_id <> ''")),
+        Index("ix_payments_key", "payment_key", postgresql_where=text("payment_key <> ''")),
         Index("ix_payments_subscription", "subscription_id", postgresql_where=text("subscription_id <> ''")),
         Index(
             "uq_payments_live_order",
@@ -103,7 +104,13 @@ class PaymentAttempt(Base):
         ),
         CheckConstraint("(status = 'started') = (ended_at IS NULL)", name="ended_at"),
         Index("ix_payment_attempts_payment", "payment_id"),
-        Index("ix_payment_attempts_key", "payment_key"),
+        # A key of the provider captures one payment, whatever the provider says.
+        Index(
+            "uq_payment_attempts_key",
+            "payment_key",
+            unique=True,
+            postgresql_where=text("status IN ('started', 'captured', 'mismatched')"),
+        ),
         Index("ix_payment_attempts_unclear", "settle_after", postgresql_where=text("status = 'started'")),
         # At most one that may have captured: the database's own word for "charged once".
         Index(

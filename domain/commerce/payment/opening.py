@@ -11,6 +11,8 @@ from domain.errors import Conflict
 from domain.ids import new_id
 
 _TRIES = 5
+MAX_OPEN_OF_ITS_OWN = 20
+"""Pending payments of a person that are for no order and no subscription; the oldest is cancelled for a new one."""
 
 
 async def open_payment(session: AsyncSession, clock: Clock, opening: Opening, *, pg_provider: str) -> Payment:
@@ -25,6 +27,8 @@ async def open_payment(session: AsyncSession, clock: Clock, opening: Opening, *,
         PaymentInProgress: another amount is just being captured.
     """
     payments = PaymentRepository(session)
+    if not opening.order_id and not opening.subscription_id:
+        await payments.cancel_oldest_of_its_own(opening.user_id, keep=MAX_OPEN_OF_ITS_OWN - 1, at=clock.now())
     if opening.subscription_id:
         await payments.lock_subscription(opening.subscription_id)
     for _ in range(_TRIES):

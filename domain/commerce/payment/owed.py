@@ -9,11 +9,13 @@ from domain.commerce.terms import Debt
 
 
 async def debt_for(debts: Debts, session: AsyncSession, wanted: Opening | Payment) -> Debt | None:
-    """What is owed, by the word of the shop or of subscription; None for an order that is not the shop's.
+    """What is owed, by the word of the shop or of subscription; None without an order of the shop's.
 
     Raises:
         OrderNotPayable: the subscription owes nothing.
     """
+    if not wanted.order_id and not wanted.subscription_id:
+        return None
     if wanted.order_id:
         of_order = await debts.of_order(session, wanted.order_id)
         if of_order is not None or not wanted.subscription_id:

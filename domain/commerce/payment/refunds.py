@@ -75,7 +75,7 @@ class Refunds:
         session: AsyncSession,
         payment: Payment,
         *,
-        amount_krw: int,
+        amount_krw: int | None,
         reason: str,
         requested_by: str,
         lease: timedelta = LEASE,
@@ -83,7 +83,7 @@ class Refunds:
         """Note a refund of a payment that the session has locked.
 
         Args:
-            amount_krw: 0 for all that is left.
+            amount_krw: None for all that is left.
             lease: for how long the background leaves it to the caller; nothing: it carries it out.
         Raises:
             PaymentNotCaptured: nothing was captured.
@@ -93,9 +93,9 @@ class Refunds:
             raise PaymentNotCaptured(payment.payment_id, outward(PaymentStatus(payment.status)))
         refunds = RefundRepository(session)
         left_krw = balances.left_krw(payment.amount_krw, await refunds.of(payment.payment_id))
-        wanted_krw = amount_krw or left_krw
+        wanted_krw = left_krw if amount_krw is None else amount_krw
         if not 0 < wanted_krw <= left_krw:
-            raise RefundExceedsPayment(asked_krw=amount_krw, left_krw=left_krw)
+            raise RefundExceedsPayment(asked_krw=wanted_krw, left_krw=left_krw)
         now = self._clock.now()
         refund = Refund(
             refund_id=new_id(),

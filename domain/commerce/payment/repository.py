@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.commerce.payment.models import AttemptStatus, Payment, PaymentAttempt, Refund, RefundStatus
-from domain.commerce.payment.states import LIVE, OPEN
+from domain.commerce.payment.states import LIVE, OPEN, PaymentStatus
 from domain.keyset import OwnedList
 from domain.paging import Page, PageRequest
 
@@ -81,6 +81,34 @@ class PaymentRepository:
         )
         return (await self._session.scalars(statement)).one_or_none()
 
+    async def captured_with(self, payment_key: str) -> str | None:
+        """The id of the payment that was captured under a key of the provider."""
+        statement = select(Payment.payment_id).where(
+            Payment.payment_key == payment_key, Payment.payment_key != "", Payment.completed_at.is_not(None)
+        )
+        return (await self._session.scalars(statement.limit(1))).one_or_none()
+
+    async def cancel_oldest_of_its_own(self, user_id: str, *, keep: int, at: datetime) -> None:
+        """Cancel a person's pending payments without order and subscription, save the newest `keep`."""
+        surplus = (
+            select(Payment.payment_id)
+            .where(
+                Payment.user_id == user_id,
+                Payment.order_id == "",
+                Payment.subscription_id == "",
+                Payment.status == PaymentStatus.PENDING,
+            )
+            .order_by(Payment.created_at.desc(), Payment.payment_id.desc())
+            .offset(keep)
+            .with_for_update(skip_locked=True)
+        )
+        await self._session.execute(
+            update(Payment)
+            .where(Payment.payment_id.in_(surplus))
+            .values(status=PaymentStatus.CANCELLED, closed_at=at)
+            .execution_options(synchronize_session=False)
+        )
+
     async def settled_of_order(self, order_id: str) -> Payment | None:
         """The newest captured payment of an order."""
         statement = (
@@ -128,9 +156,12 @@ class AttemptRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def add(self, attempt: PaymentAttempt) -> None:
-        self._session.add(attempt)
-        await self._session.flush()
+    async def add(self, attempt: PaymentAttempt) -> bool:
+        """Store a new attempt; False when its key has another payment. Waits for a transaction that is just using the key."""
+        columns = [column.key for column in PaymentAttempt.__table__.columns]
+        values = {name: value for name, value in vars(attempt).items() if name in columns}
+        statement = insert(PaymentAttempt).values(values).on_conflict_do_nothing().returning(PaymentAttempt.attempt_id)
+        return await self._session.scalar(statement) is not None
 
     async def get_for_update(self, attempt_id: str) -> PaymentAttempt:
         """Its payment is locked before."""

@@ -40,7 +40,7 @@ from domain.commerce.payment.refunds import PayingBack, Refunds
 from domain.commerce.payment.repository import PaymentRepository, RefundRepository
 from domain.commerce.payment.settle import Settlement
 from domain.commerce.payment.states import SETTLED, PaymentStatus
-from domain.commerce.terms import REFUND_WINDOW, Cancellation, SettledPayment
+from domain.commerce.terms import REFUND_WINDOW, Cancellation, SettledPayment, approval_key
 from domain.ids import UserId
 from domain.principal import Principal, Role, Scope
 from domain.sessions import Sessions
@@ -92,6 +92,8 @@ class PaymentService(PaymentReading):
     ) -> Payment:
         """The payer's live payment for an order or for what a subscription owes, opened unless it is there.
 
+        A one-time payment without an order is a payment of its own: each call opens another one.
+
         Raises:
             PaymentFieldInvalid: no such text, amount or combination.
             OrderNotFound: it is somebody else's.
@@ -105,7 +107,7 @@ class PaymentService(PaymentReading):
             raise PaymentFieldInvalid("A one-time payment has no subscription_id.", field="subscription_id")
         opening = Opening(
             user_id=payer,
-            order_id=require_id(order_id, field="order_id", least=0 if is_plan else 1),
+            order_id=require_id(order_id, field="order_id"),
             subscription_id=require_id(subscription_id, field="subscription_id", least=1 if is_plan else 0),
             payment_type=payment_type,
             amount_krw=require_amount(amount_krw),
@@ -165,6 +167,7 @@ class PaymentService(PaymentReading):
             PaymentNotFound: none, or somebody else's.
             PaymentNotPending: it was given up.
             OrderNotPayable, AmountMismatch: the order has changed, or the provider captured something else.
+            PaymentKeyUsed: the key has paid, or is paying, for another payment.
             PaymentDeclined: the provider has refused.
             OutcomePending: the outcome is not known yet.
             ProviderUnavailable: payments are not set up.
@@ -181,7 +184,8 @@ class PaymentService(PaymentReading):
             asking = None
             if payment.status == PaymentStatus.PENDING:
                 require_owed(payment, await debt_for(self._debts, session, payment))
-                asking = await self._capture.begin(session, payment, payment_key)
+                key = approval_key(principal, payment_key, payment_id)
+                asking = await self._capture.begin(session, payment, key)
         return await self._outcome(payment_id, asking)
 
     async def charge(
@@ -212,11 +216,13 @@ class PaymentService(PaymentReading):
         async with self._sessions.read() as session:
             return await as_settled(session, paid)
 
-    async def refund(self, principal: Principal, *, payment_id: str, amount_krw: int, reason: str) -> CarriedOutRefund:
-        """Pay back a part of a captured payment, or all that is left (0); in transactions of its own.
+    async def refund(
+        self, principal: Principal, *, payment_id: str, amount_krw: int | None, reason: str
+    ) -> CarriedOutRefund:
+        """Pay back a part of a captured payment, or all that is left (None); in transactions of its own.
 
         Raises:
-            PaymentFieldInvalid: a negative amount, or no such reason.
+            PaymentFieldInvalid: an amount below 1 won, or no such reason.
             PaymentNotFound: none, or somebody else's.
             RefundNotAllowed: the payer asks too late, after shipping or a move to a lower plan, or for a part of a
                 purchase.
@@ -226,7 +232,7 @@ class PaymentService(PaymentReading):
         """
         principal.require_scope(Scope.COMMERCE_WRITE)
         require_text(reason, field="reason", most=MAX_REASON)
-        if amount_krw:
+        if amount_krw is not None:
             require_amount(amount_krw)
         async with self._sessions.transaction() as session:
             payment = require_visible(
@@ -246,8 +252,10 @@ class PaymentService(PaymentReading):
             raise OutcomePending(payment_id)
         return CarriedOutRefund(refund=refund, payment_status=status, refunded_at=refund.ended_at)
 
-    async def request_refund(self, session: AsyncSession, *, payment_id: str, amount_krw: int, reason: str) -> None:
-        """Have a captured payment paid back (0: all that is left), in the background once the session has committed.
+    async def request_refund(
+        self, session: AsyncSession, *, payment_id: str, amount_krw: int | None, reason: str
+    ) -> None:
+        """Have a captured payment paid back (None: all that is left), in the background once the session has committed.
 
         What is paid back already, or was never captured, leaves nothing to do.
         """
@@ -314,14 +322,14 @@ class PaymentService(PaymentReading):
         return payment
 
     async def _require_refundable(
-        self, session: AsyncSession, principal: Principal, payment: Payment, *, amount_krw: int
+        self, session: AsyncSession, principal: Principal, payment: Payment, *, amount_krw: int | None
     ) -> None:
         if principal.is_trusted or principal.role is Role.ADMIN:
             return
         if payment.completed_at and self._clock.now() - payment.completed_at > REFUND_WINDOW:
             raise RefundNotAllowed(f"A payment can be taken back within {REFUND_WINDOW.days} days.")
         # Else all but a won would go back, and the goods or the plan be kept.
-        if amount_krw and await self._is_purchase(session, payment):
+        if amount_krw is not None and await self._is_purchase(session, payment):
             left_krw = balances.left_krw(payment.amount_krw, await RefundRepository(session).of(payment.payment_id))
             if amount_krw < left_krw:
                 raise RefundNotAllowed("A purchase is taken back whole; ask the shop to pay back a part of it.")

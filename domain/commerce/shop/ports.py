@@ -23,7 +23,9 @@ class Payments(Protocol):
         """Whether nothing of a captured payment is left, refunds in hand included; it stays so for the transaction."""
         ...
 
-    async def request_refund(self, session: AsyncSession, *, payment_id: str, amount_krw: int, reason: str) -> None:
+    async def request_refund(
+        self, session: AsyncSession, *, payment_id: str, amount_krw: int | None, reason: str
+    ) -> None:
         """Have a captured payment paid back (0: all that is left), in the background once the session has committed.
 
         For money that no order asks for; that of a cancelled order is paid back upon `shop.order_cancelled`.

@@ -100,7 +100,7 @@ class OrderSaga:
         if not _is_for(order, payment):
             # A wrong amount or person, or a second payment: not a reason to give the order up.
             await self._payments.request_refund(
-                session, payment_id=payment.payment_id, amount_krw=0, reason="No order asks for this payment."
+                session, payment_id=payment.payment_id, amount_krw=None, reason="No order asks for this payment."
             )
             return
         await self._lifecycle.tell(

@@ -4,7 +4,7 @@ Credit is reserved when a charge is opened and comes back when the charge comes 
 twice or lost. At most one charge is open at a time; what replaces it first gives its open payment up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -158,8 +158,13 @@ class Account:
 
         There is no stored card to charge: the provider's API in use captures what a payer has approved. A renewal is a charge
         that waits until somebody pays it, and is asked for by a notification.
+
+        Raises:
+            PaymentInProgress: a refund that concerns the credit has not been applied yet.
         """
         subscription = self.subscription
+        if subscription.credit_krw:
+            await self.require_refunds_applied()
         ends_at = subscription.expires_at or self.now
         due_at = max(ends_at, self.now) + lifecycle.GRACE
         return await self.open(ChargeKind.RENEWAL, Tier(subscription.tier), due_at=due_at)
@@ -274,10 +279,28 @@ class Account:
             case _:
                 pass
 
+    async def require_refunds_applied(self) -> None:
+        """Let credit be made or moved only from payments whose refunds the plan knows of.
+
+        Raises:
+            PaymentInProgress: the event of a refund is on its way.
+        """
+        for charge in self.charges:
+            if charge.status != ChargeStatus.PAID or charge.payment_id is None:
+                continue
+            settled = await self._terms.payments.settled(self._session, charge.payment_id)
+            if settled is not None and settled.refunded_krw > charge.refunded_krw:
+                raise PaymentInProgress
+
     # Changes of plan
 
     async def downgrade(self, tier: Tier) -> None:
-        """Move to a lower paid plan at once; what the higher one was worth more for the days left becomes credit."""
+        """Move to a lower paid plan at once; what the higher one was worth more for the days left becomes credit.
+
+        Raises:
+            PaymentInProgress: a refund of what was paid has not been applied yet.
+        """
+        await self.require_refunds_applied()
         subscription, previous = self.subscription, lifecycle.tier_at(self.subscription, self.now)
         price_krw = self._terms.plans[tier].monthly_price_krw
         months = unused(self._periods(), self.now, counting_today=False)
@@ -329,13 +352,17 @@ class Account:
         before_krw, charge.refunded_krw = charge.refunded_krw, max(charge.refunded_krw, refunded_total_krw)
         if is_full:
             charge.status = ChargeStatus.REFUNDED
+        is_last = lifecycle.opens_period(charge) and charge.period_ends_at == self.subscription.expires_at
+        if self.subscription.status == SubscriptionStatus.EXPIRED and is_full and is_last:
+            # Credit that is left came from this period: see `_end_refunded`.
+            self.subscription.credit_krw = min(self.subscription.credit_krw, charge.credit_used_krw)
         if self.subscription.status == SubscriptionStatus.EXPIRED or charge.refunded_krw == before_krw:
             return
         if not lifecycle.opens_period(charge):
             await self._take_upgrade_back(charge, is_full=is_full)
         elif charge.period_ends_at is not None and charge.period_ends_at > self.now:
             await self._take_time_back(charge, before_krw, is_full=is_full)
-        elif is_full and charge.period_ends_at is not None and charge.period_ends_at == self.subscription.expires_at:
+        elif is_full and is_last and charge.period_ends_at is not None:
             await self._end_refunded(charge, cause=charge, with_rest=at < charge.period_ends_at)
 
     async def _take_time_back(self, charge: Charge, before_krw: int, *, is_full: bool) -> None:
@@ -393,7 +420,7 @@ class Account:
         months = unused(self._periods(), self.now, counting_today=False)
         worth_krw = downgrade_credit_krw(charge.price_krw, charge.from_price_krw, months)
         previous = lifecycle.tier_at(subscription, self.now)
-        left_krw = charge.credit_used_krw if is_full else max(worth_krw - charge.refunded_krw, 0)
+        left_krw = self._credit_of(charge) if is_full else max(worth_krw - charge.refunded_krw, 0)
         subscription.tier, subscription.price_krw = charge.from_tier, charge.from_price_krw
         subscription.credit_krw += left_krw
         if (open_charge := self.open_charge) is not None:
@@ -401,6 +428,17 @@ class Account:
             await self._terms.payments.cancel_open(self._session, subscription_id=subscription.subscription_id)
             await self._come_to_nothing(open_charge, ChargeStatus.VOID)
         await self.tell("refunded", previous)
+
+    def _credit_of(self, upgrade: Charge) -> int:
+        """The credit that comes back with a whole refund of an upgrade.
+
+        Days that were taken off since, by a refund of the period itself, are worth nothing any more: what the upgrade of the
+        days that are left would have cost, less the money, and at most the credit that was used.
+        """
+        before = self.charges[: self.charges.index(upgrade)]
+        months = unused(self._periods(before), upgrade.opened_at, counting_today=True)
+        cost_krw = upgrade_cost_krw(upgrade.from_price_krw, upgrade.price_krw, months)
+        return min(max(cost_krw - upgrade.amount_krw, 0), upgrade.credit_used_krw)
 
     async def _end_refunded(self, running: Charge, *, cause: Charge, with_rest: bool = True) -> None:
         """End the plan now, and pay back what was paid for the running period and since, save the cause of it.
@@ -420,7 +458,7 @@ class Account:
             charge.status = ChargeStatus.REFUNDED
             if charge.payment_id is not None:
                 await self._terms.payments.request_refund(
-                    self._session, payment_id=charge.payment_id, amount_krw=0, reason="The plan was refunded."
+                    self._session, payment_id=charge.payment_id, amount_krw=None, reason="The plan was refunded."
                 )
         if (open_charge := self.open_charge) is not None:
             await self._terms.payments.cancel_open(self._session, subscription_id=subscription.subscription_id)
@@ -443,11 +481,12 @@ class Account:
         ]
         return sorted(found, key=lambda charge: charge.period_starts_at or self.now)
 
-    def _periods(self) -> list[Period]:
+    def _periods(self, among: Sequence[Charge] | None = None) -> list[Period]:
         return [
             Period(charge.period_starts_at, charge.period_ends_at, charge.period_days)
             for charge in self._paid_periods()
             if charge.period_starts_at and charge.period_ends_at and charge.period_days
+            if among is None or charge in among
         ]
 
     # Writing

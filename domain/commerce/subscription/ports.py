@@ -39,8 +39,10 @@ class Payments(Protocol):
         """
         ...
 
-    async def request_refund(self, session: AsyncSession, *, payment_id: str, amount_krw: int, reason: str) -> None:
-        """Have a captured payment paid back (0: all that is left), in the background once the session has committed."""
+    async def request_refund(
+        self, session: AsyncSession, *, payment_id: str, amount_krw: int | None, reason: str
+    ) -> None:
+        """Have a captured payment paid back (None: all that is left), in the background once the session has committed."""
         ...
 
 

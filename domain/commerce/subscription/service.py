@@ -40,7 +40,7 @@ from domain.commerce.subscription.repository import (
     PlanRepository,
     SubscriptionRepository,
 )
-from domain.commerce.terms import SettledPayment, Tier
+from domain.commerce.terms import SettledPayment, Tier, approval_key
 from domain.errors import AppError, ErrorKind, Forbidden
 from domain.ids import UserId, new_id
 from domain.messaging import Outbox
@@ -87,6 +87,7 @@ class SubscriptionService:
 
         Raises:
             SubscriptionRunning: the person has one that is not over.
+            PaymentInProgress: a refund that concerns the credit of the one before has not been applied yet.
             Unauthenticated, Forbidden, InvalidInput: see `Principal.acting_for`; the token lacks commerce:write.
         """
         holder = holder_of(principal, user_id, scope=Scope.COMMERCE_WRITE)
@@ -95,6 +96,8 @@ class SubscriptionService:
         before = await subscriptions.latest_for_update(holder)
         if before is not None:
             await self._require_over(session, before, terms)
+            if before.credit_krw:
+                await (await Account.of(session, before, terms)).require_refunds_applied()
         added = await subscriptions.add(self._fresh(holder, tier, before, terms))
         subscription = await subscriptions.running_of(holder)
         if not added or subscription is None:
@@ -234,7 +237,8 @@ class SubscriptionService:
             done = await self._change(session, holder, new_tier, payment_id, reason)
         if not isinstance(done, _ToCapture):
             return done
-        return await self._capture(holder, new_tier, done, payment_key=payment_id)
+        key = approval_key(principal, payment_id, done.charge_id)
+        return await self._capture(holder, new_tier, done, payment_key=key)
 
     async def _change(
         self, session: AsyncSession, holder: UserId, new_tier: Tier, payment_id: str, reason: str
@@ -271,6 +275,8 @@ class SubscriptionService:
         charge = account.open_charge
         if charge is None or charge.tier != new_tier or charge.due_at <= account.now:
             _require_in_force(account)
+            if account.subscription.credit_krw:
+                await account.require_refunds_applied()
             await account.give_up_open()
             charge = await account.open(
                 ChargeKind.UPGRADE,

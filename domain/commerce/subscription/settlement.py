@@ -93,7 +93,7 @@ class SettlementService:
         await notes.note(payment.payment_id, payment.subscription_id, PaymentFate.RETURNED, at=now)
         if not is_refunded:
             await self._payments.request_refund(
-                session, payment_id=payment.payment_id, amount_krw=0, reason="Nothing was owed for the plan."
+                session, payment_id=payment.payment_id, amount_krw=None, reason="Nothing was owed for the plan."
             )
 
     @staticmethod

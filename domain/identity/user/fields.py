@@ -55,9 +55,10 @@ def blood_type(value: str) -> str:
     return folded
 
 
-def within(value: float, bounds: tuple[float, float], *, field: str) -> float:
+def within(value: float | None, bounds: tuple[float, float], *, field: str) -> float | None:
+    """A finite number within the bounds, both included; None stays None."""
     low, high = bounds
-    return validation.within(value, low, high, field=field, error=InvalidProfile)
+    return None if value is None else validation.within(value, low, high, field=field, error=InvalidProfile)
 
 
 def entries(values: Sequence[str], *, field: str) -> tuple[str, ...]:
@@ -85,8 +86,8 @@ def health(details: HealthDetails, *, today: date) -> HealthDetails:
         details,
         birth_date=details.birth_date and birth_date(details.birth_date, today=today),
         blood_type=details.blood_type and blood_type(details.blood_type),
-        height_cm=details.height_cm and within(details.height_cm, HEIGHT_CM, field="height_cm"),
-        weight_kg=details.weight_kg and within(details.weight_kg, WEIGHT_KG, field="weight_kg"),
+        height_cm=within(details.height_cm, HEIGHT_CM, field="height_cm"),
+        weight_kg=within(details.weight_kg, WEIGHT_KG, field="weight_kg"),
         medical_conditions=entries(details.medical_conditions, field="medical_conditions"),
         allergies=entries(details.allergies, field="allergies"),
         emergency_contact_name=details.emergency_contact_name

@@ -39,7 +39,7 @@ MAX_CONTACTS = 500
 
 @dataclass(frozen=True, slots=True)
 class ProfileChange:
-    """New values: an empty text, 0, an empty list or None leaves the stored value as it is.
+    """New values: an empty text or list and None leave the stored value as it is.
 
     Args:
         cleared: names of fields (`avatar_url`, or of `HealthDetails`) to empty; only GraphQL can say so, because proto3 does
@@ -272,7 +272,8 @@ class UserService:
     def _open(self, row: Profile) -> HealthDetails:
         if row.health is None:
             return HealthDetails()
-        return _HEALTH.validate_python(self._sealer.open_json(row.health, context=_context(row)))
+        stored = _STORED.validate_python(self._sealer.open_json(row.health, context=_context(row)))
+        return _HEALTH.validate_python({name: value for name, value in stored.items() if value != 0})
 
     async def _person(self, session: AsyncSession, principal: Principal, row: Profile) -> Person:
         user_id = UserId(row.user_id)
@@ -292,7 +293,9 @@ class UserService:
 
 
 _HEALTH_FIELDS = frozenset(asdict(HealthDetails()))
-_HEALTH = TypeAdapter(HealthDetails)  # details sealed by an earlier release may have fewer fields
+# Details sealed by an earlier release may have fewer fields, and 0 for a measure that was not stated.
+_HEALTH = TypeAdapter(HealthDetails)
+_STORED = TypeAdapter(dict[str, object])
 
 
 def require_clearable(cleared: AbstractSet[str]) -> frozenset[str]:

@@ -79,7 +79,7 @@ def payment_consumers(payments: PaymentService) -> tuple[Consumer[Any], ...]:
     async def order_cancelled(session: AsyncSession, event: OrderCancelled, _metadata: EventMetadata) -> None:
         if event.payment_id:
             reason = _WHY.get(event.reason, "")
-            await payments.request_refund(session, payment_id=event.payment_id, amount_krw=0, reason=reason)
+            await payments.request_refund(session, payment_id=event.payment_id, amount_krw=None, reason=reason)
         else:
             await payments.cancel_open(session, order_id=event.order_id)
 

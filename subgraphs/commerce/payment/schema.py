@@ -179,10 +179,14 @@ class PaymentQuery:
         return await Payment.load(info, id)
 
 
-@strawberry.input(description="What is to be paid: an order, or what a subscription owes.")
+@strawberry.input(
+    description="What is to be paid: an order, what a subscription owes, or without either a payment of its own."
+)
 class CreatePaymentInput:
     amount_krw: int = strawberry.field(description="Amount in whole won; must equal what is owed.")
-    order_id: strawberry.ID | None = strawberry.field(default=None, description="The order; null for a plan.")
+    order_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The order; null for a plan or a payment of its own."
+    )
     subscription_id: strawberry.ID | None = strawberry.field(
         default=None, description="The subscription; null for goods."
     )
@@ -198,7 +202,9 @@ class ConfirmPaymentInput:
 @strawberry.input(description="Money to pay back.")
 class RefundPaymentInput:
     id: strawberry.ID = strawberry.field(description="A captured payment.")
-    amount_krw: int | None = strawberry.field(default=None, description="In whole won; null is all that is left.")
+    amount_krw: int | None = strawberry.field(
+        default=None, description="In whole won, at least 1; null is all that is left."
+    )
     reason: str = strawberry.field(default="", description="Why; printed on the receipt.")
 
 
@@ -244,9 +250,7 @@ class PaymentMutation:
     async def refund_payment(self, info: Info, input: RefundPaymentInput) -> RefundPaymentPayload:
         payments = info.context.services.payments
         principal = info.context.principal
-        done = await payments.refund(
-            principal, payment_id=input.id, amount_krw=input.amount_krw or 0, reason=input.reason
-        )
+        done = await payments.refund(principal, payment_id=input.id, amount_krw=input.amount_krw, reason=input.reason)
         info.context.payments.refunds.clear_all()  # one request may pay back several times
         async with info.context.database.read() as session:
             row = await payments.get(session, principal, input.id)

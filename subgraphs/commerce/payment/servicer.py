@@ -91,7 +91,7 @@ class PaymentServicer(pb_grpc.PaymentServiceServicer):
         carried_out = await self._payments.refund(
             current().principal,
             payment_id=request.payment_id,
-            amount_krw=request.refund_amount_krw,
+            amount_krw=request.refund_amount_krw or None,  # the contract: 0 is all that is left
             reason=request.reason,
         )
         return pb.RefundResponse(

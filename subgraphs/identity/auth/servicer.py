@@ -38,8 +38,8 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
                 birth_date=request.birth_date,
                 gender=gender_of(request.gender),
                 blood_type=request.blood_type,
-                height_cm=request.height_cm,
-                weight_kg=request.weight_kg,
+                height_cm=request.height_cm or None,  # proto3 has no other way to leave it out
+                weight_kg=request.weight_kg or None,
                 medical_conditions=tuple(request.medical_conditions),
                 allergies=tuple(request.allergies),
                 emergency_contact_name=request.emergency_contact_name,

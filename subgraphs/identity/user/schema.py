@@ -45,8 +45,8 @@ class HealthProfile:
             birth_date=date.fromisoformat(details.birth_date) if details.birth_date else None,
             gender=details.gender,
             blood_type=details.blood_type or None,
-            height_cm=details.height_cm or None,
-            weight_kg=details.weight_kg or None,
+            height_cm=details.height_cm,
+            weight_kg=details.weight_kg,
             medical_conditions=list(details.medical_conditions),
             allergies=list(details.allergies),
             emergency_contact_name=details.emergency_contact_name or None,
@@ -139,7 +139,8 @@ class UpdateProfileInput:
         """Raises: InvalidProfile: a field is emptied that cannot be empty."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "user_id"}
         given = {name: value for name, value in given.items() if value is not strawberry.UNSET}
-        stated = {name: value for name, value in given.items() if value}
+        # 0 is a value, and one that is refused; only null and what is empty clear a field.
+        stated = {name: value for name, value in given.items() if value is not None and value not in ("", [])}
         return ProfileChange(
             display_name=stated.get("display_name", ""),
             avatar_url=stated.get("avatar_url", ""),

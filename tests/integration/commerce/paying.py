@@ -13,6 +13,7 @@ from domain.commerce.payment.models import Payment, PaymentType
 from domain.commerce.payment.ports import Debts, PaymentGateway, ProviderPayment
 from domain.commerce.payment.service import PaymentService
 from domain.commerce.terms import Debt
+from domain.ids import new_id
 from domain.principal import Principal
 from infra.sandbox.toss import TossSandbox
 from subgraphs.commerce.payment.adapters.toss import TossPayments
@@ -109,10 +110,10 @@ class Instance:
                 payment_method="card",
             )
 
-    async def paid(self, payer: Principal = ALICE, *, key: str = KEY, **what: Any) -> Payment:
-        """A payment that was captured."""
+    async def paid(self, payer: Principal = ALICE, *, key: str = "", **what: Any) -> Payment:
+        """A payment that was captured, with a key of its own unless one is given."""
         opened = await self.open(payer, **what)
-        return await self.payments.confirm(payer, payment_id=opened.payment_id, payment_key=key)
+        return await self.payments.confirm(payer, payment_id=opened.payment_id, payment_key=key or f"test-{new_id()}")
 
     async def get(self, payment_id: str) -> Payment:
         async with self.commerce.database.read() as session:

@@ -94,12 +94,11 @@ async def payment_of(commerce: Commerce, order_id: str) -> Payment:
         return await commerce.services.payments.get(session, ADMIN, str(rows[0]["payment_id"]))
 
 
-async def confirm(
-    commerce: Commerce, order_id: str, who: Principal = ALICE, *, key: str = "test-payment-key"
-) -> Payment:
+async def confirm(commerce: Commerce, order_id: str, who: Principal = ALICE, *, key: str = "") -> Payment:
+    """Confirm the payment of an order, with a key of its own unless one is given."""
     payments: PaymentService = commerce.services.payments
     payment = await payment_of(commerce, order_id)
-    return await payments.confirm(who, payment_id=payment.payment_id, payment_key=key)
+    return await payments.confirm(who, payment_id=payment.payment_id, payment_key=key or f"test-{new_id()}")
 
 
 @dataclass

@@ -9,6 +9,7 @@ from domain.commerce.payment.models import Payment, PaymentType
 from domain.commerce.subscription.models import PlanChange
 from domain.commerce.subscription.service import Cancelled
 from domain.commerce.terms import Tier
+from domain.ids import new_id
 from domain.messaging import OutboxRow
 from domain.principal import Principal
 from subgraphs.commerce.subscription.consumers import subscription_consumers
@@ -54,10 +55,10 @@ async def open_payment(commerce: Commerce, owed: PlanChange, who: Principal = AL
         )
 
 
-async def pay(commerce: Commerce, owed: PlanChange, who: Principal = ALICE, key: str = KEY) -> str:
-    """Capture what a subscription owes; the id of the payment. Nobody is told yet."""
+async def pay(commerce: Commerce, owed: PlanChange, who: Principal = ALICE, key: str = "") -> str:
+    """Capture what a subscription owes, with a key of its own unless one is given; the id of the payment."""
     payment = await open_payment(commerce, owed, who)
-    await commerce.services.payments.confirm(who, payment_id=payment.payment_id, payment_key=key)
+    await commerce.services.payments.confirm(who, payment_id=payment.payment_id, payment_key=key or f"test-{new_id()}")
     return payment.payment_id
 
 

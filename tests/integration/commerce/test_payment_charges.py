@@ -4,7 +4,13 @@ import asyncio
 
 import pytest
 
-from domain.commerce.payment.errors import AmountMismatch, OutcomePending, PaymentDeclined, PaymentFieldInvalid
+from domain.commerce.payment.errors import (
+    AmountMismatch,
+    OutcomePending,
+    PaymentDeclined,
+    PaymentFieldInvalid,
+    PaymentKeyUsed,
+)
 from domain.commerce.payment.models import Payment, PaymentType
 from domain.commerce.payment.repository import PaymentRepository
 from domain.commerce.payment.states import PaymentStatus
@@ -46,8 +52,9 @@ async def test_charging_again_with_the_same_key_moves_nothing(commerce: Commerce
             await charge(one, amount_krw=1)
         with pytest.raises(AmountMismatch):
             await charge(one, user_id="bob")
-        assert (await charge(one, subscription_id="sub-2")).payment_id != first.payment_id
-    assert len(toss.ledger.everything()) == 2
+        with pytest.raises(PaymentKeyUsed):
+            await charge(one, subscription_id="sub-2")
+    assert len(toss.ledger.everything()) == 1
 
 
 async def test_many_charges_at_once_move_money_once(commerce: Commerce, toss: TossSandbox) -> None:
@@ -101,11 +108,13 @@ async def test_a_refused_charge_can_be_made_with_another_card(commerce: Commerce
     await assert_books_balance(commerce, toss)
 
 
-async def test_a_refunded_charge_can_be_made_again(commerce: Commerce, toss: TossSandbox) -> None:
+async def test_a_refunded_charge_can_be_made_again_with_another_key(commerce: Commerce, toss: TossSandbox) -> None:
     async with instance(commerce, toss) as one:
         first = await charge(one)
-        await one.payments.refund(ALICE, payment_id=first.payment_id, amount_krw=0, reason="")
-        assert (await charge(one)).payment_id != first.payment_id
+        await one.payments.refund(ALICE, payment_id=first.payment_id, amount_krw=None, reason="")
+        with pytest.raises(PaymentKeyUsed):
+            await charge(one)
+        assert (await charge(one, "test-pay-002")).payment_id != first.payment_id
     await assert_books_balance(commerce, toss)
 
 

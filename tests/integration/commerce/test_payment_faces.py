@@ -196,7 +196,7 @@ async def pay(commerce: Commerce, order_id: str, principal: Principal = ALICE) -
     data, errors = await run(commerce, CREATE, principal, order=order_id, amount=PRICE_KRW)
     assert data, errors
     payment_id: str = data["createPayment"]["id"]
-    data, errors = await run(commerce, CONFIRM, principal, id=payment_id, key=KEY)
+    data, errors = await run(commerce, CONFIRM, principal, id=payment_id, key=f"test-{payment_id}")
     assert errors == []
     return payment_id
 
@@ -236,6 +236,21 @@ async def test_the_flow_in_the_graph(commerce: Commerce, toss: TossSandbox) -> N
     }
     assert data["rest"]["payment"]["status"] == "REFUNDED"
     assert [refund["amountKrw"] for refund in data["rest"]["payment"]["refunds"]] == [9_900, 20_000]
+    await assert_books_balance(commerce, toss)
+
+
+async def test_a_refund_of_0_won_is_refused_and_one_without_an_amount_is_whole(
+    commerce: Commerce, toss: TossSandbox
+) -> None:
+    payment_id = await pay(commerce, ORDER)
+    refund = "mutation ($input: RefundPaymentInput!) { refundPayment(input: $input) { payment { refundedKrw } } }"
+    for amount in (0, -1, 2**31 - 1):
+        data, errors = await run(commerce, refund, input={"id": payment_id, "amountKrw": amount})
+        assert data is None
+        assert errors[0]["code"] in ("BAD_USER_INPUT", "FAILED_PRECONDITION")
+    assert toss.ledger.everything()[0].balance == PRICE_KRW
+    data, errors = await run(commerce, refund, input={"id": payment_id, "amountKrw": None})
+    assert (data, errors) == ({"refundPayment": {"payment": {"refundedKrw": PRICE_KRW}}}, [])
     await assert_books_balance(commerce, toss)
 
 

@@ -33,7 +33,7 @@ from tests.integration.commerce.test_payment_captures import PowerFailure, crash
 
 
 async def refund(
-    one: Instance, payment_id: str, amount_krw: int = 0, *, by: Principal = ALICE, reason: str = ""
+    one: Instance, payment_id: str, amount_krw: int | None = None, *, by: Principal = ALICE, reason: str = ""
 ) -> CarriedOutRefund:
     return await one.payments.refund(by, payment_id=payment_id, amount_krw=amount_krw, reason=reason)
 
@@ -220,16 +220,16 @@ async def test_a_requested_refund_is_carried_out_after_the_commit(commerce: Comm
         paid = await one.paid()
         for _ in range(2):  # asked for again, there is nothing left to do
             async with commerce.database.transaction() as session:
-                await one.payments.request_refund(session, payment_id=paid.payment_id, amount_krw=0, reason="")
+                await one.payments.request_refund(session, payment_id=paid.payment_id, amount_krw=None, reason="")
                 assert toss.ledger.everything()[0].cancels == ()
         with pytest.raises(PowerFailure):
             async with commerce.database.transaction() as session:
-                await one.payments.request_refund(session, payment_id=paid.payment_id, amount_krw=0, reason="")
+                await one.payments.request_refund(session, payment_id=paid.payment_id, amount_krw=None, reason="")
                 raise PowerFailure
         assert await one.payments.settle_unclear() == 1
         async with commerce.database.transaction() as session:  # also after it, and of what never was
-            await one.payments.request_refund(session, payment_id=paid.payment_id, amount_krw=0, reason="")
-            await one.payments.request_refund(session, payment_id="unknown", amount_krw=0, reason="")
+            await one.payments.request_refund(session, payment_id=paid.payment_id, amount_krw=None, reason="")
+            await one.payments.request_refund(session, payment_id="unknown", amount_krw=None, reason="")
         assert await one.payments.settle_unclear() == 0
         assert (await one.get(paid.payment_id)).status == PaymentStatus.REFUNDED
     assert [cancel.amount for cancel in toss.ledger.everything()[0].cancels] == [PRICE_KRW]
@@ -240,7 +240,7 @@ async def test_what_the_provider_has_forgotten_is_not_repeated_but_told(commerce
     async with instance(commerce, toss) as one:
         paid = await one.paid()
         async with commerce.database.transaction() as session:
-            await one.payments.request_refund(session, payment_id=paid.payment_id, amount_krw=0, reason="")
+            await one.payments.request_refund(session, payment_id=paid.payment_id, amount_krw=None, reason="")
         commerce.clock.advance(days=14)
         assert await one.payments.settle_unclear() == 0
         assert toss.ledger.everything()[0].cancels == ()

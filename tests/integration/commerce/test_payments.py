@@ -1,5 +1,9 @@
 """Payments against the provider's sandbox over HTTP: who may open, confirm, see and pay back what."""
 
+import asyncio
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from domain.commerce.payment.errors import (
@@ -8,10 +12,13 @@ from domain.commerce.payment.errors import (
     OrderNotPayable,
     PaymentFieldInvalid,
     PaymentInProgress,
+    PaymentKeyUsed,
     PaymentNotFound,
     PaymentNotPending,
 )
-from domain.commerce.payment.models import PaymentType
+from domain.commerce.payment.models import Payment, PaymentType
+from domain.commerce.payment.opening import MAX_OPEN_OF_ITS_OWN
+from domain.commerce.payment.ports import ProviderPayment
 from domain.commerce.payment.service import PaymentService
 from domain.commerce.payment.states import PaymentStatus
 from domain.commerce.shop import ports as shop
@@ -45,8 +52,8 @@ async def test_the_flow_of_existing_clients_again_and_again(commerce: Commerce, 
         for _ in range(2):  # under the same order id and with the same key
             opened = await one.open()
             assert opened.status == PaymentStatus.PENDING
-            confirmed = await one.payments.confirm(
-                ALICE, payment_id=opened.payment_id, payment_key=KEY, pg_provider="toss"
+            confirmed = await one.payments.confirm(  # without a credential, as on a development network
+                DEVELOPMENT, payment_id=opened.payment_id, payment_key=KEY, pg_provider="toss"
             )
             assert confirmed.status == PaymentStatus.COMPLETED
             assert (confirmed.amount_krw, confirmed.payment_method) == (PRICE_KRW, "card")
@@ -54,7 +61,7 @@ async def test_the_flow_of_existing_clients_again_and_again(commerce: Commerce, 
             async with commerce.database.read() as session:
                 found = await one.payments.get(session, ALICE, opened.payment_id)
             assert (found.status, found.pg_transaction_id) == ("completed", confirmed.pg_transaction_id)
-            refund = await one.payments.refund(ALICE, payment_id=opened.payment_id, amount_krw=0, reason="변심")
+            refund = await one.payments.refund(ALICE, payment_id=opened.payment_id, amount_krw=None, reason="변심")
             assert (refund.refund.amount_krw, refund.payment_status) == (PRICE_KRW, PaymentStatus.REFUNDED)
     assert [(p.amount, p.balance) for p in toss.ledger.everything()] == [(PRICE_KRW, 0)] * 2
     await assert_books_balance(commerce, toss)
@@ -178,7 +185,7 @@ async def test_what_belongs_to_another_person_is_not_found(commerce: Commerce, t
         with pytest.raises(PaymentNotFound):
             await one.payments.confirm(BOB, payment_id=payment_id, payment_key=KEY)
         with pytest.raises(PaymentNotFound):
-            await one.payments.refund(BOB, payment_id=payment_id, amount_krw=0, reason="")
+            await one.payments.refund(BOB, payment_id=payment_id, amount_krw=None, reason="")
         async with commerce.database.read() as session:
             with pytest.raises(PaymentNotFound):
                 await one.payments.get(session, BOB, payment_id)
@@ -202,7 +209,7 @@ async def test_a_token_needs_the_scope(commerce: Commerce, toss: TossSandbox) ->
         with pytest.raises(Forbidden):
             await one.payments.confirm(reader, payment_id=opened.payment_id, payment_key=KEY)
         with pytest.raises(Forbidden):
-            await one.payments.refund(reader, payment_id=opened.payment_id, amount_krw=0, reason="")
+            await one.payments.refund(reader, payment_id=opened.payment_id, amount_krw=None, reason="")
         with pytest.raises(Unauthenticated):
             await one.payments.confirm(ANONYMOUS, payment_id=opened.payment_id, payment_key=KEY)
         async with commerce.database.read() as session:
@@ -213,7 +220,6 @@ async def test_a_token_needs_the_scope(commerce: Commerce, toss: TossSandbox) ->
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("order_id", ""),
         ("order_id", "a\0b"),
         ("order_id", "x" * 65),
         ("order_id", "주문"),
@@ -327,3 +333,81 @@ async def test_a_page_of_a_persons_payments_never_skips_or_repeats(commerce: Com
                 last = page.items[-1]
                 request = PageRequest(first=2, after=(last.created_at, last.payment_id)) if page.has_next else None
     assert seen == opened[::-1]
+
+
+async def test_a_payment_without_an_order_is_one_of_its_own(commerce: Commerce, toss: TossSandbox) -> None:
+    async with instance(commerce, toss) as one:
+        first, second = [await one.open(order_id="", amount_krw=9_900) for _ in range(2)]
+        assert first.payment_id != second.payment_id
+        paid = await one.payments.confirm(ALICE, payment_id=first.payment_id, payment_key=KEY)
+        assert (paid.status, paid.order_id, paid.subscription_id) == (PaymentStatus.COMPLETED, "", "")
+        with pytest.raises(PaymentNotFound):
+            await one.payments.confirm(BOB, payment_id=second.payment_id, payment_key="test-of-bob")
+        done = await one.payments.refund(ALICE, payment_id=first.payment_id, amount_krw=None, reason="")
+        assert (done.refund.amount_krw, done.payment_status) == (9_900, PaymentStatus.REFUNDED)
+        assert (await one.get(second.payment_id)).status == PaymentStatus.PENDING
+    (completed,) = await told(commerce, "payment.completed")
+    assert (completed["order_id"], completed["amount_krw"]) == ("", 9_900)
+    await assert_books_balance(commerce, toss)
+
+
+async def test_a_person_has_a_bounded_number_of_open_payments_without_an_order(
+    commerce: Commerce, toss: TossSandbox
+) -> None:
+    async with instance(commerce, toss) as one:
+        of_bob = await one.open(BOB, order_id="")
+        opened = []
+        for _ in range(MAX_OPEN_OF_ITS_OWN + 3):
+            opened.append((await one.open(order_id="")).payment_id)
+            commerce.clock.advance(seconds=1)
+        states = [(await one.get(payment_id)).status for payment_id in opened]
+        assert states == ["cancelled"] * 3 + ["pending"] * MAX_OPEN_OF_ITS_OWN
+        assert (await one.get(of_bob.payment_id)).status == PaymentStatus.PENDING
+
+
+async def test_a_key_of_the_provider_captures_one_payment_whatever_the_provider_says(
+    commerce: Commerce, toss: TossSandbox
+) -> None:
+    """The sandbox approves a key that begins with `test-` as often as it is sent."""
+    async with instance(commerce, toss) as one, instance(commerce, toss) as other:
+        orders = [await one.open(order_id=f"order-{n}") for n in range(6)]
+        of_bob = await one.open(BOB, order_id="order-of-bob")
+        answers = await asyncio.gather(
+            *(
+                (one if n % 2 else other).payments.confirm(ALICE, payment_id=order.payment_id, payment_key=KEY)
+                for n, order in enumerate(orders)
+            ),
+            other.payments.confirm(BOB, payment_id=of_bob.payment_id, payment_key=KEY),
+            return_exceptions=True,
+        )
+        assert [type(answer) for answer in answers].count(Payment) == 1
+        assert [type(answer) for answer in answers].count(PaymentKeyUsed) == 6
+        assert len(toss.ledger.everything()) == 1
+        (paid,) = [answer for answer in answers if isinstance(answer, Payment)]
+        payer = ALICE if paid.user_id == "alice" else BOB
+        assert (await one.payments.confirm(payer, payment_id=paid.payment_id, payment_key=KEY)).status == "completed"
+        # Not even when the money has gone back; a key of its own pays for each of the others.
+        await one.payments.refund(payer, payment_id=paid.payment_id, amount_krw=None, reason="")
+        unpaid = next(order for order in orders if order.payment_id != paid.payment_id)
+        with pytest.raises(PaymentKeyUsed):
+            await one.payments.confirm(ALICE, payment_id=unpaid.payment_id, payment_key=KEY)
+        again = await one.payments.confirm(ALICE, payment_id=unpaid.payment_id, payment_key="test-another-key")
+    assert again.status == PaymentStatus.COMPLETED
+    await assert_books_balance(commerce, toss)
+
+
+async def test_a_capture_under_the_key_of_another_payment_completes_nothing(
+    commerce: Commerce, toss: TossSandbox
+) -> None:
+    async with instance(commerce, toss) as one:
+        first = await one.paid(order_id="order-1")
+        second = await one.open(order_id="order-2")
+        confirmed = one.wire.confirm
+
+        async def answer_with_the_first_key(**request: Any) -> ProviderPayment:
+            return replace(await confirmed(**request), payment_key=first.payment_key)
+
+        one.wire.confirm = answer_with_the_first_key  # type: ignore[method-assign]  # the provider errs
+        with pytest.raises(AmountMismatch):
+            await one.payments.confirm(ALICE, payment_id=second.payment_id, payment_key="test-second")
+        assert (await one.get(second.payment_id)).status == PaymentStatus.FAILED

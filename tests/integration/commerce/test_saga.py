@@ -252,7 +252,7 @@ async def test_a_refund_by_the_payer_takes_the_order_back(commerce: Commerce, to
     await messenger.deliver()
     assert await status_of(commerce, order_id) == OrderStatus.PAID
     await assert_books_balance(commerce, toss)
-    await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=0, reason="")
+    await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=None, reason="")
     await messenger.deliver()
     assert await status_of(commerce, order_id) == OrderStatus.REFUNDED
     assert await stock_of(commerce) == before
@@ -299,7 +299,7 @@ async def test_a_pass_opens_cartridges_when_paid_and_closes_them_when_refunded(
     assert not await may_use_water(commerce)
     await messenger.deliver()
     assert await may_use_water(commerce)
-    await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=0, reason="")
+    await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=None, reason="")
     await messenger.deliver()
     assert not await may_use_water(commerce)
     await assert_books_balance(commerce, toss)
@@ -316,7 +316,7 @@ async def test_a_pass_is_not_taken_back_once_it_was_used_for_too_long(commerce: 
     with pytest.raises(OrderMoveRefused, match="7 days"):
         await cancel(commerce, order_id)
     with pytest.raises(RefundNotAllowed):
-        await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=0, reason="")
+        await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=None, reason="")
     assert await may_use_water(commerce)
     assert (await cancel(commerce, order_id, ADMIN)).order.status == OrderStatus.CANCELLED
 
@@ -328,7 +328,7 @@ async def test_what_is_being_paid_back_is_not_shipped(commerce: Commerce, toss: 
     await messenger.deliver()
     payment = await confirm(commerce, order_id)
     await messenger.deliver()
-    await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=0, reason="")
+    await commerce.services.payments.refund(ALICE, payment_id=payment.payment_id, amount_krw=None, reason="")
     with pytest.raises(OrderMoveRefused, match="paid back"):
         await ship(commerce, order_id)
     await messenger.deliver()

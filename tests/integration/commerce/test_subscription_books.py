@@ -72,7 +72,7 @@ STEPS = st.lists(
         st.tuples(st.just("charge"), st.sampled_from(list(Tier))),
         st.tuples(st.just("create"), st.sampled_from(list(Tier))),
         st.tuples(st.sampled_from(["pay", "cancel", "deliver", "sweep"]), st.none()),
-        st.tuples(st.just("refund"), st.sampled_from([0, 1, 5_000])),
+        st.tuples(st.just("refund"), st.sampled_from([0, 1, 5_000])),  # 0: all that is left
         st.tuples(st.just("take back"), st.sampled_from([0, 1, 2])),
         st.tuples(st.just("wait"), st.sampled_from([1, 9, 27, 40])),
     ),
@@ -103,7 +103,7 @@ async def step(commerce: Commerce, who: str, name: str, value: object) -> None:
             )
             for row in paid:
                 await commerce.services.payments.refund(
-                    ADMIN, payment_id=str(row["payment_id"]), amount_krw=amount_krw, reason=""
+                    ADMIN, payment_id=str(row["payment_id"]), amount_krw=amount_krw or None, reason=""
                 )
         case "take back", int() as nth:  # of the newest, the one before ...
             paid = await commerce.fetch(
@@ -113,7 +113,9 @@ async def step(commerce: Commerce, who: str, name: str, value: object) -> None:
                 nth,
             )
             for row in paid:
-                await commerce.services.payments.refund(me, payment_id=str(row["payment_id"]), amount_krw=0, reason="")
+                await commerce.services.payments.refund(
+                    me, payment_id=str(row["payment_id"]), amount_krw=None, reason=""
+                )
         case "cancel", _:
             await cancel(commerce, me)
         case "deliver", _:
@@ -131,6 +133,32 @@ async def step(commerce: Commerce, who: str, name: str, value: object) -> None:
 @example(steps=[("charge", Tier.BASIC), ("charge", Tier.PRO), ("refund", 0), ("wait", 40), ("update", Tier.FREE)])
 @example(steps=[("charge", Tier.PRO), ("refund", 0), ("wait", 40), ("sweep", None)])
 @example(steps=[("create", Tier.PRO), ("pay", None), ("cancel", None), ("refund", 0), ("wait", 40), ("sweep", None)])
+# A downgrade before the plan hears of the refund, and one before the refund itself.
+@example(
+    steps=[
+        ("charge", Tier.PRO),
+        ("refund", 0),
+        ("wait", 27),
+        ("update", Tier.BASIC),
+        ("wait", 9),
+        ("update", Tier.FREE),
+    ]
+)
+@example(steps=[("charge", Tier.PRO), ("update", Tier.BASIC), ("refund", 0), ("wait", 40), ("update", Tier.FREE)])
+@example(steps=[("charge", Tier.PRO), ("update", Tier.BASIC), ("refund", 0), ("wait", 40), ("create", Tier.PRO)])
+@example(steps=[("charge", Tier.PRO), ("update", Tier.BASIC), ("refund", 0), ("wait", 40), ("sweep", None)])
+# Credit for days that a refund of the period took off.
+@example(
+    steps=[
+        ("charge", Tier.CLINICAL),
+        ("refund", 5_000),
+        ("deliver", None),
+        ("update", Tier.PRO),
+        ("refund", 5_000),
+        ("charge", Tier.CLINICAL),
+        ("refund", 0),
+    ]
+)
 async def test_the_books_balance_whatever_a_person_does(
     commerce: Commerce, steps: list[tuple[str, object]], toss: TossSandbox
 ) -> None:

@@ -201,7 +201,7 @@ async def test_a_plan_that_was_paid_back_ends_at_once(commerce: Commerce, toss: 
     await update(commerce, Tier.PRO, "test-upgrade")
     (first,) = await commerce.fetch("SELECT payment_id FROM subscription_charges WHERE kind = 'start'")
     commerce.clock.advance(days=2)
-    await commerce.services.payments.refund(ALICE, payment_id=str(first["payment_id"]), amount_krw=0, reason="")
+    await commerce.services.payments.refund(ALICE, payment_id=str(first["payment_id"]), amount_krw=None, reason="")
     await deliver_payments(commerce)
     await settle_refunds(commerce)
     await deliver_payments(commerce)
@@ -217,7 +217,7 @@ async def test_an_upgrade_that_was_paid_back_leaves_the_plan_before(commerce: Co
     paid = await subscribed(commerce, Tier.BASIC)
     await update(commerce, Tier.PRO, "test-upgrade")
     (upgrade,) = await commerce.fetch("SELECT payment_id FROM subscription_charges WHERE kind = 'upgrade'")
-    await commerce.services.payments.refund(ALICE, payment_id=str(upgrade["payment_id"]), amount_krw=0, reason="")
+    await commerce.services.payments.refund(ALICE, payment_id=str(upgrade["payment_id"]), amount_krw=None, reason="")
     await deliver_payments(commerce)
     after = (await get(commerce)).standing
     assert (after.status, after.tier, after.subscription.credit_krw) == (SubscriptionStatus.ACTIVE, Tier.BASIC, 0)
@@ -230,7 +230,7 @@ async def test_the_worth_of_an_upgrade_is_not_had_twice(commerce: Commerce, toss
     await update(commerce, Tier.CLINICAL, "test-upgrade")
     assert (await update(commerce, Tier.BASIC)).standing.subscription.credit_krw == 50_000
     (upgrade,) = await commerce.fetch("SELECT payment_id FROM subscription_charges WHERE kind = 'upgrade'")
-    await commerce.services.payments.refund(ADMIN, payment_id=str(upgrade["payment_id"]), amount_krw=0, reason="")
+    await commerce.services.payments.refund(ADMIN, payment_id=str(upgrade["payment_id"]), amount_krw=None, reason="")
     await deliver_payments(commerce)
     await settle_refunds(commerce)
     after = (await get(commerce)).standing
@@ -262,7 +262,7 @@ async def test_a_renewal_that_is_paid_back_is_taken_off(commerce: Commerce) -> N
     extended = (await get(commerce)).standing.subscription.expires_at
     assert extended is not None
     assert extended > first_end + timedelta(days=27)
-    await commerce.services.payments.refund(ADMIN, payment_id=renewal, amount_krw=0, reason="")
+    await commerce.services.payments.refund(ADMIN, payment_id=renewal, amount_krw=None, reason="")
     await deliver_payments(commerce)
     after = (await get(commerce)).standing
     assert (after.status, after.tier, after.subscription.expires_at) == (SubscriptionStatus.ACTIVE, Tier.PRO, first_end)
@@ -303,7 +303,7 @@ async def test_refunds_of_periods_that_are_over_change_nothing(commerce: Commerc
     await deliver_payments(commerce)
     commerce.clock.advance(days=5)
     before = (await get(commerce)).standing
-    await commerce.services.payments.refund(ADMIN, payment_id=str(first["payment_id"]), amount_krw=0, reason="")
+    await commerce.services.payments.refund(ADMIN, payment_id=str(first["payment_id"]), amount_krw=None, reason="")
     await deliver_payments(commerce)
     after = (await get(commerce)).standing
     assert (after.status, after.tier) == (SubscriptionStatus.ACTIVE, Tier.PRO)

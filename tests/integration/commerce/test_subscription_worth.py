@@ -23,8 +23,8 @@ from tests.integration.commerce.subscribing import (
 )
 
 
-async def take_back(commerce: Commerce, payment_id: str, amount_krw: int = 0, who: Principal = ALICE) -> None:
-    """A person has a payment paid back, 0 in full, and all hear of it and of what follows from it."""
+async def take_back(commerce: Commerce, payment_id: str, amount_krw: int | None = None, who: Principal = ALICE) -> None:
+    """A person has a payment paid back, None in full, and all hear of it and of what follows from it."""
     await commerce.services.payments.refund(who, payment_id=payment_id, amount_krw=amount_krw, reason="")
     await deliver_payments(commerce)
     await settle_refunds(commerce)

@@ -291,6 +291,12 @@ async def test_a_person_registers_signs_in_and_reads_and_changes_the_profile(ser
         "avatarUrl": None,
         "healthProfile": {"bloodType": None, "heightCm": 170.0},
     }
+    zero = await served.graphql(update, token, input={"heightCm": 0})
+    assert zero["errors"][0]["extensions"]["details"]["field"] == "height_cm"
+    me = await served.graphql(query, token)
+    assert me["data"]["me"]["healthProfile"]["heightCm"] == 170.0
+    cleared = await served.graphql(update, token, input={"heightCm": None})
+    assert cleared["data"]["updateProfile"]["user"]["healthProfile"]["heightCm"] is None
     wrong = await served.graphql(update, token, input={"displayName": ""})
     assert wrong["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
     assert wrong["errors"][0]["extensions"]["details"]["field"] == "display_name"

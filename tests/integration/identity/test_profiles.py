@@ -168,6 +168,9 @@ async def test_cleared_details_are_gone(identity: Identity) -> None:
         (ProfileChange(language="??"), "language"),
         (ProfileChange(timezone="Mars/Base"), "timezone"),
         (ProfileChange(health=HealthDetails(height_cm=1.0)), "height_cm"),
+        (ProfileChange(health=HealthDetails(height_cm=0.0)), "height_cm"),
+        (ProfileChange(health=HealthDetails(weight_kg=0.0)), "weight_kg"),
+        (ProfileChange(health=HealthDetails(weight_kg=float("nan"))), "weight_kg"),
     ],
 )
 async def test_a_refused_update_changes_nothing(identity: Identity, change: ProfileChange, field: str) -> None:
