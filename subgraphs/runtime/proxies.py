@@ -27,12 +27,13 @@ class TrustedProxies:
         caller = peer
         for entry in reversed(forwarded_for.split(",")):
             address = _address(entry)
-            if address is None or not self._trusts(caller):
+            if address is None or not self.trusts(caller):
                 break
             caller = str(address)
         return caller
 
-    def _trusts(self, caller: str) -> bool:
+    def trusts(self, caller: str) -> bool:
+        """Whether an address is one of ours."""
         address = _address(caller)
         return address is not None and any(address in network for network in self._networks)
 

@@ -13,9 +13,14 @@ from contextlib import contextmanager, suppress
 import uvicorn
 from starlette.types import ASGIApp
 
+from subgraphs.runtime.http_protocol import Connections, guarded
+
 _KEEP_ALIVE_S = 75
 """Longer than the router and common proxies keep an idle connection: who closes first must be the one who asks, or a
 request meets a connection that is just being closed, and a POST cannot be sent again."""
+
+
+_WEBSOCKET_MESSAGE_BYTES = 1024 * 1024
 
 
 class PortInUse(Exception):
@@ -35,12 +40,15 @@ class HttpServer:
 
     Args:
         lifespan: whether the application has a start and an end of its own that must be run.
+        connections: counts the connections, and has their limits; by default those of `HttpLimits`.
 
     Raises:
         OSError: the address cannot be bound (at construction).
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int, *, lifespan: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, *, lifespan: bool = False, connections: Connections | None = None
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=1024)
         self.port: int = self._socket.getsockname()[1]
@@ -49,7 +57,10 @@ class HttpServer:
             log_config=None,
             access_log=False,
             lifespan="on" if lifespan else "off",
+            http=guarded(connections or Connections()),
             ws="websockets-sansio",
+            ws_max_size=_WEBSOCKET_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # the size of a message is then what came over the wire
             timeout_keep_alive=_KEEP_ALIVE_S,
             proxy_headers=False,  # whose word about callers is taken is decided in `proxies` alone
         )
