@@ -39,6 +39,7 @@ from subgraphs.runtime.events import MAX_EVENT_BYTES, EventReader, EventRefused,
 from subgraphs.runtime.faces import Consumer
 from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker_outage, silence_client_log
 from subgraphs.runtime.outages import is_outage
+from subgraphs.runtime.record_batches import guard_batches
 from subgraphs.runtime.settings import KafkaSettings
 
 EVENTS_CONSUMED = Counter("events_consumed_total", "Records, by what became of them", ["service", "topic", "outcome"])
@@ -121,6 +122,7 @@ class ConsumerHost:
         self._producer: AIOKafkaProducer | None = None
         self._log = structlog.get_logger("consumers").bind(service=principal_service)
         silence_client_log()
+        guard_batches()
 
     async def run(self) -> None:
         """Consume until cancelled; then finish the records in hand, commit and leave the group."""

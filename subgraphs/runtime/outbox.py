@@ -30,7 +30,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.messaging import OUTBOX_CHANNEL, OutboxRow, payload_context
-from domain.sealing import Sealer
+from domain.sealing import SealBroken, Sealer
 from subgraphs.runtime.cancellation import end_within
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.events import CONTENT_TYPE, CommittedEvent, EventWriter, MalformedEvent, decode
@@ -47,6 +47,7 @@ OUTBOX_RESTORED = Counter("outbox_restored_total", "Events published again becau
 _BATCH_ROWS = 1000
 _BATCH_BYTES = 512 * 1024
 _PRUNE_ROWS = 5000
+_MOST_TOLD = 10_000
 _PRUNE_EVERY_S = 300.0
 _BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 _PROBE_TIMEOUT_MS = 1500
@@ -148,6 +149,7 @@ class OutboxRelay:
         self._witness: _Witness | None = None
         self._last_offsets: dict[TopicPartition, int] = {}
         self._known_topics: set[str] = set()
+        self._broken: set[int] = set()
         self._log = structlog.get_logger("outbox").bind(group=self._group)
         silence_client_log()
 
@@ -236,7 +238,8 @@ class OutboxRelay:
             acknowledged, failure = await self._send(producer, rows)
             await self._mark(session, acknowledged)
         for batch in acknowledged:
-            self._last_offsets[batch.place] = batch.base_offset + len(batch.ids) - 1
+            if batch.ids:
+                self._last_offsets[batch.place] = batch.base_offset + len(batch.ids) - 1
             OUTBOX_PUBLISHED.labels(self._group, batch.place.topic).inc(len(batch.ids))
         if failure is not None:
             raise failure
@@ -290,6 +293,16 @@ class OutboxRelay:
             health=health,
         )
 
+    def _readable(self, row: Any) -> CommittedEvent | None:
+        """The event of a row; None, and the row waits, when its payload does not open: the others must not wait for it."""
+        try:
+            return self._opened(row)
+        except SealBroken:
+            if row.id not in self._broken and len(self._broken) < _MOST_TOLD:
+                self._broken.add(row.id)
+                self._log.error("an event cannot be opened and waits", topic=row.topic, event_id=row.event_id)
+            return None
+
     def _key(self, row: Any) -> str:
         return self._writer.partition_key(row.key, topic=row.topic, has_health_data=row.payload is None)
 
@@ -324,6 +337,8 @@ class OutboxRelay:
         batch = producer.create_batch()
         ids = self._fill(batch, rows)
         batch.close()
+        if not ids:
+            return _Acknowledged(ids=(), place=place, base_offset=-1)
         delivery = await producer.send_batch(batch, place.topic, partition=place.partition)
         # The client's own limit counts from the last metadata it got; a broker that dies without a word needs this one.
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
@@ -336,7 +351,7 @@ class OutboxRelay:
         """Write events into a batch until it is full; the ids of their rows."""
         ids: list[int] = []
         for start in range(0, len(rows), GROUP):
-            events = [self._opened(row) for row in rows[start : start + GROUP]]
+            events = [event for row in rows[start : start + GROUP] if (event := self._readable(row)) is not None]
             for event, value in zip(events, self._writer.write_all(events), strict=True):
                 appended = batch.append(
                     key=event.key.encode(),

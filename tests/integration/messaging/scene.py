@@ -107,7 +107,7 @@ def relay_of(database: Database, kafka: KafkaSettings) -> OutboxRelay:
     return OutboxRelay(
         database=database,
         kafka=kafka,
-        sealer=SEALER,
+        sealer=database.sealer or SEALER,
         writer=event_writer(),
         poll_interval_s=0.2,
         check_interval_s=0.5,

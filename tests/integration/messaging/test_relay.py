@@ -186,3 +186,20 @@ async def test_an_event_whose_source_has_no_key_here_waits_and_keeps_no_other_fr
 
 async def _left(database: Database, count: int) -> bool:
     return await pending(database) == count
+
+
+async def test_an_event_that_does_not_open_waits_and_keeps_no_other_from_leaving(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    kind = type("Sealed", (counted(topic),), {"carries_health_data": True})
+    async with database.transaction() as session:
+        await Outbox(session, sealer=SEALER).add(*(kind(aggregate="k", number=number) for number in range(3)))
+        await session.execute(
+            text("UPDATE outbox SET sealed_payload = set_byte(sealed_payload, 30, get_byte(sealed_payload, 30) # 1)")
+        )
+        await Outbox(session).add(counted(topic)(aggregate="k", number=7))
+    async with running(relay_of(database, kafka)):
+        await until(lambda: _left(database, 3))
+        await tell(database, topic, ("k", 8))
+        await until(lambda: _left(database, 3))
+    assert [decode(r.value).payload["number"] for r in await records_of(kafka.brokers, topic)] == [7, 8]
