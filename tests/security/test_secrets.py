@@ -4,13 +4,20 @@ import asyncpg
 import pytest
 
 from devices.client.platform import Platform as ReaderSide
+from devices.simulator.fleet import serial_number_of
 from domain.catalog import built_groups
 from tests.security.test_authorization import ALLERGY, Victim, victim_of
+from tests.support.furnish import FACTORY, tell_of_devices
 from tests.support.platform import ADMIN, PASSWORD, SECRETS, Platform
 from tests.support.postgres import PostgresServer
-from tests.support.readers import technician
+from tests.support.readers import technician, unique
 
 pytestmark = [pytest.mark.xdist_group("security"), pytest.mark.timeout(180)]
+
+CLAIMED = unique("claimed")
+CLAIM_CODE = FACTORY.claim_code(CLAIMED)
+_CLAIM = """mutation ($serial: String!, $code: String!) {
+  registerDevice(input: {serialNumber: $serial, claimCode: $code, firmwareVersion: "1.0.0"}) { device { id } } }"""
 
 
 @pytest.fixture
@@ -18,6 +25,9 @@ async def victim(platform: Platform, readers: ReaderSide) -> Victim:
     found = await victim_of(platform, readers, await technician(platform))
     answer = await platform.graphql("{ me { healthProfile { allergies } } }", token=found.person.token)
     assert answer["data"]["me"]["healthProfile"]["allergies"] == [ALLERGY]
+    await tell_of_devices(platform, CLAIMED)
+    for code in (CLAIM_CODE[::-1], CLAIM_CODE):
+        await platform.graphql(_CLAIM, {"serial": serial_number_of(CLAIMED), "code": code}, token=found.person.token)
     return found
 
 
@@ -28,6 +38,8 @@ def _secrets(victim: Victim) -> dict[str, str]:
         "the administrator's password": ADMIN["BOOTSTRAP_ADMIN_PASSWORD"],
         "an access token": victim.person.token.rpartition(".")[2],
         "a reader's credential": victim.credential,
+        "a claim code": CLAIM_CODE,
+        "a wrong claim code": CLAIM_CODE[::-1],
         **{f"the setting {name}": value for name, value in SECRETS.items()},
     }
 

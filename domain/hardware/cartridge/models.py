@@ -186,6 +186,7 @@ class Cartridge(Base):
     temp_coefficient: Mapped[float | None] = mapped_column(Double)
     humidity_coefficient: Mapped[float | None] = mapped_column(Double)
     extended_calibration: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
+    first_read_by: Mapped[str | None] = mapped_column(String(64))  # read by the release before this one only
     first_read_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     last_read_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 

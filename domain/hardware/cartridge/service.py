@@ -135,6 +135,7 @@ class CartridgeService:
                 "remaining_uses": content.remaining_uses,
                 "flags": content.flags,
                 "extended_calibration": content.extended_calibration,
+                "first_read_by": owner or None,
                 "first_read_at": now,
                 "last_read_at": now,
             }

@@ -75,6 +75,21 @@ async def test_rows_from_before_are_kept_and_compared_without_case_from_now_on(p
                 "SELECT uid, owner_user_id, signed, remaining_uses FROM cartridges ORDER BY 1"
             )
             assert [tuple(row.values()) for row in read] == [("AA", "alice", False, 3), ("BB", "", False, 3)]
+            # A process of the release before, which knows neither keys nor owners:
+            await connection.execute(
+                "INSERT INTO devices (device_id, owner_user_id, serial_number, name, firmware_version, status, "
+                "registered_at) VALUES ('Old-2', 'bob', 'SN-9', 'x', '1.0.0', 'unknown', now())"
+            )
+            taken = await connection.execute(
+                "INSERT INTO devices (device_id, owner_user_id, serial_number, name, firmware_version, status, "
+                "registered_at) VALUES ('OLD-2', 'eve', 'SN-8', 'x', '1.0.0', 'unknown', now()) ON CONFLICT DO NOTHING"
+            )
+            assert taken == "INSERT 0 0"
+            await connection.execute("DELETE FROM devices WHERE device_id = 'Old-2'")
+            await connection.execute(
+                "INSERT INTO cartridges (uid, tag_version, category, type_index, lot_id, remaining_uses, max_uses, flags, "
+                "extended_calibration, first_read_at, last_read_at) VALUES ('CC', 1, 1, 1, '', 1, 1, 0, '', now(), now())"
+            )
             await _upgrade_to(postgres, name, "0002", down=True)
             rows = await connection.fetch("SELECT device_id, serial_number FROM devices ORDER BY registered_at")
             assert [tuple(row.values()) for row in rows] == [("Dev-1", "SN-1"), ("dev-1", "sn-1"), ("DEV-1", "SN-2")]

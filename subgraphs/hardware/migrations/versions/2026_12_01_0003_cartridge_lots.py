@@ -55,14 +55,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_registered_cartridges_lot", "registered_cartridges", ["lot_id"])
     op.drop_constraint("fk_cartridge_usages_cartridge_uid", "cartridge_usages", type_="foreignkey")
-    op.alter_column("cartridges", "first_read_by", new_column_name="owner_user_id")
-    op.execute("UPDATE cartridges SET owner_user_id = '' WHERE owner_user_id IS NULL")
-    op.alter_column("cartridges", "owner_user_id", existing_type=sa.String(length=64), nullable=False)
+    # Defaults, and the column that the new one replaces, stay: processes of the release before run on beside this one.
+    op.add_column(
+        "cartridges", sa.Column("owner_user_id", sa.String(length=64), nullable=False, server_default=sa.text("''"))
+    )
+    op.execute("UPDATE cartridges SET owner_user_id = first_read_by WHERE first_read_by IS NOT NULL")
     op.drop_constraint("pk_cartridges", "cartridges", type_="primary")
     op.create_primary_key("pk_cartridges", "cartridges", ["uid", "owner_user_id"])
     # Whatever was read before carried no signature that was checked.
     op.add_column("cartridges", sa.Column("signed", sa.Boolean(), nullable=False, server_default=sa.false()))
-    op.alter_column("cartridges", "signed", server_default=None)
     op.create_index("uq_cartridges_signed_uid", "cartridges", ["uid"], unique=True, postgresql_where=sa.text("signed"))
 
 
@@ -76,8 +77,8 @@ def downgrade() -> None:
         "WHERE o.uid = c.uid AND (o.first_read_at, o.owner_user_id) < (c.first_read_at, c.owner_user_id)"
     )
     op.create_primary_key("pk_cartridges", "cartridges", ["uid"])
-    op.alter_column("cartridges", "owner_user_id", existing_type=sa.String(length=64), nullable=True)
-    op.alter_column("cartridges", "owner_user_id", new_column_name="first_read_by")
+    op.execute("UPDATE cartridges SET first_read_by = nullif(owner_user_id, '')")
+    op.drop_column("cartridges", "owner_user_id")
     op.execute(
         "DELETE FROM cartridge_usages u WHERE NOT EXISTS (SELECT FROM cartridges c WHERE c.uid = u.cartridge_uid)"
     )

@@ -9,6 +9,16 @@ branch_labels = None
 depends_on = None
 
 
+_FILL_KEYS = """
+CREATE FUNCTION devices_fill_keys() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.device_key := coalesce(NEW.device_key, lower(NEW.device_id));
+    NEW.serial_key := coalesce(NEW.serial_key, lower(NEW.serial_number));
+    RETURN NEW;
+END $$
+"""
+
+
 def upgrade() -> None:
     """Create the table, and give every reader its keys; of rows that differ in case only, the oldest has the plain key."""
     op.create_table(
@@ -39,8 +49,11 @@ def upgrade() -> None:
         op.alter_column("devices", key, existing_type=sa.String(length=80), nullable=False)
         op.create_index(f"uq_devices_{key}", "devices", [key], unique=True)
     op.drop_index("uq_devices_serial_number", table_name="devices")
+    op.execute(_FILL_KEYS)  # for processes of the release before, which know of no keys
+    op.execute(
+        "CREATE TRIGGER devices_fill_keys BEFORE INSERT ON devices FOR EACH ROW EXECUTE FUNCTION devices_fill_keys()"
+    )
     op.add_column("devices", sa.Column("verified", sa.Boolean(), nullable=False, server_default=sa.false()))
-    op.alter_column("devices", "verified", server_default=None)
     op.create_index(
         "ix_calibrations_of_device_key",
         "calibrations",
@@ -51,6 +64,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Remove the keys and the records; serial numbers are unique as they are written, as before."""
     op.drop_index("ix_calibrations_of_device_key", table_name="calibrations")
+    op.execute("DROP TRIGGER devices_fill_keys ON devices")
+    op.execute("DROP FUNCTION devices_fill_keys()")
     op.drop_column("devices", "verified")
     op.create_index("uq_devices_serial_number", "devices", ["serial_number"], unique=True)
     for key in ("serial_key", "device_key"):
