@@ -1,6 +1,5 @@
 """The gateway workload: the generic router over the platform's supergraph, configured by the platform's environment."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from prometheus_client import make_asgi_app
@@ -19,7 +18,7 @@ _MAX_COST = 100_000
 """Ten times that of a page of 50 readers with 50 sessions each; three levels of similar sessions cost fourteen times it."""
 
 
-def router_settings(settings: Settings, environ: Mapping[str, str]) -> RouterSettings:
+def router_settings(settings: Settings) -> RouterSettings:
     """What the platform's environment means for the router.
 
     `<GROUP>_SUBGRAPH_URL` says where a group's subgraph is (else the supergraph does); in production the schema cannot
@@ -31,15 +30,14 @@ def router_settings(settings: Settings, environ: Mapping[str, str]) -> RouterSet
     if tokens.keycloak_enabled:
         realm = f"{tokens.keycloak_url.rstrip('/')}/realms/{tokens.keycloak_realm}"
         issuers.append(JwtIssuer(issuer=realm, jwks_url=f"{realm}/protocol/openid-connect/certs"))
-    urls = {group.value: environ.get(f"{group.value.upper()}_SUBGRAPH_URL") for group in built_groups()}
-    origins = tuple(origin.strip() for origin in environ.get("CORS_ALLOW_ORIGINS", "").split(",") if origin.strip())
+    urls = {group.value: settings.subgraph_urls.get(f"{group.value.upper()}_SUBGRAPH_URL") for group in built_groups()}
     return RouterSettings(
         listen=f"{settings.service.listen_host}:{settings.service.http_port}",
         subgraphs={name: SubgraphSettings(url=url) for name, url in urls.items() if url},
         introspection=not production,
         explorer=not production,
         redact_errors=production,
-        cors=CorsSettings(allow_origins=origins),
+        cors=CorsSettings(allow_origins=settings.service.cors_allow_origins),
         jwt=tuple(issuers),
         limits=Limits(max_body_bytes=_MAX_BODY_BYTES, max_cost=_MAX_COST),
         metrics=False,  # they have a port of their own, which is not the public one
@@ -49,9 +47,9 @@ def router_settings(settings: Settings, environ: Mapping[str, str]) -> RouterSet
 class RouterProcess:
     """The router on `HTTP_PORT`, its metrics on `METRICS_PORT`."""
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._router_settings = router_settings(settings, environ)
+        self._router_settings = router_settings(settings)
         self._supergraph = Path(settings.service.supergraph_file or SUPERGRAPH)
         self._servers: list[HttpServer] = []
 

@@ -11,6 +11,7 @@ import uvloop
 
 from domain.catalog import Group, services_of, workload
 from domain.sealing import SealBroken
+from subgraphs.runtime.hardening import load_settings
 from subgraphs.runtime.service_keys import ServiceKeyError
 from subgraphs.runtime.serving import PortInUse, stop_signal
 from subgraphs.runtime.settings import Settings, SettingsError
@@ -34,7 +35,7 @@ def run(names: Sequence[str], ports: Sequence[str], environ: Mapping[str, str]) 
         ServeError: unknown name, wrong setting, port in use, wrong master key.
     """
     try:
-        settings = Settings.load(environ)
+        settings = load_settings(environ)
         services = expand(names)
         chosen = dict(_port(text) for text in ports)
     except (SettingsError, ValueError) as error:
@@ -44,14 +45,12 @@ def run(names: Sequence[str], ports: Sequence[str], environ: Mapping[str, str]) 
     wants_router = any(name in _ROUTER_NAMES for name in names)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, services, chosen, environ if wants_router else None))
+            runner.run(_serve(settings, services, chosen, with_router=wants_router))
     except (PortInUse, SealBroken, ServiceKeyError, SettingsError) as error:
         raise ServeError(str(error)) from error
 
 
-async def _serve(
-    settings: Settings, services: Sequence[str], ports: Mapping[str, int], router_environ: Mapping[str, str] | None
-) -> None:
+async def _serve(settings: Settings, services: Sequence[str], ports: Mapping[str, int], *, with_router: bool) -> None:
     started: list[Callable[[], Awaitable[None]]] = []
     try:
         if services:
@@ -61,10 +60,10 @@ async def _serve(
             host = Host(settings, services, ports=ports)
             started.append(host.stop)
             await host.start(builder)
-        if router_environ is not None:
+        if with_router:
             from infra.router_process import RouterProcess  # noqa: PLC0415 - see the module
 
-            router = RouterProcess(settings, router_environ)
+            router = RouterProcess(settings)
             started.append(router.stop)
             await router.start()
         # What was made so far (schemas, mappers, modules) lives as long as the process: the collector need not look at

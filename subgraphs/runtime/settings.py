@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from domain.catalog import Group
 
-DEVELOPMENT_JWT_SECRET = "dev-secret-change-in-production"  # noqa: S105 - refused in production below
+DEVELOPMENT_JWT_SECRET = "dev-secret-change-in-production"  # noqa: S105 - refused in production, see `hardening`
 DEVELOPMENT_DB_PASSWORD = "manpasik_dev_2026"  # noqa: S105 - the documented default of a development database
 DEVELOPMENT_S3_KEY = "minioadmin"
 
 _ADDRESS = re.compile(r"(unix:\S+|(dns:///)?[^\s/]+:[0-9]{1,5})", re.ASCII)
 
-_KEY_ADVICE = "name the folder of this process's key pairs (`manpasik service-keys FOLDER` makes them)"
+KEY_ADVICE = "name the folder of this process's key pairs (`manpasik service-keys FOLDER` makes them)"
 
 _LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
@@ -60,6 +60,10 @@ class DatabaseSettings(_Concern):
     sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
         "disable", alias="DB_SSLMODE"
     )
+    ssl_root_cert: str = Field("", alias="DB_SSLROOTCERT")
+    """File of the authorities that the server's certificate is checked with; empty for those of the system."""
+    ssl_cert: str = Field("", alias="DB_SSLCERT")
+    ssl_key: str = Field("", alias="DB_SSLKEY")
     max_connections: int = Field(20, alias="DB_MAX_CONNS", ge=2, le=1000)
     timescale_host: str = Field("", alias="TIMESCALE_HOST")
     timescale_port: Port = Field(5432, alias="TIMESCALE_PORT")
@@ -76,6 +80,17 @@ class KafkaSettings(_Concern):
 
     brokers: str = Field("redpanda:9092", alias="KAFKA_BROKERS")
     group_id: str = Field("", alias="KAFKA_GROUP_ID")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", alias="KAFKA_SECURITY_PROTOCOL"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", alias="KAFKA_SASL_MECHANISM"
+    )
+    sasl_username: str = Field("", alias="KAFKA_SASL_USERNAME")
+    sasl_password: SecretStr = Field(SecretStr(""), alias="KAFKA_SASL_PASSWORD")
+    ssl_ca: str = Field("", alias="KAFKA_SSL_CAFILE")
+    ssl_cert: str = Field("", alias="KAFKA_SSL_CERTFILE")
+    ssl_key: str = Field("", alias="KAFKA_SSL_KEYFILE")
     outbox_retention_hours: int = Field(72, alias="OUTBOX_RETENTION_HOURS", ge=1)
 
 
@@ -86,6 +101,11 @@ class RedisSettings(_Concern):
     port: Port = Field(6379, alias="REDIS_PORT")
     password: SecretStr = Field(SecretStr(""), alias="REDIS_PASSWORD")
     db: int = Field(0, alias="REDIS_DB", ge=0)
+    username: str = Field("", alias="REDIS_USERNAME")
+    tls: bool = Field(False, alias="REDIS_TLS")
+    ssl_ca: str = Field("", alias="REDIS_SSL_CAFILE")
+    ssl_cert: str = Field("", alias="REDIS_SSL_CERTFILE")
+    ssl_key: str = Field("", alias="REDIS_SSL_KEYFILE")
 
 
 class TokenSettings(_Concern):
@@ -183,18 +203,37 @@ class SmsSettings(_Concern):
     sender: str = Field("", alias="SMS_SENDER")
 
 
+class TransportSettings(_Concern):
+    """TLS of what this process serves and of its calls to other services. Files are read again when they change."""
+
+    grpc_cert: str = Field("", alias="GRPC_TLS_CERT")
+    """Certificate of this process: shown to callers, and to the services that it calls."""
+    grpc_key: str = Field("", alias="GRPC_TLS_KEY")
+    grpc_ca: str = Field("", alias="GRPC_TLS_CA")
+    """Authorities of the services' certificates; with it, callers of gRPC must show one."""
+    grpc_clients: Literal["require", "allow"] = Field("allow", alias="GRPC_TLS_CLIENTS")
+    """Whether a caller without a certificate is refused: apps and readers have none, services do."""
+    http_cert: str = Field("", alias="HTTP_TLS_CERT")
+    """Certificate of the HTTP servers: the router, the subgraphs, metrics."""
+    http_key: str = Field("", alias="HTTP_TLS_KEY")
+    trusted_network: str = Field("", alias="TRUSTED_NETWORK", max_length=200)
+    """Name of the network that encrypts between processes, such as a service mesh; then they may speak plain text."""
+
+
 class ServiceSettings(_Concern):
     """How a process behaves, whatever it hosts."""
 
     environment: Environment = Field(Environment.DEVELOPMENT, alias="ENVIRONMENT")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="LOG_LEVEL")
     log_format: Literal["json", "console"] = Field("json", alias="LOG_FORMAT")
-    listen_host: str = Field("0.0.0.0", alias="LISTEN_HOST")  # noqa: S104 - containers are reached from outside
+    given_listen_host: str = Field("", alias="LISTEN_HOST")
     grpc_port: Port | None = Field(None, alias="GRPC_PORT")
     subgraph_port: Port = Field(8081, alias="SUBGRAPH_PORT")
     http_port: Port = Field(8080, alias="HTTP_PORT")
     metrics_port: Port = Field(9100, alias="METRICS_PORT")
     public_url: str = Field("http://localhost:8081", alias="PUBLIC_URL")
+    cors_allow_origins: tuple[str, ...] = Field((), alias="CORS_ALLOW_ORIGINS")
+    """Origins of web pages that may read the router's answers, comma separated."""
     supergraph_file: str = Field("", alias="SUPERGRAPH_FILE")
     shutdown_timeout_seconds: float = Field(5.0, alias="SHUTDOWN_TIMEOUT_SECONDS", ge=0, le=300)
     grpc_auth: Literal["strict", "permissive"] = Field("strict", alias="GRPC_AUTH")
@@ -219,6 +258,11 @@ class ServiceSettings(_Concern):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
+    @field_validator("cors_allow_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
@@ -229,6 +273,11 @@ class ServiceSettings(_Concern):
     @property
     def is_production(self) -> bool:
         return self.environment is Environment.PRODUCTION
+
+    @property
+    def listen_host(self) -> str:
+        """`LISTEN_HOST`; unset, all addresses in production, and loopback elsewhere, where secrets may be published ones."""
+        return self.given_listen_host or ("0.0.0.0" if self.is_production else "127.0.0.1")  # noqa: S104
 
     @property
     def takes_unknown_devices(self) -> bool:
@@ -261,19 +310,23 @@ class Settings(BaseModel):
     toss: TossSettings = TossSettings()
     push: PushSettings = PushSettings()
     sms: SmsSettings = SmsSettings()
+    transport: TransportSettings = TransportSettings()
     service: ServiceSettings = ServiceSettings()
+    subgraph_urls: Mapping[str, str] = Field(default_factory=dict)
+    """Where the router finds subgraphs, by the name of their variable (`IDENTITY_SUBGRAPH_URL`)."""
     addresses: Mapping[str, str] = Field(default_factory=dict)
     """Where services are found, by the name of their variable (`AUTH_SERVICE_ADDR`)."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
-        """The settings of an environment.
+        """The settings of an environment, without a look at what they mean together: see `hardening.load`.
 
         Raises:
-            SettingsError: a value is wrong, or unsafe in production; every such variable is named.
+            SettingsError: a value is wrong; every such variable is named.
         """
         addresses = {name: value for name, value in environ.items() if name.endswith("_SERVICE_ADDR") and value}
-        read: dict[str, object] = {"addresses": addresses}
+        subgraph_urls = {name: value for name, value in environ.items() if name.endswith("_SUBGRAPH_URL") and value}
+        read: dict[str, object] = {"addresses": addresses, "subgraph_urls": subgraph_urls}
         wrong: list[str] = []
         for name, field in cls.model_fields.items():
             concern = field.annotation
@@ -287,38 +340,11 @@ class Settings(BaseModel):
             and not environ.get("SERVICE_KEYS_DIR")
             and not environ.get("SERVICE_KEY")
         ):
-            wrong.append(f"SERVICE_TOKEN_SECRET: services share no secret any more; {_KEY_ADVICE}")
+            wrong.append(f"SERVICE_TOKEN_SECRET: services share no secret any more; {KEY_ADVICE}")
         wrong += [f"{n}: {v!r} is not host:port" for n, v in addresses.items() if not _ADDRESS.fullmatch(v)]
         if wrong:
             raise SettingsError("; ".join(wrong))
-        settings = cls.model_validate(read)
-        settings.refuse_unsafe_production()
-        return settings
-
-    def refuse_unsafe_production(self) -> None:
-        """Raises: SettingsError: production with a default secret or an open door; every such variable is named."""
-        if not self.service.is_production:
-            return
-        unsafe = []
-        if self.tokens.jwt_secret.get_secret_value() == DEVELOPMENT_JWT_SECRET:
-            unsafe.append("JWT_SECRET: set a secret of your own")
-        if not self.service_keys.is_given:
-            unsafe.append(f"SERVICE_KEYS_DIR: {_KEY_ADVICE}")
-        elif not (self.service_keys.folder or self.service_keys.public_folder):
-            unsafe.append("SERVICE_PUBLIC_KEYS_DIR: name the folder of all services' public keys")
-        if not self.encryption.master_key.get_secret_value():
-            unsafe.append("ENCRYPTION_MASTER_KEY: set 32 random bytes in base64")
-        if self.database.password.get_secret_value() == DEVELOPMENT_DB_PASSWORD:
-            unsafe.append("DB_PASSWORD: the development password is public")
-        if self.service.grpc_auth == "permissive":
-            unsafe.append("GRPC_AUTH: permissive is for development networks only")
-        if self.redis.host == "memory":
-            unsafe.append("REDIS_HOST: memory does not limit across processes")
-        keys = (self.objects.access_key.get_secret_value(), self.objects.secret_key.get_secret_value())
-        if not self.objects.directory and DEVELOPMENT_S3_KEY in keys:
-            unsafe.append("S3_SECRET_KEY: the development keys of the object store are public")
-        if unsafe:
-            raise SettingsError("ENVIRONMENT=production refuses to start: " + "; ".join(unsafe))
+        return cls.model_validate(read)
 
     @property
     def master_secret(self) -> str:

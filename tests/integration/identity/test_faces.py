@@ -60,7 +60,7 @@ class Served:
 async def served_with(database: Database, sealer: Sealer, *, grpc_auth: str) -> AsyncIterator[Served]:
     settings = Settings(
         tokens=TokenSettings(jwt_secret=SecretStr("secret of a test")),
-        service=ServiceSettings(listen_host="127.0.0.1", grpc_auth=grpc_auth),
+        service=ServiceSettings(grpc_auth=grpc_auth),
     )
     redis = FakeAsyncRedis()
     unused: Any = None

@@ -3,17 +3,6 @@ import pytest
 from domain.catalog import Group
 from subgraphs.runtime.settings import Environment, Settings, SettingsError
 
-_PRODUCTION = {
-    "ENVIRONMENT": "production",
-    "JWT_SECRET": "a secret of our own",
-    "SERVICE_KEYS_DIR": "/run/keys",
-    "ENCRYPTION_MASTER_KEY": "a third one",
-    "DB_PASSWORD": "a fourth one",
-    "REDIS_HOST": "redis",
-    "S3_ACCESS_KEY": "a fifth one",
-    "S3_SECRET_KEY": "a sixth one",
-}
-
 
 def test_an_empty_environment_is_a_development_network() -> None:
     settings = Settings.load({})
@@ -80,32 +69,6 @@ def test_names_of_levels_and_environments_may_be_written_large() -> None:
     assert (settings.log_level, settings.environment) == ("warning", Environment.TEST)
 
 
-def test_production_starts_with_secrets_of_its_own() -> None:
-    settings = Settings.load(_PRODUCTION)
-    assert settings.service.is_production
-    assert not settings.service.allows_unverified_sessions
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("JWT_SECRET", ""),
-        ("JWT_SECRET", "dev-secret-change-in-production"),
-        ("SERVICE_KEYS_DIR", ""),
-        ("ENCRYPTION_MASTER_KEY", ""),
-        ("DB_PASSWORD", ""),
-        ("DB_PASSWORD", "manpasik_dev_2026"),
-        ("GRPC_AUTH", "permissive"),
-        ("REDIS_HOST", "memory"),
-        ("S3_SECRET_KEY", ""),
-        ("S3_SECRET_KEY", "minioadmin"),
-    ],
-)
-def test_production_refuses_what_only_development_may_do(variable: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=rf"production refuses to start: {variable}: [^;]+$"):
-        Settings.load({**_PRODUCTION, variable: value})
-
-
 def test_secrets_are_hidden() -> None:
     secrets = {
         name: f"hunter2-{name}"
@@ -149,13 +112,6 @@ def test_the_secret_that_services_shared_is_refused_with_what_took_its_place() -
     with pytest.raises(SettingsError, match=r"^SERVICE_TOKEN_SECRET: .*manpasik service-keys"):
         Settings.load({"SERVICE_TOKEN_SECRET": "hunter2"})
     assert Settings.load({"SERVICE_TOKEN_SECRET": "hunter2", "SERVICE_KEYS_DIR": "/run/keys"}).service_keys.is_given
-
-
-def test_production_with_one_key_in_a_variable_needs_the_folder_of_public_keys() -> None:
-    one = {**_PRODUCTION, "SERVICE_KEYS_DIR": "", "SERVICE_KEY": "pem"}
-    with pytest.raises(SettingsError, match="SERVICE_PUBLIC_KEYS_DIR"):
-        Settings.load(one)
-    assert Settings.load({**one, "SERVICE_PUBLIC_KEYS_DIR": "/etc/keys"}).service_keys.is_given
 
 
 def test_proxies_are_listed_as_networks_and_loopback_is_the_default() -> None:
