@@ -178,6 +178,15 @@ async def test_a_development_network_takes_unknown_readers_and_hands_over_no_pro
         await hand_over()
 
 
+async def test_the_id_of_a_factorys_reader_is_taken_by_no_other_serial_number(hardware: Hardware) -> None:
+    await hardware.import_devices(record("SN-1", device_id="mps-1"), record("SN-2"))
+    with pytest.raises(DeviceClaimRefused):
+        await hardware.register(BOB, "MPS-1", serial="SN-that-nobody-has-told-of")
+    with pytest.raises(DeviceClaimRefused):
+        await hardware.register(BOB, "mps-1", serial="SN-2", claim_code=CODE)
+    await hardware.register(ALICE, "mps-1", serial="SN-1", claim_code=CODE)
+
+
 # --- without case
 
 

@@ -59,6 +59,7 @@ class Hardware(
     """What is registered, by id; `away` makes every call fail, `lose_answers` only the answers to RecordUsage."""
 
     owners: dict[str, str] = field(default_factory=dict)
+    spellings: dict[str, str] = field(default_factory=dict)
     cartridges: dict[str, registry.CartridgeRecord] = field(default_factory=dict)
     expired: set[str] = field(default_factory=set)
     widths: dict[str, int] = field(default_factory=dict)
@@ -67,8 +68,10 @@ class Hardware(
     away: bool = False
     lose_answers: int = 0
 
-    def register(self, device_id: str, owner: str) -> None:
+    def register(self, device_id: str, owner: str, *, registered_as: str = "") -> None:
+        """Register a reader. `registered_as`: the id that it answers with, where that is spelled otherwise."""
         self.owners[device_id] = owner
+        self.spellings[device_id] = registered_as or device_id
 
     def read(self, uid: str, *, uses: int = 10, **coefficients: Any) -> None:
         self.cartridges[uid] = registry.CartridgeRecord(
@@ -92,7 +95,8 @@ class Hardware(
         owner = self.owners.get(request.device_id)
         if owner is None:
             await refuse(context, NotFound("no such device"))
-        return directory.DeviceRecord(device_id=request.device_id, owner_user_id=owner)
+        device_id = self.spellings.get(request.device_id, request.device_id)
+        return directory.DeviceRecord(device_id=device_id, owner_user_id=owner)
 
     async def GetCartridge(self, request: registry.GetCartridgeRequest, context: _Context) -> registry.CartridgeRecord:
         await self._here(context)

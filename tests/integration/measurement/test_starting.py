@@ -108,6 +108,30 @@ async def test_a_session_without_calibration_is_uncalibrated_but_verified(measur
     assert session_id
 
 
+async def test_a_cartridge_that_the_factory_does_not_vouch_for_runs_unverified_with_the_readers_calibration(
+    measurement: Measurement,
+) -> None:
+    measurement.hardware.calibrate(DEVICE, alpha=0.9, temp_coefficient=0.001, humidity_coefficient=0.002)
+    measurement.hardware.read("unsigned", unverified=True)
+    await measurement.start(cartridge_id="unsigned")
+    [row] = await measurement.fetch(
+        "SELECT verified, calibrated, unit, type_name_en, alpha, temp_coefficient, humidity_coefficient "
+        "FROM measurement_sessions"
+    )
+    assert tuple(row.values()) == (False, True, "mg/dL", "Glucose", 0.9, 0.001, 0.002)
+    assert len(measurement.hardware.uses["unsigned"]) == 1
+
+
+async def test_ids_of_readers_are_compared_without_case_and_kept_as_they_are_registered(
+    measurement: Measurement,
+) -> None:
+    await measurement.start(f"device:{DEVICE}:{USER}", device_id=DEVICE.upper())
+    measurement.hardware.register(DEVICE.upper(), USER, registered_as=DEVICE)
+    await measurement.start(device_id=DEVICE.upper())
+    rows = await measurement.fetch("SELECT device_id FROM measurement_sessions")
+    assert [row["device_id"] for row in rows] == [DEVICE, DEVICE]
+
+
 async def test_a_calibration_for_another_width_is_refused_before_a_use_is_taken(measurement: Measurement) -> None:
     measurement.hardware.calibrate(DEVICE, channel_gains=[1.0] * 448)
     assert (await refusal(measurement.start()))[0] is grpc.StatusCode.INVALID_ARGUMENT
