@@ -1,9 +1,9 @@
 """What happened to payments."""
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from domain.events import DomainEvent
+from domain.events import HEALTH_DATA, DomainEvent
 
 
 class PaymentEvent(DomainEvent):
@@ -55,6 +55,7 @@ class PaymentRefunded(PaymentEvent):
     Args:
         refunded_total_krw: by all refunds of the payment so far.
         is_full: whether nothing of the payment is left.
+        reason: as the person, or the staff, wrote it.
     """
 
     topic: ClassVar[str] = "payment.refunded"
@@ -63,5 +64,5 @@ class PaymentRefunded(PaymentEvent):
     refund_amount_krw: int
     refunded_total_krw: int
     is_full: bool
-    reason: str
+    reason: Annotated[str, HEALTH_DATA]
     refunded_at: datetime

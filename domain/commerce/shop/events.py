@@ -1,11 +1,11 @@
 """What happened to orders."""
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from domain.events import DomainEvent
+from domain.events import HEALTH_DATA, DomainEvent
 
 
 class OrderedItem(BaseModel):
@@ -36,6 +36,7 @@ class OrderCreated(ShopEvent):
     Args:
         subscription_id: of an order for a period of a plan; empty for goods.
         amount_krw: to pay, in whole won.
+        items: health data, because the cartridges that a person buys tell what the person lives with.
     """
 
     topic: ClassVar[str] = "shop.order_created"
@@ -43,7 +44,7 @@ class OrderCreated(ShopEvent):
     subscription_id: str
     amount_krw: int
     payment_method: str
-    items: tuple[OrderedItem, ...]
+    items: Annotated[tuple[OrderedItem, ...], HEALTH_DATA]
     created_at: datetime
     expires_at: datetime
 

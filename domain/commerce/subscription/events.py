@@ -1,10 +1,10 @@
 """What happened to subscriptions."""
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from domain.commerce.terms import Tier
-from domain.events import DomainEvent
+from domain.events import HEALTH_DATA, DomainEvent
 
 
 class SubscriptionEvent(DomainEvent):
@@ -79,11 +79,11 @@ class SubscriptionChanged(SubscriptionEvent):
 
 
 class SubscriptionCancelled(SubscriptionEvent):
-    """It will not renew; the plan stays usable until `effective_until`."""
+    """It will not renew; the plan stays usable until `effective_until`. The reason is as the person wrote it."""
 
     topic: ClassVar[str] = "subscription.cancelled"
 
     tier: Tier
-    reason: str
+    reason: Annotated[str, HEALTH_DATA]
     cancelled_at: datetime
     effective_until: datetime

@@ -1,6 +1,6 @@
 """What the payment tests play with: instances of the service, debts, and a provider whose wire can be cut."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,6 +18,7 @@ from domain.principal import Principal
 from infra.sandbox.toss import TossSandbox
 from subgraphs.commerce.payment.adapters.toss import TossPayments
 from tests.integration.commerce.conftest import ALICE, Commerce, toss_settings
+from tests.support.outbox import payloads_of
 
 ORDER = "test-order-001"
 PRICE_KRW = 29_900
@@ -143,12 +144,9 @@ async def instance(
         await gateway.close()
 
 
-async def told(commerce: Commerce, topic: str) -> list[Mapping[str, Any]]:
+async def told(commerce: Commerce, topic: str) -> Sequence[Mapping[str, Any]]:
     """Payloads of the events on a topic that were committed, in their order."""
-    async with commerce.database.read() as session:
-        connection = await session.connection()
-        rows = await connection.exec_driver_sql("SELECT payload FROM outbox WHERE topic = $1 ORDER BY id", (topic,))
-        return [row[0] for row in rows]
+    return await payloads_of(commerce.database, topic)
 
 
 async def assert_books_balance(commerce: Commerce, toss: TossSandbox) -> None:

@@ -1,5 +1,6 @@
 """What the shop's tests play with: carts, orders, payments, and the group's events handed to their consumers by hand."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from subgraphs.commerce.shop.faces import shop_faces
 from subgraphs.commerce.subscription.faces import subscription_faces
 from subgraphs.runtime.faces import Consumer, EventMetadata
 from tests.integration.commerce.conftest import ADMIN, ALICE, Commerce
+from tests.support.outbox import opened_row, rows_after
 
 GLUCOSE, LIPIDS, CASE, WATER_PASS = "cartridge-01-01", "cartridge-01-02", "accessory-case", "pass-02"
 ADDRESS = "서울특별시 강남구 테헤란로 1\n101동 202호"
@@ -119,15 +121,12 @@ class Messenger:
     async def deliver(self, *, only: Callable[[str], bool] = lambda _topic: True) -> list[str]:
         """Everything that is new, and what follows from it, until nothing is; the topics in their order."""
         topics: list[str] = []
-        while rows := await self.commerce.fetch(
-            "SELECT id, topic, payload::text AS payload FROM outbox WHERE id > $1 ORDER BY id", self._read
-        ):
+        while rows := await rows_after(self.commerce.database, self._read):
             for row in rows:
-                self._read = int(str(row["id"]))
-                topic = str(row["topic"])
-                topics.append(topic)
-                if only(topic):
-                    await self.hand_over(topic, str(row["payload"]))
+                self._read = row.id
+                topics.append(row.topic)
+                if only(row.topic):
+                    await self.hand_over(row.topic, json.dumps(opened_row(row, self.commerce.database)))
             await self.settle()
         return topics
 

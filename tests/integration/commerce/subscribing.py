@@ -16,6 +16,7 @@ from subgraphs.commerce.subscription.consumers import subscription_consumers
 from subgraphs.commerce.subscription.renewals import RenewalSweep
 from subgraphs.runtime.faces import EventMetadata
 from tests.integration.commerce.conftest import ALICE, Commerce
+from tests.support.outbox import opened_row
 
 KEY = "test-key"
 
@@ -65,10 +66,8 @@ async def pay(commerce: Commerce, owed: PlanChange, who: Principal = ALICE, key:
 async def events(commerce: Commerce, pattern: str) -> list[tuple[str, dict[str, Any]]]:
     """Topics and payloads of the events so far whose topic is like a pattern, in their order."""
     async with commerce.database.read() as session:
-        rows = await session.execute(
-            select(OutboxRow.topic, OutboxRow.payload).where(OutboxRow.topic.like(pattern)).order_by(OutboxRow.id)
-        )
-        return [(topic, dict(payload or {})) for topic, payload in rows]
+        rows = await session.scalars(select(OutboxRow).where(OutboxRow.topic.like(pattern)).order_by(OutboxRow.id))
+        return [(row.topic, opened_row(row, commerce.database)) for row in rows]
 
 
 async def told(commerce: Commerce, topic: str) -> list[dict[str, Any]]:

@@ -54,6 +54,9 @@ def test_everything_of_a_result_travels_sealed(topic: str) -> None:
     ("topic", "fields"),
     [
         ("notification.sent", {"user_id", "type"}),
+        ("shop.order_created", {"items"}),  # what a person buys
+        ("subscription.cancelled", {"reason"}),  # free text
+        ("payment.refunded", {"reason"}),
         ("cartridge.replaced", {"user_id", "cartridge_uid", "cartridge_category", "cartridge_type_index", "lot_id"}),
     ],
 )
