@@ -17,9 +17,9 @@ from infra.up.plan import ADMIN_EMAIL, Plan, plan
 from infra.up.secrets import load_or_create
 
 QUERY = """{ me { displayName
-       devices(first: 1) { edges { node { id status batteryPercent lastSeenAt } } }
+       devices(first: 1) { edges { node { id verified status batteryPercent lastSeenAt } } }
        measurements(first: 3) { edges { node { value unit measuredAt
-           session { cartridge { lotId type { nameEn } } device { firmwareVersion } } } } } } }"""
+           session { verified cartridge { lotId type { nameEn } } device { firmwareVersion } } } } } } }"""
 _READINGS_BEFORE_THE_FIRST_FIGURE = 15
 _FIGURE_EVERY_READINGS = 300
 

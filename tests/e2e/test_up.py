@@ -214,7 +214,9 @@ def test_the_first_start_offers_a_query_that_answers_from_three_subgraphs(first:
     me = answer["data"]["me"]
     assert me["displayName"]  # identity
     assert me["devices"]["edges"][0]["node"]["id"].startswith("demo-")  # hardware
+    assert me["devices"]["edges"][0]["node"]["verified"] is True  # by its claim code
     measured = me["measurements"]["edges"][0]["node"]  # measurement
+    assert measured["session"]["verified"] is True  # its cartridge's tag is signed
     assert measured["unit"] == "mg/dL"
     assert 20 < measured["value"] < 500
     assert measured["session"]["cartridge"]["type"]["nameEn"] == "Glucose"  # and hardware again

@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from domain.hardware.device.errors import DeviceClaimRefused
 from domain.hardware.device.ports import Allowances, ClaimAttempts, FieldCalibrations
@@ -18,14 +17,6 @@ _PREFIX = b"manpasik claim code\0"
 _SEPARATORS = str.maketrans("", "", " -")
 _CODE = re.compile(rf"[0-9A-Z]{{{MIN_CODE_CHARACTERS},{MAX_CODE_CHARACTERS}}}\Z")
 _NO_HASH = bytes(32)
-
-
-class Proof(Enum):
-    """What somebody who registers a reader has shown."""
-
-    CODE = auto()
-    MISSING = auto()  # the factory has told of the reader, and no code came
-    UNKNOWN_READER = auto()  # the factory has not told of it, and the platform takes such readers
 
 
 @dataclass(frozen=True, slots=True)
