@@ -58,7 +58,7 @@ async def release_cartridge(environ: Mapping[str, str], uid: str) -> bool:
         LocalStackError, SettingsError: as `import_lots`.
     """
     async with _hardware(environ) as (session, _):
-        return await CartridgeRepository(session).release(normal_uid(uid)) > 0
+        return await CartridgeRepository(session).release(normal_uid(uid), at=SystemClock().now())
 
 
 def read_file(path: Path) -> bytes:

@@ -160,6 +160,7 @@ class Cartridge(Base):
     Args:
         owner_user_id: who has read the tag; empty for readings without a person, on a development network.
         signed: whether the tag carried a signature of its lot. Then the cartridge is this person's alone.
+        released_at: when this person had it to themselves no longer; the next person has the uses that were left.
     """
 
     __tablename__ = "cartridges"
@@ -187,6 +188,7 @@ class Cartridge(Base):
     humidity_coefficient: Mapped[float | None] = mapped_column(Double)
     extended_calibration: Mapped[bytes] = mapped_column(LargeBinary, default=b"")
     first_read_by: Mapped[str | None] = mapped_column(String(64))  # read by the release before this one only
+    released_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     first_read_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
     last_read_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 

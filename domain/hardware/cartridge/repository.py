@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -185,12 +186,24 @@ class CartridgeRepository:
         """Who has shown the signature of this cartridge."""
         return await self._session.scalar(select(Cartridge.owner_user_id).where(Cartridge.uid == uid, Cartridge.signed))
 
-    async def release(self, uid: str) -> int:
-        """Remove the reading of the person who has the signed cartridge to themselves; how many there were (0 or 1)."""
-        removed = await self._session.scalars(
-            delete(Cartridge).where(Cartridge.uid == uid, Cartridge.signed).returning(Cartridge.uid)
+    async def release(self, uid: str, *, at: datetime) -> bool:
+        """Take a signed cartridge from the person who has it to themselves; False when there is none."""
+        released = await self._session.scalars(
+            update(Cartridge)
+            .where(Cartridge.uid == uid, Cartridge.signed)
+            .values(signed=False, released_at=at)
+            .returning(Cartridge.uid)
+            .execution_options(synchronize_session=False)
         )
-        return len(removed.all())
+        return released.one_or_none() is not None
+
+    async def left_by_others(self, uid: str, owner: str) -> int | None:
+        """How many uses earlier owners of a signed cartridge have left of it; None when there were none."""
+        return await self._session.scalar(
+            select(func.min(Cartridge.remaining_uses)).where(
+                Cartridge.uid == uid, Cartridge.owner_user_id != owner, Cartridge.released_at.is_not(None)
+            )
+        )
 
     async def uses_of(self, uid: str, owner: str) -> int:
         """How many uses of a cartridge are recorded for a person."""

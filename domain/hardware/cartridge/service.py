@@ -126,6 +126,9 @@ class CartridgeService:
             await cartridges.lock_uid(content.uid)
             if await cartridges.signed_owner(content.uid) not in (None, owner):
                 raise CartridgeBelongsToAnother(content.uid)
+            left = await cartridges.left_by_others(content.uid, owner)
+            if left is not None:
+                content = replace(content, remaining_uses=min(content.remaining_uses, left))
         added = await cartridges.add(
             {
                 **content.fixed,
@@ -157,7 +160,7 @@ class CartridgeService:
         if content.signed:
             if not known.signed:  # an unsigned reading before it may have known a wrong number of uses
                 remaining = min(content.remaining_uses, max(0, content.max_uses - used))
-            known.signed = True
+            known.signed, known.released_at = True, None
         elif changed and not known.signed and await cartridges.registered(known.uid) is not None:
             changed = {}  # the registry's values count, whatever the tag says
         elif changed:
@@ -301,13 +304,14 @@ class CartridgeService:
         return await self._resolved(session, uids, principal.user_id or "")
 
     async def release(self, session: AsyncSession, principal: Principal, uid: str) -> bool:
-        """Let the next person who shows its signed tag have a cartridge; False when it is nobody's.
+        """Let the next person who shows its signed tag have a cartridge, with the uses that are left; False when it is
+        nobody's.
 
         Raises:
             Forbidden: without the scope registry:write.
         """
         principal.require_scope(Scope.REGISTRY_WRITE)
-        return await CartridgeRepository(session).release(normal_uid(uid)) > 0
+        return await CartridgeRepository(session).release(normal_uid(uid), at=self.clock.now())
 
     async def _detail(self, session: AsyncSession, reading: Cartridge) -> CartridgeDetail:
         await session.flush()

@@ -173,6 +173,20 @@ async def test_the_first_to_show_a_signed_tag_has_it_alone(hardware: Hardware) -
     assert (await read(hardware, SIGNED_TAG, BOB)).cartridge.proof is Proof.SIGNATURE
 
 
+async def test_who_takes_over_a_released_cartridge_has_the_uses_that_are_left(hardware: Hardware) -> None:
+    await hardware.import_lots()
+    await read(hardware, SIGNED_TAG)
+    for number in range(9):
+        await use(hardware, f"session-{number}")
+    async with hardware.database.transaction() as session:
+        assert await hardware.services.cartridges.release(session, ADMIN, UID)
+        assert not await hardware.services.cartridges.release(session, ADMIN, UID)
+    assert (await known(hardware)).cartridge.proof is Proof.NONE
+    assert (await read(hardware, SIGNED_TAG, BOB)).cartridge.remaining_uses == 1
+    with pytest.raises(CartridgeBelongsToAnother):
+        await read(hardware, SIGNED_TAG)
+
+
 async def test_a_registered_uid_is_no_longer_anybodys_once_its_signed_tag_was_shown(hardware: Hardware) -> None:
     await hardware.import_lots(REGISTERED)
     await read(hardware, GLUCOSE_TAG, BOB)

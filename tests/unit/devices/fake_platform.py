@@ -67,6 +67,7 @@ class FakePlatform:
     def __init__(self) -> None:
         self.faults = Faults()
         self.credentials: dict[str, str] = {}
+        self.claim_codes: dict[str, str] = {}
         self.sessions: dict[str, StoredSession] = {}
         self.session_by_key: dict[str, str] = {}
         self.cartridges: dict[str, TagV2] = {}
@@ -93,6 +94,7 @@ class FakePlatform:
         self, request: device_pb2.RegisterDeviceRequest, context: Context
     ) -> device_pb2.RegisterDeviceResponse:
         await self._require(context, f"Bearer {USER_TOKEN}")
+        self.claim_codes[request.device_id] = _metadata(context).get("x-claim-code", "")
         secret = f"secret-{request.device_id}-{len(self.credentials)}"
         self.credentials[request.device_id] = secret
         return device_pb2.RegisterDeviceResponse(device_id=request.device_id, registration_token=secret)

@@ -1,7 +1,7 @@
 import pytest
 
 from domain.catalog import Group
-from subgraphs.runtime.settings import Environment, Settings, SettingsError
+from subgraphs.runtime.settings import Environment, ServiceSettings, Settings, SettingsError
 
 
 def test_an_empty_environment_is_a_development_network() -> None:
@@ -9,6 +9,23 @@ def test_an_empty_environment_is_a_development_network() -> None:
     assert settings.service.environment is Environment.DEVELOPMENT
     assert settings.service.grpc_auth == "strict"
     assert settings.service.allows_unverified_sessions
+    assert settings.service.takes_unknown_devices
+
+
+@pytest.mark.parametrize(
+    ("environment", "chosen", "taken"),
+    [
+        ("development", None, True),
+        ("production", None, False),
+        ("production", "allow", True),
+        ("test", "refuse", False),
+    ],
+)
+def test_readers_that_the_factory_has_not_told_of_are_taken_outside_of_production_unless_said_otherwise(
+    environment: str, chosen: str | None, taken: bool
+) -> None:
+    settings = ServiceSettings.model_validate({"environment": environment, "unknown_devices": chosen})
+    assert settings.takes_unknown_devices is taken
 
 
 @pytest.mark.parametrize(
@@ -34,6 +51,7 @@ def test_an_empty_environment_is_a_development_network() -> None:
         ("MAX_FINGERPRINT_DIMENSION", "4096"),
         ("DEFAULT_ALPHA", "0"),
         ("UNVERIFIED_SESSIONS", "maybe"),
+        ("UNKNOWN_DEVICES", "maybe"),
         ("AUTH_SERVICE_ADDR", "http://auth:50051/"),
         ("AUTH_SERVICE_ADDR", "auth"),
     ],

@@ -6,10 +6,20 @@ import pytest
 from devices.client.credentials import fixed_token
 from devices.client.errors import CallRejected
 from devices.client.platform import Platform
-from devices.simulator.fleet import Fleet, FleetAccess, FleetPlan, FleetProgress, RecoveredReading
+from devices.nfc_signature import Ed25519Lot
+from devices.nfc_tag import encode_v2
+from devices.simulator.fleet import (
+    Fleet,
+    FleetAccess,
+    FleetPlan,
+    FleetProgress,
+    RecoveredReading,
+    device_id_of,
+)
 from devices.simulator.forward_model import Ambient, ForwardModel
 from devices.simulator.mard import MardUndefined, mard_percent
 from devices.simulator.traces import load_trace, packaged_subjects
+from domain.hardware.cartridge.tag_signature import LotKeyKind, is_signed
 from tests.unit.devices.fake_platform import TECHNICIAN_TOKEN, USER_TOKEN, FakePlatform, Server, connected
 
 ACCESS = FleetAccess(owner=fixed_token(USER_TOKEN), technician=fixed_token(TECHNICIAN_TOKEN), owner_id="user-1")
@@ -34,6 +44,18 @@ async def test_the_fleet_recovers_the_traces_through_the_wire(
     assert len(fake.cartridges) == 9  # 15 readings with 6 uses each
     assert {tag.required_channels for tag in fake.cartridges.values()} == {channels}
     assert len(fake.calibrations["sim-reader-002"].channel_gains) == channels
+
+
+async def test_the_tags_of_a_fleet_are_signed_and_its_readers_claimed(platform: Platform, fake: FakePlatform) -> None:
+    lot = Ed25519Lot.of_seed("LOT-A", bytes(32))
+    codes = {device_id_of("sim-reader", 0): "ABCDEFGHJKMN"}
+    plan = FleetPlan(readers=2, reading_interval_s=0, readings_per_reader=1, lot=lot, claim_codes=codes)
+    await Fleet(platform, ACCESS, TRACES, plan).run()
+    assert len(fake.cartridges) == 2
+    for tag in fake.cartridges.values():
+        assert tag.lot_id == "LOT-A"
+        assert is_signed(encode_v2(tag), LotKeyKind.ED25519, lot.public_key)
+    assert fake.claim_codes == {"sim-reader-001": "ABCDEFGHJKMN", "sim-reader-002": ""}
 
 
 async def test_readers_of_a_fleet_are_different_instruments(platform: Platform, fake: FakePlatform) -> None:
