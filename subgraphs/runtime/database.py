@@ -1,12 +1,13 @@
 """A group's database: engine, sessions, and the raw connections that COPY and LISTEN need."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ssl import SSLContext, create_default_context
 from typing import Any, Literal, cast
 
 import asyncpg
-from sqlalchemy import URL, event, text
+from sqlalchemy import URL, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -15,6 +16,7 @@ from domain.catalog import Group
 from domain.sealing import Sealer
 from subgraphs.runtime.context import current
 from subgraphs.runtime.settings import DatabaseSettings
+from subgraphs.runtime.shares import Shares
 
 _DUPLICATE_DATABASE = "42P04"
 
@@ -63,12 +65,16 @@ class Database:
             max_overflow=0,
             pool_timeout=10,
             hide_parameters=True,  # errors are logged, and parameters are people's data
-            connect_args={"ssl": self._ssl, "timeout": 10, "server_settings": {"application_name": "manpasik"}},
+            connect_args={"ssl": self._ssl, "timeout": 10, "server_settings": _server_settings(settings)},
         )
         # asyncpg sees at once that the server has hung up: asking it costs nothing, where a ping costs a round trip.
         event.listen(self.engine.sync_engine, "checkout", _refuse_closed)
         self.sealer: Sealer | None = None
         """Seals what the database's outbox must not hold open; set once its keys are loaded."""
+        self.shares = Shares(size)
+        """How many sessions one caller may have at once."""
+        self._pings = asyncio.Lock()
+        self._pinged: asyncpg.Connection[Any] | None = None
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         reader = self.engine.execution_options(postgresql_readonly=True)
         self._read_sessions = async_sessionmaker(reader, expire_on_commit=False)
@@ -76,14 +82,14 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """A session whose transaction commits at the end of the block, and rolls back if the block raises."""
-        async with self._sessions() as session, session.begin():
+        async with self.shares.hold(current()), self._sessions() as session, session.begin():
             self._tag(session)
             yield session
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads: the server refuses a write. What it loaded stays readable after its end."""
-        async with self._read_sessions() as session:
+        async with self.shares.hold(current()), self._read_sessions() as session:
             self._tag(session)
             yield session
 
@@ -114,12 +120,44 @@ class Database:
         return await connect(self._settings, self.name)
 
     async def ping(self) -> None:
-        """Raises what the driver raises when the database does not answer."""
-        async with self.engine.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+        """Raises what the driver raises when the database does not answer.
+
+        It has a connection of its own: that all of the pool are at work does not mean that the database is away.
+        """
+        async with self._pings:
+            if self._pinged is not None:
+                try:
+                    await self._pinged.execute("SELECT 1")
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+                    self._drop_pinged()  # it may be this connection's end, and not the server's
+                except BaseException:
+                    self._drop_pinged()
+                    raise
+                else:
+                    return
+            self._pinged = await connect(self._settings, self.name)
+
+    def _drop_pinged(self) -> None:
+        dropped, self._pinged = self._pinged, None
+        if dropped is not None:
+            dropped.terminate()
 
     async def close(self) -> None:
+        self._drop_pinged()
         await self.engine.dispose()
+
+
+def _server_settings(settings: DatabaseSettings) -> dict[str, str]:
+    """Limits that the server keeps by itself, whatever becomes of us: of a statement, of a transaction that does nothing, and of a
+    statement whose client has gone.
+    """
+    statement_ms = str(round(settings.statement_timeout_seconds * 1000))
+    return {
+        "application_name": "manpasik",
+        "statement_timeout": statement_ms,
+        "idle_in_transaction_session_timeout": str(2 * round(settings.statement_timeout_seconds * 1000)),
+        "client_connection_check_interval": "5s",
+    }
 
 
 def _refuse_closed(connection: DBAPIConnection, *_: object) -> None:

@@ -1,22 +1,29 @@
 """A group's GraphQL subgraph: its schema, the context of a request, and errors as clients should see them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
+from typing import Any, cast
 
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
 from strawberry.federation import Schema
+from strawberry.federation.schema import FederationAny
 from strawberry.federation.schema_directives import Authenticated, Cost, ListSize, RequiresScopes
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
+from strawberry.types.execution import PreExecutionError
 
 from domain.errors import ErrorKind
 from domain.principal import Principal, Scope
-from subgraphs.runtime.context import RequestContext
+from subgraphs.runtime.context import RequestContext, current
 from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_graphql
+from subgraphs.runtime.graphql_bounds import LiteralRule, OperationBounds
 from subgraphs.runtime.query_limits import MAX_TOKENS, SizeRule
+from subgraphs.runtime.representations import RepresentationInvalid, checked
+from subgraphs.runtime.slots import STREAMS, Slots, TooManyOpen
 
 _log = structlog.get_logger("graphql")
 
@@ -116,7 +123,47 @@ def _extensions_of_wrong_query(error: GraphQLError) -> dict[str, object]:
 
 
 class SubgraphSchema(Schema):
-    """A federation schema that logs bugs whole and refusals briefly."""
+    """A federation schema that logs bugs whole and refusals briefly, and counts open subscriptions."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._open = Slots(STREAMS, what="subscriptions")
+
+    async def stream(self, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
+        """The results of an operation over a transport of many results."""
+        results: Any = await super().stream(*args, **options)
+        return self._counted(results)
+
+    def entities_resolver(self, info: strawberry.Info, representations: list[FederationAny]) -> list[FederationAny]:
+        """Answer i belongs to representation i; one that cannot be resolved has an error of its own."""
+        answers: list[Any] = []
+        for representation in representations:
+            try:
+                answers += super().entities_resolver(info, [cast("Any", checked(representation, self._resolver_of))])
+            except RepresentationInvalid as error:
+                answers.append(error)
+        return answers
+
+    def _resolver_of(self, name: str) -> Callable[..., Any] | None:
+        known = self.schema_converter.type_map.get(name)
+        resolver: Callable[..., Any] | None = getattr(
+            getattr(known and known.definition, "origin", None), "resolve_reference", None
+        )
+        return resolver
+
+    async def _counted(self, results: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        context = current()
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._open.hold(context.principal, context.peer))
+            except TooManyOpen as error:
+                await results.aclose()
+                refusal = GraphQLError(error.message, extensions=to_graphql(error))
+                yield PreExecutionError(data=None, errors=[refusal])
+                return
+            async with aclosing(results):
+                async for result in results:
+                    yield result
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:  # noqa: ARG002
         """Log the errors of one operation."""
@@ -148,8 +195,9 @@ def build_schema(
         types=types,
         extensions=[
             _ErrorMapping,
+            OperationBounds,
             lambda: MaxTokensLimiter(MAX_TOKENS),
-            lambda: AddValidationRules([SizeRule]),
+            lambda: AddValidationRules([SizeRule, LiteralRule]),
             lambda: ParserCache(_CACHED_OPERATIONS),
             lambda: ValidationCache(_CACHED_OPERATIONS),
         ],

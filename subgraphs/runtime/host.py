@@ -24,7 +24,8 @@ from subgraphs.runtime.device_credentials import RemoteDeviceCredentials
 from subgraphs.runtime.events import EventReader, EventWriter
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, ServiceFaces
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
-from subgraphs.runtime.http_server import Check, metrics_app, subgraph_app
+from subgraphs.runtime.http_protocol import Connections
+from subgraphs.runtime.http_server import Check, metrics_app, states_of, subgraph_app
 from subgraphs.runtime.keys import load_sealer, load_service_keys
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.migrations import migrate_all
@@ -35,12 +36,14 @@ from subgraphs.runtime.proxies import TrustedProxies
 from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.serving import HttpServer, PortInUse
 from subgraphs.runtime.settings import RedisSettings, Settings
+from subgraphs.runtime.slots import STREAMS, Slots
 from subgraphs.runtime.telemetry import BACKGROUND_FAILURES
 
 _log = structlog.get_logger("host")
 
 Builder = Callable[[Group], Callable[[GroupResources], Awaitable[GroupFaces]]]
 SEAL_EVERY_S = 1.0
+READINESS_EVERY_S = 2.0
 _RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 _SOUND_AFTER_S = 60.0
 _DATABASE_WAIT_S = 30.0
@@ -81,6 +84,8 @@ class Host:
         self._grpc: dict[str, GrpcServer] = {}
         self._http: list[HttpServer] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._checks: dict[str, Check] = {}
+        self._streams = Slots(STREAMS, what="streams")
         self._channels = Channels(settings)
         self._redis = redis_of(settings.redis)
         self.grpc_ports: dict[str, int] = {}
@@ -183,7 +188,13 @@ class Host:
         for service in hosted:
             port = self._ports.get(service.name, workload(service.name).port)
             access = access_of(service.name, service.servicers, authenticator, service_settings)
-            server = GrpcServer(f"{service_settings.listen_host}:{port}", service.servicers, access, service_settings)
+            server = GrpcServer(
+                f"{service_settings.listen_host}:{port}",
+                service.servicers,
+                access,
+                service_settings,
+                streams=self._streams,
+            )
             self._grpc[service.name] = server
             try:
                 self.grpc_ports[service.name] = await server.start()
@@ -191,31 +202,44 @@ class Host:
                 raise PortInUse(f"port {port} of {service.name}-service is in use") from error
 
     async def _serve_http(self, authenticator: Authenticator) -> None:
-        checks: dict[str, Check] = {
+        checks = self._checks = {
             f"database {group.value}": database.ping for group, database in self._databases.items()
         }
+        proxies = TrustedProxies(self._settings.service.trusted_proxies)
         app = subgraph_app(
             self._faces,
             authenticator=authenticator,
             checks=checks,
             routes=self._object_routes,
-            proxies=TrustedProxies(self._settings.service.trusted_proxies),
+            proxies=proxies,
+            within_s=self._settings.service.grpc_deadline_seconds,
         )
         wanted = (
             (app, self._settings.service.subgraph_port, "the GraphQL subgraphs"),
-            (metrics_app(), self._settings.service.metrics_port, "metrics"),
+            (metrics_app(checks), self._settings.service.metrics_port, "metrics"),
         )
         for served, port, what in wanted:
             try:
-                server = HttpServer(served, self._settings.service.listen_host, port)
+                server = HttpServer(
+                    served, self._settings.service.listen_host, port, connections=Connections(proxies=proxies)
+                )
             except OSError as error:
                 raise PortInUse(f"port {port} of {what} is in use") from error
             self._http.append(server)
             await server.start()
         self.subgraph_port, self.metrics_port = (server.port for server in self._http)
 
+    async def _follow_readiness(self) -> None:
+        """Health checks over gRPC answer what `/ready` answers."""
+        while True:
+            states = await states_of(self._checks)
+            for server in self._grpc.values():
+                server.set_serving(all(state == "up" for state in states.values()))
+            await asyncio.sleep(READINESS_EVERY_S)
+
     def _start_tasks(self, hosted: Sequence[ServiceFaces]) -> None:
         kafka = self._settings.kafka
+        self._keep_running(Background("readiness", self._follow_readiness))
         event_sealer = EventSealer([master_key(self._settings.master_secret)])
         writer = EventWriter(self._service_keys, event_sealer)
         reader = EventReader(self._published_keys, event_sealer)

@@ -121,6 +121,9 @@ def _upgrade(connection: Connection, group: Group) -> None:
     from alembic import command  # noqa: PLC0415 - slow to import
     from alembic.config import Config  # noqa: PLC0415 - slow to import
 
+    # A migration takes as long as it takes, and so may the one of another process that this one waits for.
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     with as_file(files(f"subgraphs.{group.value}") / "migrations") as folder:
         config = Config()

@@ -65,6 +65,8 @@ class DatabaseSettings(_Concern):
     ssl_cert: str = Field("", alias="DB_SSLCERT")
     ssl_key: str = Field("", alias="DB_SSLKEY")
     max_connections: int = Field(20, alias="DB_MAX_CONNS", ge=2, le=1000)
+    statement_timeout_seconds: float = Field(30.0, alias="DB_STATEMENT_TIMEOUT_SECONDS", ge=1, le=3600)
+    """How long the server works on one statement; a transaction that does nothing ends after twice as long."""
     timescale_host: str = Field("", alias="TIMESCALE_HOST")
     timescale_port: Port = Field(5432, alias="TIMESCALE_PORT")
 

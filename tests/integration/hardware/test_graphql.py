@@ -250,7 +250,7 @@ async def test_a_cartridge_is_read_into_a_device_and_calibrated(hardware: Hardwa
     for tag, reason in (
         ("%%%", "INVALID_INPUT"),
         ("AAAA", "CARTRIDGE_TAG_TOO_SHORT"),
-        ("A" * 20_000, "CONTENT_TOO_LARGE"),
+        ("A" * 12_000, "CONTENT_TOO_LARGE"),
     ):
         _, errors = await run(hardware, read, tag=tag)
         assert [error["reason"] for error in errors] == [reason]

@@ -221,9 +221,14 @@ async def _statement(database: Database, gone: Callable[[], Awaitable[None]]) ->
 
 
 async def _first_statement(database: Database, gone: Callable[[], Awaitable[None]]) -> None:
-    await database.ping()
+    await _use_pool(database)
     await gone()
-    await database.ping()
+    await _use_pool(database)
+
+
+async def _use_pool(database: Database) -> None:
+    async with database.engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))
 
 
 async def _raw_statement(database: Database, gone: Callable[[], Awaitable[None]]) -> None:
@@ -329,7 +334,7 @@ async def test_a_server_that_is_shutting_down_is_an_outage(server: _Server) -> N
         async with asyncio.timeout(20):
             while True:
                 async with server.database() as other:
-                    [refused] = await asyncio.gather(other.ping(), return_exceptions=True)
+                    [refused] = await asyncio.gather(_use_pool(other), return_exceptions=True)
                 if refused is not None:
                     break
                 await asyncio.sleep(0.01)

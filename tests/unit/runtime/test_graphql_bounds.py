@@ -1,0 +1,358 @@
+"""What one GraphQL request to a subgraph may bring and ask for, whoever sends it."""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+import strawberry
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from domain.catalog import Group
+from domain.principal import Role
+from subgraphs.runtime import graphql, http_server
+from subgraphs.runtime.auth import Authenticator, issuers_of
+from subgraphs.runtime.context import RequestContext
+from subgraphs.runtime.faces import GroupFaces
+from subgraphs.runtime.graphql import GraphQLContext, build_schema
+from subgraphs.runtime.http_guard import ANONYMOUS_BODY_BYTES, BODY_BYTES
+from subgraphs.runtime.http_server import subgraph_app
+from subgraphs.runtime.settings import Settings
+from subgraphs.runtime.slots import SlotLimits
+from tests.support.trust import service_tokens
+from tests.unit.runtime.conftest import Serve
+
+_KEY = ECKey.generate_key("P-256", {"kid": "k1"})
+_seen: list[object] = []
+
+
+@strawberry.input(name="Image")
+class _Image:
+    content_base64: str
+
+
+@strawberry.federation.type(name="Thing", keys=["id"])
+class _Thing:
+    id: strawberry.ID
+
+    @classmethod
+    async def resolve_reference(cls, id: strawberry.ID) -> "_Thing":
+        return cls(id=id)
+
+
+@strawberry.type
+class _Query:
+    @strawberry.field
+    def text(self, value: str = "", values: list[str] | None = None, number: float = 0) -> int:
+        _seen.append((value, values, number))
+        return len(value) + len(values or [])
+
+    @strawberry.field
+    def thing(self) -> _Thing:
+        return _Thing(id=strawberry.ID("1"))
+
+
+@strawberry.type
+class _Mutation:
+    @strawberry.mutation
+    def reset(self, email: str) -> bool:
+        _seen.append(email)
+        return True
+
+    @strawberry.mutation
+    def upload(self, input: _Image) -> int:
+        return len(input.content_base64)
+
+
+@strawberry.type
+class _Subscription:
+    @strawberry.subscription
+    async def ticks(self) -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+
+class _Keys:
+    async def keys(self) -> list[dict[str, Any]]:
+        return [dict(_KEY.as_dict(private=False))]
+
+
+def _headers(role: Role = Role.USER) -> dict[str, str]:
+    claims = {"iss": "manpasik-auth", "sub": "u1", "exp": int(time.time()) + 60, "role": role.value}
+    return {"authorization": f"Bearer {jwt.encode({'alg': 'ES256', 'kid': 'k1'}, claims, _KEY)}"}
+
+
+def _app() -> Any:
+    def context_of(request: RequestContext) -> GraphQLContext:
+        return GraphQLContext(request=request)
+
+    faces = GroupFaces(
+        group=Group.HARDWARE,
+        services=(),
+        schema=build_schema(_Query, _Mutation, _Subscription, types=[_Thing]),
+        graphql_context=context_of,
+    )
+    issuers = issuers_of(Settings.load({}).tokens, _Keys())
+    return subgraph_app(
+        (faces,), authenticator=Authenticator(issuers, services=service_tokens(), devices=None), checks={}
+    )
+
+
+@pytest.fixture
+async def url(serve: Serve) -> str:
+    _seen.clear()
+    return await serve(_app()) + "/graphql"
+
+
+async def _asked(
+    http: aiohttp.ClientSession, url: str, query: str, *, headers: dict[str, str] | None = None, **variables: object
+) -> Any:
+    body = io.BytesIO(json.dumps({"query": query, "variables": variables}).encode())
+    named = {"content-type": "application/json", **(headers or {})}
+    async with http.post(url, data=body, headers=named) as answer:
+        return answer.status, await answer.json()
+
+
+def _code(answer: Any) -> str:
+    _, body = answer
+    code: str = body["errors"][0]["extensions"]["code"]
+    return code
+
+
+_TEXT = "query($v: String, $l: [String!], $n: Float) { text(value: $v, values: $l, number: $n) }"
+
+
+async def test_a_request_within_all_bounds_is_served(url: str, http: aiohttp.ClientSession) -> None:
+    _, body = await _asked(http, url, _TEXT, headers=_headers(), v="x" * 16_384, l=["y"] * 2_048, n=1e300)
+    assert body == {"data": {"text": 16_384 + 2_048}}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"v": "x" * 16_385},
+        {"l": ["x" * 16_385]},
+        {"l": ["x"] * 2_049},
+        {"unused": {"a": ["x" * 16_385]}},
+        {"unused": [[[[[[[[[[[[[]]]]]]]]]]]]]},
+        {"unused": {"x" * 300: 1}},
+        {f"v{number}": 1 for number in range(201)},
+    ],
+)
+async def test_variables_out_of_bounds_are_refused_unread(
+    url: str, http: aiohttp.ClientSession, variables: dict[str, Any]
+) -> None:
+    answer = await _asked(http, url, _TEXT, headers=_headers(), **variables)
+    assert _code(answer) == "BAD_USER_INPUT"
+    assert _seen == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        '{ text(value: "' + "x" * 16_385 + '") }',
+        '{ text(value: """' + "x" * 16_385 + '""") }',
+        "{ text(values: [" + '"x",' * 2_049 + "]) }",
+        "{ text(number: 1e400) }",
+        "{ text(number: 1" + "0" * 5_000 + ") }",
+        "{ text(number: -0.0" + "0" * 5_000 + ") }",
+    ],
+    ids=["text", "block", "list", "infinite", "digits", "fraction"],
+)
+async def test_literals_out_of_bounds_are_refused_unread(url: str, http: aiohttp.ClientSession, query: str) -> None:
+    assert _code(await _asked(http, url, query, headers=_headers())) == "BAD_USER_INPUT"
+    assert _seen == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"query": "{ text(value: $v) }", "variables": {"v": ' + b"[" * 5_000 + b"]" * 5_000 + b"}}",
+        b'{"query": "{ text }", "variables": {"v": 1e999}}',
+        b'{"query": "{ text }", "variables": {"v": NaN}}',
+        b'{"query": "{ text }", "variables": {"v": "\\ud800"}}',
+        b'{"query": "{ text }", "variables": {"v": ' + b"1" * 5_000 + b"}}",
+    ],
+    ids=["nesting", "infinite", "nan", "half a character", "digits"],
+)
+async def test_json_that_no_client_writes_is_no_bug(url: str, http: aiohttp.ClientSession, body: bytes) -> None:
+    async with http.post(url, data=body, headers={"content-type": "application/json"}) as answer:
+        assert answer.status == 400 or "INTERNAL" not in await answer.text()
+
+
+@pytest.mark.parametrize(
+    ("headers", "most"), [({}, ANONYMOUS_BODY_BYTES), (_headers(), BODY_BYTES)], ids=["anonymous", "person"]
+)
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_a_body_has_a_limit_by_who_sends_it(
+    url: str, http: aiohttp.ClientSession, headers: dict[str, str], most: int, *, is_chunked: bool
+) -> None:
+    for size, status in ((most, 200), (most + 1, 413)):
+        head = b'{"query": "{ thing { id } }"'
+        body = head + b" " * (size - len(head) - 1) + b"}"
+
+        async def pieces(body: bytes = body) -> AsyncIterator[bytes]:
+            for start in range(0, len(body), 50_000):
+                yield body[start : start + 50_000]
+
+        data = pieces() if is_chunked else io.BytesIO(body)
+        try:
+            async with http.post(url, data=data, headers=headers | {"content-type": "application/json"}) as answer:
+                assert answer.status == status
+        except aiohttp.ClientConnectionError:
+            assert status == 413  # the server has answered and closed while the client still wrote
+
+
+async def test_a_firmware_image_is_taken_from_who_may_publish_one(url: str, http: aiohttp.ClientSession) -> None:
+    query = "mutation($i: Image!) { upload(input: $i) }"
+    image = {"contentBase64": "A" * 12_000_000}
+    status, body = await _asked(http, url, query, headers=_headers(Role.TECHNICIAN), i=image)
+    assert (status, body) == (200, {"data": {"upload": 12_000_000}})
+    small = {"contentBase64": "A" * 20_000}
+    assert _code(await _asked(http, url, query, headers=_headers(), i=small)) == "BAD_USER_INPUT"
+
+
+async def test_a_compressed_body_is_not_taken(url: str, http: aiohttp.ClientSession) -> None:
+    async with http.post(
+        url, data=b"x", headers={"content-encoding": "gzip", "content-type": "application/json"}
+    ) as answer:
+        assert answer.status == 415
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("mutation { " + " ".join(f'a{n}: reset(email: "a")' for n in range(4)) + " }", {}),
+        (
+            "mutation { ...F } fragment F on Mutation { "
+            + " ".join(f'a{n}: reset(email: "a")' for n in range(4))
+            + " }",
+            {},
+        ),
+        ("mutation { " + " ".join(f'a{n}: reset(email: "a")' for n in range(21)) + " }", _headers()),
+        ("{ " + " ".join(f"a{n}: text" for n in range(31)) + " }", {}),
+        ("{ " + "... { text } " * 31 + "}", {}),
+        ("{ " + " ".join(f"a{n}: text" for n in range(201)) + " }", _headers()),
+    ],
+    ids=["mutations", "in a fragment", "of a person", "queries", "in inline fragments", "queries of a person"],
+)
+async def test_one_request_does_not_carry_many(
+    url: str, http: aiohttp.ClientSession, query: str, headers: dict[str, str]
+) -> None:
+    assert _code(await _asked(http, url, query, headers=headers)) == "OPERATION_TOO_LARGE"
+    assert _seen == []
+
+
+async def test_entities_are_counted_over_all_aliases(url: str, http: aiohttp.ClientSession) -> None:
+    query = "query($r: [_Any!]!) { " + " ".join(
+        f"a{n}: _entities(representations: $r) {{ ... on Thing {{ id }} }}" for n in range(11)
+    )
+    things = [{"__typename": "Thing", "id": str(number)} for number in range(1_000)]
+    assert _code(await _asked(http, url, query + " }", headers=_headers(), r=things)) == "OPERATION_TOO_LARGE"
+    _, body = await _asked(http, url, query + " }", headers=_headers(), r=things[:900])
+    assert len(body["data"]["a10"]) == 900
+
+
+@pytest.mark.parametrize(
+    "representation",
+    [
+        "x",
+        [],
+        {},
+        {"id": "1"},
+        {"__typename": None, "id": "1"},
+        {"__typename": ["Thing"], "id": "1"},
+        {"__typename": "Query"},
+        {"__typename": "String", "id": "1"},
+        {"__typename": "Image", "contentBase64": "x"},
+        {"__typename": "Unknown", "id": "1"},
+        {"__typename": "x" * 10_000, "id": "1"},
+        {"__typename": "Thing"},
+        {"__typename": "Thing", "info": 1},
+        {"__typename": "Thing", "cls": 1, "id": None},
+        {"__typename": "Thing", "id": {"a": 1}},
+        {"__typename": "Thing", "id": ["1"]},
+        {"__typename": "Thing", "id": True},
+        {"__typename": "Thing", "id": 1.5},
+        {"__typename": "Thing", "id": "x" * 300},
+    ],
+)
+async def test_a_representation_that_cannot_be_resolved_is_the_callers_fault(
+    url: str, http: aiohttp.ClientSession, representation: object
+) -> None:
+    query = "query($r: [_Any!]!) { _entities(representations: $r) { ... on Thing { id } } }"
+    good = {"__typename": "Thing", "id": "1"}
+    _, body = await _asked(http, url, query, headers=_headers(), r=[good, representation, good])
+    assert "INTERNAL" not in json.dumps(body)
+    assert body["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+    assert body["data"]["_entities"] == [{"id": "1"}, None, {"id": "1"}]
+
+
+async def test_a_representation_may_say_more_than_is_needed(url: str, http: aiohttp.ClientSession) -> None:
+    query = "query($r: [_Any!]!) { _entities(representations: $r) { ... on Thing { id } } }"
+    given = {"__typename": "Thing", "id": 7, "info": "x", "other": [1]}
+    _, body = await _asked(http, url, query, headers=_headers(), r=[given])
+    assert body == {"data": {"_entities": [{"id": "7"}]}}
+
+
+async def _socket(http: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocketResponse:
+    socket = await http.ws_connect(url, protocols=["graphql-transport-ws"], headers=_headers())
+    await socket.send_json({"type": "connection_init"})
+    assert (await socket.receive_json(timeout=20))["type"] == "connection_ack"
+    return socket
+
+
+async def test_one_account_has_a_share_of_the_subscriptions(
+    serve: Serve, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphql, "STREAMS", SlotLimits(account=2, reader=2, network=2, total=100))
+    socket = await _socket(http, await serve(_app()) + "/graphql")
+    answers: dict[str, Any] = {}
+    for name in ("1", "2", "3"):
+        await socket.send_json({"type": "subscribe", "id": name, "payload": {"query": "subscription { ticks }"}})
+        answer = await socket.receive_json(timeout=20)
+        answers[answer["id"]] = answer
+    assert [answers[name]["type"] for name in ("1", "2", "3")] == ["next", "next", "error"]
+    assert answers["3"]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+    await socket.send_json({"type": "complete", "id": "1"})
+    async with asyncio.timeout(20):
+        while True:  # the end of the first is not confirmed
+            await socket.send_json({"type": "subscribe", "id": "4", "payload": {"query": "subscription { ticks }"}})
+            if (await socket.receive_json(timeout=20))["type"] == "next":
+                break
+
+
+async def test_one_account_has_a_share_of_the_sockets(
+    serve: Serve, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "CONNECTIONS", SlotLimits(account=1, reader=1, network=1, total=100))
+    url = await serve(_app()) + "/graphql"
+    first = await _socket(http, url)
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await _socket(http, url)
+    await first.close()
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await _socket(http, url)
+            except aiohttp.WSServerHandshakeError:
+                await asyncio.sleep(0.01)
+            else:
+                break
+
+
+async def test_a_message_over_a_socket_has_bounds(url: str, http: aiohttp.ClientSession) -> None:
+    socket = await _socket(http, url)
+    payload = {"query": "query($v: String) { text(value: $v) }", "variables": {"v": "x" * 20_000}}
+    await socket.send_json({"type": "subscribe", "id": "1", "payload": payload})
+    answer = await socket.receive_json(timeout=20)
+    assert json.dumps(answer).count("x") < 1_000
+    assert answer["type"] == "error" or "errors" in answer["payload"]
+    await socket.send_str("x" * 1_100_000)
+    closed = await socket.receive(timeout=20)
+    assert closed.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
