@@ -8,6 +8,7 @@ from domain.catalog import built_groups, services_of
 from infra.local.errors import LocalStackError
 from infra.local.process import LOOPBACK, require_free_port
 from infra.sandbox import sms, toss
+from subgraphs.runtime.settings import port_number
 
 ROUTER_PORT = 8090
 SUBGRAPH_PORT = 8081
@@ -176,7 +177,7 @@ def plan(environ: Mapping[str, str]) -> Plan:
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, *, lowest: int = 1) -> int:
-    text = environ.get(name) or str(default)
+    text = str(port_number(environ.get(name, "").strip() or str(default)))
     if not text.isdecimal() or not lowest <= int(text) <= 65535:
         raise LocalStackError(f"{name} is {text!r}; it takes a port number")
     return int(text)

@@ -304,7 +304,7 @@ def _plain_servers(settings: Settings) -> Iterator[str]:
         yield "REDIS_TLS: set it to true"
     if (
         not settings.objects.directory
-        and not settings.objects.use_ssl
+        and settings.objects.endpoint_url.startswith("http://")
         and not _is_loopback(_host(settings.objects.endpoint))
     ):
         yield "S3_USE_SSL: set it to true"

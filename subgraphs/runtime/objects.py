@@ -158,15 +158,14 @@ def object_store(settings: Settings) -> ObjectStore:
         return LocalObjects(
             Path(objects.directory), secret=settings.master_secret, public_url=settings.service.public_url
         )
-    scheme = "https" if objects.use_ssl else "http"
     return S3Objects(
         S3Store(
             objects.bucket,
-            endpoint=f"{scheme}://{objects.endpoint}",
+            endpoint=objects.endpoint_url,
             region=objects.region,
             access_key_id=objects.access_key.get_secret_value(),
             secret_access_key=objects.secret_key.get_secret_value(),
             virtual_hosted_style_request=False,
-            client_options={"allow_http": not objects.use_ssl},
+            client_options={"allow_http": objects.endpoint_url.startswith("http://")},
         )
     )

@@ -10,7 +10,7 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from domain.catalog import Group
 
@@ -24,7 +24,17 @@ KEY_ADVICE = "name the folder of this process's key pairs (`manpasik service-key
 
 _LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+_HOSTS_AND_PORTS = r"^\s*[^\s/,]+:[0-9]{1,5}(\s*,\s*[^\s/,]+:[0-9]{1,5})*\s*$"
+_PORT = re.compile(r"(?:tcp://[^\s/]+)?:([0-9]{1,5})", re.ASCII)
+
+
+def port_number(value: object) -> object:
+    """A port as other programs write it: `:50051` as a Go server listens, `tcp://10.0.0.1:6379` as Kubernetes tells of a service."""
+    found = _PORT.fullmatch(value) if isinstance(value, str) else None
+    return found[1] if found else value
+
+
+Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(port_number)]
 
 
 class SettingsError(Exception):
@@ -44,9 +54,9 @@ class _Concern(BaseModel):
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
-        """The concern from an environment; variables that are set to an empty text count as unset."""
+        """The concern from an environment; variables that are set to an empty or blank text count as unset."""
         names = {field.alias for field in cls.model_fields.values() if field.alias}
-        return cls.model_validate({name: environ[name] for name in names if environ.get(name, "")})
+        return cls.model_validate({name: value for name in names if (value := environ.get(name, "").strip())})
 
 
 class DatabaseSettings(_Concern):
@@ -80,7 +90,7 @@ class DatabaseSettings(_Concern):
 class KafkaSettings(_Concern):
     """The event broker. An empty group id means `<service>-service`, a consumer group for every service."""
 
-    brokers: str = Field("redpanda:9092", alias="KAFKA_BROKERS")
+    brokers: str = Field("redpanda:9092", alias="KAFKA_BROKERS", pattern=_HOSTS_AND_PORTS)
     group_id: str = Field("", alias="KAFKA_GROUP_ID")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", alias="KAFKA_SECURITY_PROTOCOL"
@@ -168,6 +178,13 @@ class ObjectSettings(_Concern):
     bucket: str = Field("manpasik", alias="S3_BUCKET")
     region: str = Field("us-east-1", alias="S3_REGION")
     use_ssl: bool = Field(False, alias="S3_USE_SSL")
+
+    @property
+    def endpoint_url(self) -> str:
+        """The endpoint with its scheme: `S3_ENDPOINT` is `host:port`, or an address that says http or https by itself."""
+        if "://" in self.endpoint:
+            return self.endpoint.rstrip("/")
+        return f"{'https' if self.use_ssl else 'http'}://{self.endpoint}"
 
 
 class MailSettings(_Concern):
@@ -258,7 +275,8 @@ class ServiceSettings(_Concern):
     @field_validator("log_level", "environment", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
+        lower = value.lower() if isinstance(value, str) else value
+        return "warning" if lower == "warn" else lower
 
     @field_validator("cors_allow_origins", mode="before")
     @classmethod
@@ -326,7 +344,9 @@ class Settings(BaseModel):
         Raises:
             SettingsError: a value is wrong; every such variable is named.
         """
-        addresses = {name: value for name, value in environ.items() if name.endswith("_SERVICE_ADDR") and value}
+        addresses = {
+            name: value.strip() for name, value in environ.items() if name.endswith("_SERVICE_ADDR") and value.strip()
+        }
         subgraph_urls = {name: value for name, value in environ.items() if name.endswith("_SUBGRAPH_URL") and value}
         read: dict[str, object] = {"addresses": addresses, "subgraph_urls": subgraph_urls}
         wrong: list[str] = []
