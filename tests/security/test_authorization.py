@@ -387,6 +387,15 @@ QUERIES: dict[Group, list[str]] = {
             'query { _entities(representations: [{__typename: "User", id: "%(user)s"}])'
             " { ... on User { devices { edges { node { id serialNumber } } } } } }"
         ),
+        'query { cartridge(id: "%(cartridge)s") { id lotId remainingUses } }',
+        (
+            'query { _entities(representations: [{__typename: "Cartridge", id: "%(cartridge)s"}])'
+            " { ... on Cartridge { id lotId remainingUses verified } } }"
+        ),
+        (
+            'mutation { registerDevice(input: {deviceId: "%(device)s", serialNumber: "%(serial)s", firmwareVersion: "1.0.0"})'
+            " { device { serialNumber } registrationToken } }"
+        ),
         'mutation { updateDevice(input: {id: "%(device)s", name: "mine"}) { id serialNumber } }',
         'mutation { sendDeviceCommand(input: {deviceId: "%(device)s", type: REBOOT}) { id } }',
         'mutation { requestOtaUpdate(input: {deviceId: "%(device)s"}) { __typename } }',
@@ -480,6 +489,7 @@ async def test_a_subgraph_tells_nothing_to_whom_it_does_not_concern(
     names = {
         "user": victim.person.user_id,
         "device": victim.device_id,
+        "serial": victim.serial_number,
         "cartridge": victim.cartridge_uid,
         "session": victim.session_id,
         "running": victim.running_session_id,

@@ -156,19 +156,22 @@ class CartridgeService:
     async def _merge(cartridges: CartridgeRepository, known: Cartridge, content: TagContent) -> None:
         changed = {name: value for name, value in content.fixed.items() if getattr(known, name) != value}
         used = await cartridges.uses_of(known.uid, known.owner_user_id)
-        remaining = min(known.remaining_uses, content.remaining_uses)
+        says_uses = content.version > 1  # a version 1 tag says nothing of uses: what it has are the type's
+        remaining = min(known.remaining_uses, content.remaining_uses) if says_uses else known.remaining_uses
+        same_type = (known.category, known.type_index) == (content.category, content.type_index)
         if content.signed:
             if not known.signed:  # an unsigned reading before it may have known a wrong number of uses
                 remaining = min(content.remaining_uses, max(0, content.max_uses - used))
             known.signed, known.released_at = True, None
+        elif known.signed and not says_uses and same_type:
+            changed = {}  # read by a device that knows version 1 only
         elif changed and not known.signed and await cartridges.registered(known.uid) is not None:
             changed = {}  # the registry's values count, whatever the tag says
         elif changed:
             extends = content.max_uses > known.max_uses or (
                 known.expires_on is not None and (content.expires_on is None or content.expires_on > known.expires_on)
             )
-            retyped = "category" in changed or "type_index" in changed
-            if known.signed or retyped or extends or used:
+            if known.signed or not same_type or extends or used:
                 raise _contradiction(known)
         for name, value in changed.items():
             setattr(known, name, value)

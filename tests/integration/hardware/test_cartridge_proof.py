@@ -246,6 +246,19 @@ async def test_a_tag_that_says_otherwise_than_the_signed_one_is_refused(hardware
     assert facts(await known(hardware))[:2] == (Proof.SIGNATURE, 0.93)
 
 
+async def test_a_signed_tag_that_is_read_as_version_1_stays_what_it_is(hardware: Hardware) -> None:
+    await hardware.import_lots()
+    before = (await read(hardware, SIGNED_TAG)).cartridge
+    for legacy_code, refused in ((1, False), (2, True)):
+        raw = bytes.fromhex(UID) + bytes([legacy_code])
+        if refused:
+            with pytest.raises(TagForged):
+                await read(hardware, raw)
+        else:
+            assert (await read(hardware, raw)).cartridge == before
+    assert (await known(hardware)).cartridge == before
+
+
 async def test_an_unsigned_reading_takes_no_uses_of_the_signed_one_that_follows(hardware: Hardware) -> None:
     await hardware.import_lots()
     await read(hardware, bytes.fromhex(UID) + b"\x01")  # a version 1 reading: one use
