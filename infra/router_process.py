@@ -73,7 +73,13 @@ class RouterProcess:
         )
         for app, port, what, has_lifespan in wanted:
             try:
-                server = HttpServer(app, service.listen_host, port, lifespan=has_lifespan)
+                server = HttpServer(
+                    app,
+                    service.listen_host,
+                    port,
+                    lifespan=has_lifespan,
+                    certificate=self._settings.transport.http_certificate,
+                )
             except OSError as error:
                 raise PortInUse(f"port {port} of {what} is in use") from error
             self._servers.append(server)

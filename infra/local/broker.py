@@ -37,6 +37,7 @@ class EmbeddedBroker:
         partitions: of each topic that is made at the start. One is enough for one process, and every one more is asked
             for anew with each fetch of each service: three cost broker and idle services half as much again.
         lifeline: see `ServerProcess`.
+        advertised: `host:port` that clients are told to connect to, where something else answers them first.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class EmbeddedBroker:
         topics: Iterable[str] = ALL_TOPICS,
         partitions: int = 1,
         lifeline: int | None = None,
+        advertised: str | None = None,
     ) -> None:
         self._log = directory.absolute() / "broker.log"
         self._port = port
         self._topics = tuple(topics)
         self._partitions = partitions
         self._lifeline = lifeline
+        self._advertised = advertised
         self._process: ServerProcess | None = None
 
     async def __aenter__(self) -> Self:
@@ -93,7 +96,7 @@ class EmbeddedBroker:
                     binary,
                     "--silent",
                     *("--listener-url", url),
-                    *("--advertised-listener-url", url),
+                    *("--advertised-listener-url", f"tcp://{self._advertised or self.address}"),
                     *("--storage-engine", "memory://tansu/"),
                     *("--cluster-id", "manpasik"),
                 ],
@@ -106,7 +109,8 @@ class EmbeddedBroker:
             raise LocalStackError(f"the event broker cannot start: {error.strerror or error}") from error
         try:
             await self._wait_until_ready(self._process)
-            await ensure_topics(self.address, self._topics, partitions=self._partitions)
+            if self._topics:
+                await ensure_topics({"bootstrap_servers": self.address}, self._topics, partitions=self._partitions)
         except BaseException:
             await self.stop()
             raise

@@ -222,7 +222,7 @@ class EmbeddedPostgres:
         """Stop a server that was left over this data; refuse when its owner is alive."""
         server = _running_server(self._data)
         deadline = time.monotonic() + _STOP.grace_s
-        while server is not None and server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
+        while server is not None and _is_alive(server):
             if not _is_supervised(server):
                 server.send_signal(_STOP.first)
                 with suppress(psutil.TimeoutExpired):
@@ -407,9 +407,20 @@ def _running_server(data: Path) -> psutil.Process | None:
     return None
 
 
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:  # it ended between two looks
+        return False
+
+
 def _is_supervised(server: psutil.Process) -> bool:
-    parent = server.parent()
-    return parent is not None and any(part.endswith("supervise.py") for part in parent.cmdline())
+    """Whether the process that stops it with its owner is alive."""
+    try:
+        parent = server.parent()
+        return parent is not None and any(part.endswith("supervise.py") for part in parent.cmdline())
+    except psutil.Error:  # a supervisor that was killed, and that nobody has waited for yet
+        return False
 
 
 def _cause(output: str, log: Path, port: int | None) -> str:

@@ -12,6 +12,20 @@ from infra.local.errors import LocalStackError
 _NAMES = ("JWT_SECRET", "ENCRYPTION_MASTER_KEY", "DB_PASSWORD", "DEMO_PASSWORD")
 
 
+def make_private(folder: Path) -> None:
+    """Make the folder of the platform's data, or take it away from other users of the machine where they could read it.
+
+    Raises:
+        LocalStackError: it cannot be made, or belongs to another user.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise LocalStackError(f"{folder} cannot be made private: {error.strerror}; set MANPASIK_HOME") from error
+
+
 def load_or_create(path: Path) -> dict[str, str]:
     """The secrets by the names of their variables.
 

@@ -13,13 +13,12 @@ from rich.console import Console
 from domain.catalog import built_groups
 from infra.demo.run import Demo
 from infra.local.broker import EmbeddedBroker
-from infra.local.errors import LocalStackError
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.process import LOOPBACK
 from infra.sandbox.providers import ProviderSandboxes
 from infra.up.children import Child
 from infra.up.plan import Plan, plan
-from infra.up.secrets import load_or_create
+from infra.up.secrets import load_or_create, make_private
 
 _WATCH_EVERY_S = 1.0
 
@@ -73,10 +72,7 @@ def _stop_asked() -> "asyncio.Task[None]":
 
 
 async def _start(planned: Plan, stack: AsyncExitStack, console: Console) -> tuple[list[Child], dict[str, str]]:
-    try:
-        planned.home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LocalStackError(f"{planned.home} cannot be made: {error.strerror}; set MANPASIK_HOME") from error
+    make_private(planned.home)
     planned.require_free_ports()
     secrets = load_or_create(planned.home / "secrets.json")
     console.print(f"starting PostgreSQL and the broker (data: {planned.home})")

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from domain.catalog import Workload, may_call, workload
 from domain.errors import AppError, TimedOut, Unavailable
 from domain.principal import PrincipalKind
+from subgraphs.runtime.channels import ServiceChannels
 from subgraphs.runtime.context import current
 from subgraphs.runtime.errors import from_grpc, told_by_callee
 from subgraphs.runtime.service_tokens import ServiceTokens
@@ -72,32 +73,14 @@ class Channels:
     """The process's channels to other services, one for each callee, with their breakers."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._made = ServiceChannels(settings)
         self._channels: dict[str, grpc.aio.Channel] = {}
         self.breakers: dict[str, CircuitBreaker] = {}
-
-    @staticmethod
-    def default_address(callee: Workload) -> str:
-        """Where a service is found when its variable is not set."""
-        return f"manpasik-{callee.full_name}:{callee.port}"
 
     def to(self, callee: Workload) -> grpc.aio.Channel:
         """The channel to a service; made at its first use (channels belong to the running event loop)."""
         if callee.name not in self._channels:
-            host, _, port = self.default_address(callee).rpartition(":")
-            target = self._settings.address_of(callee.address_variable, host=host, port=int(port))
-            limit = self._settings.service.grpc_max_message_bytes
-            self._channels[callee.name] = grpc.aio.insecure_channel(
-                target,
-                options=[
-                    ("grpc.max_receive_message_length", limit),
-                    ("grpc.max_send_message_length", limit),
-                    ("grpc.keepalive_time_ms", 30_000),
-                    ("grpc.enable_retries", 0),  # retried below, where it is known what is safe
-                    ("grpc.initial_reconnect_backoff_ms", 100),  # a callee that restarts is found by the second try
-                    ("grpc.max_reconnect_backoff_ms", 2_000),
-                ],
-            )
+            self._channels[callee.name] = self._made.make(callee)
             self.breakers[callee.name] = CircuitBreaker()
         return self._channels[callee.name]
 

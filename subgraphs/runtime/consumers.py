@@ -41,6 +41,7 @@ from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker
 from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.record_batches import guard_batches
 from subgraphs.runtime.settings import KafkaSettings
+from subgraphs.runtime.tls import kafka_connection
 
 EVENTS_CONSUMED = Counter("events_consumed_total", "Records, by what became of them", ["service", "topic", "outcome"])
 EVENTS_REFUSED = Counter(
@@ -108,7 +109,7 @@ class ConsumerHost:
         if len(self._consumers) != len(consumers):
             raise ValueError(f"{principal_service} has two consumers of one topic; an event is handled once a service")
         self._database = database
-        self._brokers = kafka.brokers
+        self._connection = kafka_connection(kafka)
         self._service = principal_service
         self._group_id = kafka.group_id or f"{principal_service}-service"
         self._reader = reader
@@ -147,10 +148,10 @@ class ConsumerHost:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncio.Future[None]]:
         """Yields a future that fails when a worker does."""
-        await ensure_topics(self._brokers, [*self._consumers, DEAD_LETTER_TOPIC])
+        await ensure_topics(self._connection, [*self._consumers, DEAD_LETTER_TOPIC])
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers,
+            **self._connection,
             group_id=self._group_id,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
@@ -165,7 +166,7 @@ class ConsumerHost:
             max_poll_interval_ms=24 * 3_600_000,
         )
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._brokers, acks="all", enable_idempotence=False, request_timeout_ms=REQUEST_TIMEOUT_MS
+            **self._connection, acks="all", enable_idempotence=False, request_timeout_ms=REQUEST_TIMEOUT_MS
         )
         self._consumer, self._producer, self._failed = consumer, producer, failed
         assignment = _Assignment(self)

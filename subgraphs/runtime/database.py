@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from ssl import SSLContext, create_default_context
+from ssl import SSLContext
 from typing import Any, Literal, cast
 
 import asyncpg
@@ -17,6 +17,7 @@ from domain.sealing import Sealer
 from subgraphs.runtime.context import current
 from subgraphs.runtime.settings import DatabaseSettings
 from subgraphs.runtime.shares import Shares
+from subgraphs.runtime.tls import client_context
 
 _DUPLICATE_DATABASE = "42P04"
 
@@ -27,9 +28,12 @@ def _ssl_of(settings: DatabaseSettings) -> SSLContext | Literal["prefer", "allow
         case "disable":
             return False
         case "verify-full" | "verify-ca":
-            context = create_default_context()
-            context.check_hostname = settings.sslmode == "verify-full"
-            return context
+            return client_context(
+                ca=settings.ssl_root_cert,
+                cert=settings.ssl_cert,
+                key=settings.ssl_key,
+                check_hostname=settings.sslmode == "verify-full",
+            )
         case mode:
             return mode
 

@@ -320,6 +320,7 @@ class GrpcServer:
         settings: ServiceSettings,
         *,
         streams: Slots | None = None,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         interceptor = FacesInterceptor(
             access,
@@ -338,6 +339,7 @@ class GrpcServer:
             ],
         )
         self._address = address
+        self._credentials = credentials
         for servicer in servicers:
             servicer.register(self._server)
         names = [servicer.full_name for servicer in servicers]
@@ -351,7 +353,11 @@ class GrpcServer:
         Raises:
             RuntimeError: the address cannot be bound.
         """
-        port: int = self._server.add_insecure_port(self._address)
+        port: int
+        if self._credentials is None:
+            port = self._server.add_insecure_port(self._address)
+        else:
+            port = self._server.add_secure_port(self._address, self._credentials)
         await self._server.start()
         self.set_serving(True)
         return port

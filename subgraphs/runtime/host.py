@@ -38,6 +38,7 @@ from subgraphs.runtime.serving import HttpServer, PortInUse
 from subgraphs.runtime.settings import RedisSettings, Settings
 from subgraphs.runtime.slots import STREAMS, Slots
 from subgraphs.runtime.telemetry import BACKGROUND_FAILURES
+from subgraphs.runtime.tls import grpc_server_credentials, redis_connection
 
 _log = structlog.get_logger("host")
 
@@ -58,9 +59,7 @@ def redis_of(settings: RedisSettings) -> Redis:
         from fakeredis import FakeAsyncRedis  # noqa: PLC0415 - only where no Redis is configured
 
         return FakeAsyncRedis()
-    return Redis(
-        host=settings.host, port=settings.port, db=settings.db, password=settings.password.get_secret_value() or None
-    )
+    return Redis(**redis_connection(settings))
 
 
 class Host:
@@ -194,6 +193,7 @@ class Host:
                 access,
                 service_settings,
                 streams=self._streams,
+                credentials=grpc_server_credentials(self._settings.transport),
             )
             self._grpc[service.name] = server
             try:
@@ -221,7 +221,11 @@ class Host:
         for served, port, what in wanted:
             try:
                 server = HttpServer(
-                    served, self._settings.service.listen_host, port, connections=Connections(proxies=proxies)
+                    served,
+                    self._settings.service.listen_host,
+                    port,
+                    connections=Connections(proxies=proxies),
+                    certificate=self._settings.transport.http_certificate,
                 )
             except OSError as error:
                 raise PortInUse(f"port {port} of {what} is in use") from error

@@ -1,7 +1,7 @@
 """What relay and consumers share of the broker's client library."""
 
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -31,14 +31,19 @@ async def let_go(closing: Coroutine[Any, Any, None]) -> None:
     await finish(closing, what="a client of the broker", within_s=_CLOSE_WITHIN_S)
 
 
-async def ensure_topics(brokers: str, topics: Iterable[str], *, partitions: int = DEFAULT_PARTITIONS) -> None:
+async def ensure_topics(
+    connection: Mapping[str, Any], topics: Iterable[str], *, partitions: int = DEFAULT_PARTITIONS
+) -> None:
     """Create the topics that are missing; those that are there keep their partitions.
+
+    Args:
+        connection: how the broker is reached, see `tls.kafka_connection`.
 
     Raises:
         KafkaError: the broker is away, or refuses to create one.
     """
     wanted = set(topics)
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers, request_timeout_ms=REQUEST_TIMEOUT_MS)
+    admin = AIOKafkaAdminClient(**connection, request_timeout_ms=REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
         # Listed without names: asking for a topic by its name makes some brokers create it, with partitions of theirs.

@@ -38,6 +38,7 @@ from subgraphs.runtime.kafka import REQUEST_TIMEOUT_MS, ensure_topics, is_broker
 from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.settings import KafkaSettings
 from subgraphs.runtime.signature_trees import GROUP
+from subgraphs.runtime.tls import kafka_connection
 
 OUTBOX_PUBLISHED = Counter("outbox_published_total", "Events that the broker has acknowledged", ["group", "topic"])
 OUTBOX_PENDING = Gauge("outbox_pending", "Events that are committed and not yet published", ["group"])
@@ -137,7 +138,7 @@ class OutboxRelay:
     ) -> None:
         self._database = database
         self._group = database.group.value
-        self._brokers = kafka.brokers
+        self._connection = kafka_connection(kafka)
         self._sealer = sealer
         self._writer = writer
         self._sources = writer.sources
@@ -187,7 +188,7 @@ class OutboxRelay:
         self._known_topics.clear()
         # No idempotence: the embedded broker has none, and inboxes drop duplicates anyway.
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._brokers,
+            **self._connection,
             acks="all",
             enable_idempotence=False,
             max_batch_size=_BATCH_BYTES,
@@ -312,7 +313,7 @@ class OutboxRelay:
         by_place: defaultdict[TopicPartition, list[Any]] = defaultdict(list)
         partitions: dict[str, list[int]] = {}
         if new_topics := {row.topic for row in rows} - self._known_topics:
-            await ensure_topics(self._brokers, new_topics)
+            await ensure_topics(self._connection, new_topics)
             self._known_topics |= new_topics
         for row in rows:
             if row.topic not in partitions:
@@ -426,9 +427,9 @@ class OutboxRelay:
         Raises:
             KafkaError: the broker does not answer, so nobody knows.
         """
-        await ensure_topics(self._brokers, [witness.place.topic])
+        await ensure_topics(self._connection, [witness.place.topic])
         probe = AIOKafkaConsumer(
-            bootstrap_servers=self._brokers,
+            **self._connection,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -445,7 +446,7 @@ class OutboxRelay:
                     )
                 return False
             # Nothing there. Only a broker that answers says so; one that is away says nothing.
-            await ensure_topics(self._brokers, [witness.place.topic])
+            await ensure_topics(self._connection, [witness.place.topic])
             return False
         finally:
             await let_go(probe.stop())

@@ -238,6 +238,11 @@ class TransportSettings(_Concern):
     trusted_network: str = Field("", alias="TRUSTED_NETWORK", max_length=200)
     """Name of the network that encrypts between processes, such as a service mesh; then they may speak plain text."""
 
+    @property
+    def http_certificate(self) -> tuple[str, str] | None:
+        """The files of certificate and key (which may be one file) of HTTP servers; None: they speak plain text."""
+        return (self.http_cert, self.http_key or self.http_cert) if self.http_cert else None
+
 
 class ServiceSettings(_Concern):
     """How a process behaves, whatever it hosts."""

@@ -22,7 +22,7 @@ from domain.catalog import (
     topic,
     workload,
 )
-from subgraphs.runtime.clients import Channels
+from subgraphs.runtime.channels import ServiceChannels
 from subgraphs.runtime.settings import Settings
 
 _FOLDER = Path(__file__).parent
@@ -184,7 +184,7 @@ def test_settings_read_each_published_variable_with_its_default() -> None:
 
 def test_services_are_found_at_the_published_addresses() -> None:
     published = {row[0]: row[1] for row in _rows("env.tsv") if row[0].endswith("_SERVICE_ADDR")}
-    assert {w.address_variable: Channels.default_address(w) for w in WORKLOADS if w.grpc_service} == published
+    assert {w.address_variable: ServiceChannels.default_address(w) for w in WORKLOADS if w.grpc_service} == published
 
 
 def test_an_address_variable_moves_a_service() -> None:

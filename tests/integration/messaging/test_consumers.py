@@ -145,7 +145,7 @@ async def test_a_poison_event_delays_only_its_partition(database: Database, kafk
 async def test_malformed_events_go_to_the_dead_letter_topic_at_once(
     database: Database, kafka: KafkaSettings, topic: str
 ) -> None:
-    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    await ensure_topics({"bootstrap_servers": kafka.brokers}, [topic], partitions=1)
     await publish_raw(kafka.brokers, topic, b"{not json")
     await publish_raw(kafka.brokers, topic, b"[1, 2]")
     await publish_raw(kafka.brokers, topic, None)
@@ -287,7 +287,7 @@ async def test_forged_events_have_no_effect_and_stop_nothing(
         "SIGNATURE_INVALID": genuine.replace(b'"number":7', b'"number":8'),
         "FROM_THE_FUTURE": signed(topic, 8, occurred_at=datetime.now(UTC) + timedelta(hours=1)),
     }
-    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    await ensure_topics({"bootstrap_servers": kafka.brokers}, [topic], partitions=1)
     for value in forged.values():
         await publish_raw(kafka.brokers, topic, value)
     await publish_raw(kafka.brokers, topic, signed(topic, 1), key="of another partition")
@@ -304,7 +304,7 @@ async def test_forged_events_have_no_effect_and_stop_nothing(
 async def test_a_dead_letter_of_what_is_not_genuine_is_sealed_and_opens_for_its_place(
     database: Database, kafka: KafkaSettings, topic: str
 ) -> None:
-    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    await ensure_topics({"bootstrap_servers": kafka.brokers}, [topic], partitions=1)
     await publish_raw(kafka.brokers, topic, b'{"glucose": 452, "user_id": "u-1"}', key="u-1")
     await publish_raw(kafka.brokers, topic, signed(topic, 1))
     async with running(host_of(database, kafka, [topic])):
@@ -322,7 +322,7 @@ async def test_a_dead_letter_of_what_is_not_genuine_is_sealed_and_opens_for_its_
 async def test_an_old_event_that_was_stolen_is_refused_when_its_inbox_row_is_gone(
     database: Database, kafka: KafkaSettings, topic: str
 ) -> None:
-    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    await ensure_topics({"bootstrap_servers": kafka.brokers}, [topic], partitions=1)
     stolen = signed(topic, 1)
     await publish_raw(kafka.brokers, topic, stolen)
     host = host_of(database, kafka, [topic])
@@ -358,7 +358,7 @@ async def test_an_event_that_would_still_be_taken_has_its_inbox_row(
 
 
 async def test_records_beyond_the_bounds_stop_nothing(database: Database, kafka: KafkaSettings, topic: str) -> None:
-    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    await ensure_topics({"bootstrap_servers": kafka.brokers}, [topic], partitions=1)
     large = b"x" * 900_000
     await publish_raw(kafka.brokers, topic, large)
     await publish_raw(kafka.brokers, topic, b'{"a":' * 40_000)

@@ -76,7 +76,7 @@ async def publish(brokers: str, topic: str, *values: bytes, spoil: Callable[[byt
 async def test_a_batch_that_cannot_be_read_is_skipped_and_those_around_it_take_effect(
     database: Database, kafka: KafkaSettings, topic: str, kind: str
 ) -> None:
-    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    await ensure_topics({"bootstrap_servers": kafka.brokers}, [topic], partitions=1)
     before = REGISTRY.get_sample_value("event_batches_unreadable_total") or 0.0
     await publish(kafka.brokers, topic, event(topic, 1))
     await publish(kafka.brokers, topic, *(event(topic, number) for number in (2, 3, 4)), spoil=_SPOILT[kind])
@@ -92,7 +92,7 @@ async def test_a_batch_that_cannot_be_read_is_skipped_and_those_around_it_take_e
 
 
 async def test_a_gzip_batch_within_the_bounds_is_read(database: Database, kafka: KafkaSettings, topic: str) -> None:
-    await ensure_topics(kafka.brokers, [topic], partitions=1)
+    await ensure_topics({"bootstrap_servers": kafka.brokers}, [topic], partitions=1)
     await publish(
         kafka.brokers,
         topic,

@@ -293,7 +293,7 @@ async def test_events_reach_the_list_over_the_broker_once_also_when_published_tw
     kafka = KafkaSettings(brokers=broker, group_id=f"group-{new_id()}")
     user = f"user-{new_id()}"
     event = ALERT.model_copy(update={"user_id": user})
-    await ensure_topics(broker, [event.topic, "notification.sent"])
+    await ensure_topics({"bootstrap_servers": broker}, [event.topic, "notification.sent"])
     host = ConsumerHost(
         database=operations.database,
         kafka=kafka,
