@@ -25,6 +25,7 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -185,6 +186,7 @@ def _key(kind: str, text: str) -> tuple[LotKeyKind | None, bytes | None]:
     return key_kind, key
 
 
+@lru_cache(maxsize=128)  # all lines of a lot have the same
 def _check_public_key(key: bytes) -> None:
     try:
         Ed25519PublicKey.from_public_bytes(key)

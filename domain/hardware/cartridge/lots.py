@@ -1,5 +1,6 @@
 """The command that takes over what the factory tells of lots and cartridges."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ class LotService:
                 message names the lines.
         """
         require_factory(principal)
-        file = parse_lot_file(content)
+        file = await asyncio.to_thread(parse_lot_file, content)  # seconds, for the largest
         await self._check_types(session, file.lots)
         lots = LotRepository(session)
         await lots.lock()

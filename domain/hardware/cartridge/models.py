@@ -167,6 +167,7 @@ class Cartridge(Base):
     __table_args__ = (
         CheckConstraint("remaining_uses BETWEEN 0 AND max_uses", name="remaining_uses"),
         Index("uq_cartridges_signed_uid", "uid", unique=True, postgresql_where=text("signed")),
+        Index("ix_cartridges_owner", "owner_user_id", "last_read_at"),
     )
 
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)

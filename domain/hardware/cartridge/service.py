@@ -45,6 +45,9 @@ from domain.paging import page_limit
 from domain.principal import Principal, PrincipalKind, Scope
 
 MAX_ID_LENGTH = 64
+MAX_UNUSED_READINGS = 200
+"""Of unsigned tags, for each person: what is never used and can be invented is not kept without end."""
+
 USES_RECORDED_BY = "measurement"
 """The service that runs sessions, and the only one that records uses."""
 
@@ -137,7 +140,7 @@ class CartridgeService:
                 "signed": content.signed,
                 "remaining_uses": content.remaining_uses,
                 "flags": content.flags,
-                "extended_calibration": content.extended_calibration,
+                "extended_calibration": content.extended_calibration if content.signed else b"",
                 "first_read_by": owner or None,
                 "first_read_at": now,
                 "last_read_at": now,
@@ -146,6 +149,8 @@ class CartridgeService:
         reading = await cartridges.get_for_update(content.uid, owner)
         if reading is None:  # released by another transaction this very moment
             raise CartridgeNotFound(content.uid)
+        if added and not content.signed:
+            await cartridges.forget_unused(owner, keep=MAX_UNUSED_READINGS)
         if not added:
             await self._merge(cartridges, reading, content)
             reading.last_read_at = now
@@ -177,7 +182,7 @@ class CartridgeService:
             setattr(known, name, value)
         known.remaining_uses = min(remaining, known.max_uses)
         known.flags = content.flags
-        known.extended_calibration = content.extended_calibration
+        known.extended_calibration = content.extended_calibration if content.signed else known.extended_calibration
 
     async def validate(
         self,
