@@ -132,7 +132,8 @@ class SigningKeys:
     @classmethod
     def single(cls, service: str, pem: str) -> "SigningKeys":
         """Raises: ServiceKeyError: it is not a private key in PEM."""
-        return cls(_private_blocks(pem, service, origin="SERVICE_KEY"))
+        # Some ways to set a variable keep line feeds as the two characters \\n.
+        return cls(_private_blocks(pem.replace("\\n", "\n"), service, origin="SERVICE_KEY"))
 
     def of(self, service: str) -> ServiceKey:
         """Raises: ServiceKeyError: this process holds no key of that service."""

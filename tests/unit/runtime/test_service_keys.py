@@ -188,6 +188,8 @@ def test_one_key_in_a_variable_is_enough_for_a_group_of_one_service(folder: Path
     settings = Settings.load({**_PRODUCTION, **given})
     keys, _ = load_service_keys(settings, [Group.MEASUREMENT])
     assert keys.of("measurement").kid == key.kid
+    escaped = Settings.load({**_PRODUCTION, **given, "SERVICE_KEY": key.pem().replace("\n", "\\n")})
+    assert load_service_keys(escaped, [Group.MEASUREMENT])[0].of("measurement").kid == key.kid
     with pytest.raises(ServiceKeyError, match="SERVICE_KEYS_DIR"):
         load_service_keys(settings, [Group.IDENTITY])
 
