@@ -1,4 +1,4 @@
-"""The command that takes over what the factory tells of lots and cartridges."""
+"""The command that imports lots and cartridges from the factory."""
 
 import asyncio
 from collections.abc import Sequence
@@ -75,8 +75,8 @@ class LotService:
         await lots.upsert_lots([self._lot_row(entry, principal) for entry in (*new_lots, *changed_lots)])
         await lots.upsert_cartridges([self._cartridge_row(entry) for entry in (*new, *changed)])
         replaced = len(changed_lots) + len(changed)
-        told = len(file.lots) + len(file.cartridges)
-        return LotImport(len(new_lots), len(new), replaced, told - len(new_lots) - len(new) - replaced)
+        total = len(file.lots) + len(file.cartridges)
+        return LotImport(len(new_lots), len(new), replaced, total - len(new_lots) - len(new) - replaced)
 
     async def _check_types(self, session: AsyncSession, entries: Sequence[LotEntry]) -> None:
         codes = {CartridgeCode(entry.category, entry.type_index) for entry in entries}

@@ -101,7 +101,7 @@ class CartridgeType(Base):
 
 
 class CartridgeLot(Base):
-    """A production lot, as the factory has told it: one type, and the key that its tags are signed with, if they are.
+    """A production lot, as the factory has declared it: one type, and the key that its tags are signed with, if they are.
 
     Of Ed25519 `public_key` is kept; of AES-CMAC the secret key in `sealed_key`.
     """
@@ -231,7 +231,7 @@ class ResolvedCartridge:
 
     @property
     def verified(self) -> bool:
-        """Whether the factory vouches for it."""
+        """Whether its signature or the factory's registry verifies it."""
         return self.proof is not Proof.NONE
 
     @property
@@ -285,7 +285,7 @@ class Refusal(StrEnum):
 
 
 UNVERIFIED_MESSAGES: dict[Literal["ko", "en"], str] = {
-    "en": "The factory does not vouch for this cartridge: results are marked as unverified.",
+    "en": "This cartridge is not verified by its manufacturer: results are marked as unverified.",
     "ko": "제조사에서 확인되지 않은 카트리지입니다. 측정 결과는 미확인으로 표시됩니다.",
 }
 """For the person who holds a cartridge that may be used and is not verified."""

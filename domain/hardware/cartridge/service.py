@@ -106,7 +106,7 @@ class CartridgeService:
         cartridges = CartridgeRepository(session)
         if isinstance(tag, TagV2):
             lot = await cartridges.lot(tag.lot_id) if tag.lot_id else None
-            return content_of(tag, signed=lot is not None and self._keys.vouches(lot, tag, raw))
+            return content_of(tag, signed=lot is not None and self._keys.verifies(lot, tag, raw))
         type_ = await RegistryRepository(session).type_of_legacy_code(tag.legacy_code)
         if type_ is None:
             raise CartridgeTypeNotFound(f"No cartridge type has the legacy code 0x{tag.legacy_code:02X}.")
@@ -312,8 +312,8 @@ class CartridgeService:
         return await self._resolved(session, uids, principal.user_id or "")
 
     async def release(self, session: AsyncSession, principal: Principal, uid: str) -> bool:
-        """Let the next person who shows its signed tag have a cartridge, with the uses that are left; False when it is
-        nobody's.
+        """End the exclusive ownership of a cartridge: the next person who shows its signed tag owns it, with the remaining uses.
+        False when it has no owner.
 
         Raises:
             Forbidden: without the scope registry:write.

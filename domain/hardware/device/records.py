@@ -1,4 +1,4 @@
-"""The command that takes over what the factory tells of readers."""
+"""The command that imports device records from the factory."""
 
 import asyncio
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ class KnownCartridge:
     """A cartridge that the person has read; a coefficient of None = the default applies.
 
     Args:
-        verified: whether the factory vouches for it. If not, it has no coefficients, and results are unverified.
+        verified: whether its signature or the factory's registry verifies it. If not, it has no coefficients, and results are unverified.
     """
 
     cartridge_uid: str

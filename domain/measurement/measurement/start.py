@@ -16,9 +16,9 @@ A caller that names its start with a key may repeat it: it gets the session that
 
 An unreachable service never makes a session unverified: the start fails, and can be repeated.
 
-A session is verified when its reader is registered and the factory vouches for its cartridge. With a cartridge that was
+A session is verified when its reader is registered and its cartridge is verified. With a cartridge that was
 read and is not verified it has the type that the tag names and the coefficients of the reader's calibration or the
-defaults, never those of the tag. With a reader or a cartridge that nobody knows it has neither type nor calibration.
+defaults, never those of the tag. With an unknown reader or cartridge it has neither type nor calibration.
 """
 
 import asyncio

@@ -117,7 +117,7 @@ class Cartridge:
         description="Factor of the reference electrode; null when unverified: the default of the type applies."
     )
     verified: bool = strawberry.field(
-        description="Whether the factory vouches for it, by a signed tag or its registry; if not, results are unverified."
+        description="Whether it is verified, by a signed tag or the factory's registry; if not, results are unverified."
     )
     is_valid: bool = strawberry.field(description="Whether it can be used now.")
     refusal: models.Refusal | None = strawberry.field(description="Why it cannot be used; null when it can.")

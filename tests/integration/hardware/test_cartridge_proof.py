@@ -120,7 +120,7 @@ async def test_a_signature_of_another_lot_or_of_another_type_or_content_verifies
         replace(SIGNED_TAG, max_uses=500),
         replace(SIGNED_TAG, expires_on=dt.date(2030, 1, 1)),
         Ed25519Lot("LOT-B", LOT.key).sign(GLUCOSE_TAG),  # signed for lot B, which is of another type
-        Ed25519Lot("LOT-X", LOT.key).sign(GLUCOSE_TAG),  # a lot that nobody has told of
+        Ed25519Lot("LOT-X", LOT.key).sign(GLUCOSE_TAG),  # a lot that was not imported
     ):
         assert (await read(hardware, tag)).cartridge.proof is Proof.NONE
         await hardware.fetch("DELETE FROM cartridges")

@@ -173,7 +173,7 @@ class CartridgeRecord(_message.Message):
     remaining_uses: _builtins.int
     """Uses left, by the platform's count."""
     unverified: _builtins.bool
-    """Whether nothing vouches for the cartridge: its tag carries no signature of its lot, and the factory has not registered
+    """Whether the cartridge is not verified: its tag carries no signature of its lot, and the factory has not registered
     its id. Then no coefficient is set, and results are unverified.
     """
     @_builtins.property
