@@ -148,6 +148,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic("subscription.cancelled", ("subscription",), ("payment", "notification")),
     Topic("payment.completed", ("payment",), ("subscription", "shop", "notification")),
     Topic("shop.order_created", ("shop",), ("payment", "notification")),
+    # Beyond the published list: a session whose signals gave no result, so that its person measures again.
+    Topic("measurement.invalid", ("measurement",), ("notification",)),
     # Beyond the published list: what a saga needs to compensate, and what others must know of a plan.
     Topic("payment.failed", ("payment",), ("subscription", "shop", "notification")),
     Topic("payment.refunded", ("payment",), ("subscription", "shop", "notification")),

@@ -44,7 +44,8 @@ class CartridgeCategory(Base):
 class CartridgeType(Base):
     """What cartridges of one kind measure.
 
-    Limits are in `unit`; None means that side has none. `source` cites where they stand.
+    Limits are in `unit`; None means that side has none. `source` cites where they stand, `measuring_source` where the
+    measuring range stands.
     """
 
     __tablename__ = "cartridge_types"
@@ -55,6 +56,9 @@ class CartridgeType(Base):
         CheckConstraint("default_uses > 0", name="default_uses"),
         CheckConstraint("reference_low <= reference_high", name="reference"),
         CheckConstraint("critical_low < critical_high", name="critical"),
+        CheckConstraint("measuring_low < measuring_high", name="measuring"),
+        CheckConstraint("min_confidence > 0 AND min_confidence <= 1", name="min_confidence"),
+        CheckConstraint("decimal_places BETWEEN 0 AND 6", name="decimal_places"),
         Index(
             "uq_cartridge_types_legacy_code",
             "legacy_code",
@@ -79,6 +83,11 @@ class CartridgeType(Base):
     critical_low: Mapped[float | None] = mapped_column(Double)
     critical_high: Mapped[float | None] = mapped_column(Double)
     source: Mapped[str] = mapped_column(String(500), default="")
+    measuring_low: Mapped[float | None] = mapped_column(Double)
+    measuring_high: Mapped[float | None] = mapped_column(Double)
+    min_confidence: Mapped[float] = mapped_column(Double, default=0.5, server_default=text("0.5"))
+    decimal_places: Mapped[int] = mapped_column(SmallInteger, default=2, server_default=text("2"))
+    measuring_source: Mapped[str] = mapped_column(String(500), default="", server_default=text("''"))
     default_uses: Mapped[int] = mapped_column(Integer, default=1)
     manufacturer: Mapped[str] = mapped_column(String(80), default="ManPaSik")
     is_active: Mapped[bool] = mapped_column(Boolean, default=True)

@@ -57,6 +57,7 @@ from domain.measurement.measurement.ports import (
     Permission,
     Transactions,
 )
+from domain.measurement.measurement.quality import UNKNOWN_RANGE
 from domain.measurement.measurement.repository import SessionRepository
 from domain.principal import Principal, PrincipalKind, Scope
 
@@ -269,6 +270,10 @@ class SessionStarter:
         row.reference_high = kind.reference_high if kind else None
         row.critical_low = kind.critical_low if kind else None
         row.critical_high = kind.critical_high if kind else None
+        # A signal without calibration is in arbitrary units, of which no range is known.
+        within = kind.measuring if kind and row.calibrated else UNKNOWN_RANGE
+        row.measuring_low, row.measuring_high = within.low, within.high
+        row.min_confidence, row.decimal_places = within.min_confidence, within.decimal_places
         coefficients = self._coefficients(checked)
         if row.required_channels is not None and not coefficients.fits(row.required_channels):
             raise InvalidInput("The reader's calibration is for another number of channels; calibrate it again.")
