@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from router.supergraph.model import SubgraphName
-from router.supergraph.selection import Argument, Field, Fragment, print_item
+from router.supergraph.selection import Argument, Field, Fragment, merge_items, print_item
 
 Path = tuple[str, ...]
 """Response keys from the root; "@" steps into each element of a list."""
@@ -54,35 +54,53 @@ class Representation:
     type_name: its `__typename` for the receiver, the interface's name when the receiver has an interface object.
     applies_to: the object types (as the answer so far names them) that are sent so; empty: any object at the path.
     fields: the key and what is required, under the keys where the answer so far holds them.
-    key_fields: how many of `fields`, from the left, are the key's: an object without any of them is not sent.
+    key_names: names of the key's fields: an object without any of them is not sent.
+    inputs: names of required fields of which some value must not be null; an object without it is not sent.
     """
 
     type_name: str
     applies_to: frozenset[str]
     fields: list[Field | Fragment] = field(default_factory=list)
     key_names: frozenset[str] = frozenset()
+    inputs: frozenset[str] = frozenset()
 
     def agrees_with(self, items: Iterable[Field | Fragment]) -> bool:
         """Whether no field would have to be sent with two values, because its arguments differ."""
-        mine = {(item.name, item.arguments_text, item.key) for item in _leaves(self.fields)}
-        names = {name for name, _, _ in mine}
-        return all(
-            item.name not in names or (item.name, item.arguments_text, item.key) in mine for item in _leaves(items)
-        )
+        return _agree(self.fields, items)
 
     def add(self, items: Iterable[Field | Fragment]) -> None:
+        """Send these fields too. What is sent of one object is sent together, whichever field needs it."""
         new = [item for item in items if item not in self.fields]
-        known = {print_item(item) for item in self.fields} if new and self.fields else frozenset()
-        self.fields.extend(item for item in new if print_item(item) not in known)
+        if not new:
+            return
+        if not self.fields:
+            self.fields.extend(new)
+        elif {print_item(item) for item in new} - {print_item(item) for item in self.fields}:
+            self.fields[:] = merge_items((*self.fields, *new)).items
 
 
-def _leaves(items: Iterable[Field | Fragment]) -> Iterator[Field]:
-    """Every field of a selection, also those below others: arguments matter at any depth."""
+def _agree(items: Iterable[Field | Fragment], others: Iterable[Field | Fragment]) -> bool:
+    """Whether what two selections send under one name, at any depth, is one value."""
+    known: dict[str, list[Field]] = {}
+    for field_ in _fields(items):
+        known.setdefault(field_.name, []).append(field_)
+    for other in _fields(others):
+        for mine in known.get(other.name, ()):
+            if (mine.arguments_text, mine.key) != (other.arguments_text, other.key):
+                return False
+            both = mine.selection is not None and other.selection is not None
+            if both and not _agree(mine.selection.items, other.selection.items):  # type: ignore[union-attr]  # both have one
+                return False
+    return True
+
+
+def _fields(items: Iterable[Field | Fragment]) -> Iterator[Field]:
+    """The fields of one object, whatever its type."""
     for item in items:
         if isinstance(item, Field):
             yield item
-        if item.selection is not None:
-            yield from _leaves(item.selection.items)
+        else:
+            yield from _fields(item.selection.items)
 
 
 @dataclass(slots=True)

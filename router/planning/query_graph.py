@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from router.supergraph.model import Key, Kind, SubgraphField, SubgraphName, SubgraphType, Supergraph
-from router.supergraph.selection import Field, Fragment, Selection
+from router.supergraph.selection import Field, Fragment, Selection, merged_fields
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +147,7 @@ class QueryGraph:
                 fields.setdefault(item.key, []).append(item)
             else:
                 fragments.append(item)
-        return Selection((*(_merged(same) for same in fields.values()), *fragments))
+        return Selection((*(merged_fields(same) for same in fields.values()), *fragments))
 
     def _flat(self, items: Iterable[Field | Fragment], type_name: str) -> Iterable[Field | Fragment]:
         for item in items:
@@ -183,28 +183,3 @@ class QueryGraph:
         if first is None or second is None:
             return first or second
         return self._combined.setdefault((first, second), Selection((*first.items, *second.items)))
-
-
-def _merged(fields: list[Field]) -> Field:
-    first = fields[0]
-    if len(fields) == 1 or first.selection is None:
-        return first
-    items = tuple(item for field in fields if field.selection for item in field.selection.items)
-    return Field(first.key, first.name, first.arguments, first.arguments_text, merge_items(items))
-
-
-def merge_items(items: Iterable[Field | Fragment]) -> Selection:
-    """One selection of all items, fields with one response key and fragments on one type merged."""
-    fields: dict[str, list[Field]] = {}
-    fragments: dict[str, list[Field | Fragment]] = {}
-    for item in items:
-        if isinstance(item, Field):
-            fields.setdefault(item.key, []).append(item)
-        else:
-            fragments.setdefault(item.type_condition, []).extend(item.selection.items)
-    return Selection(
-        (
-            *(_merged(same) for same in fields.values()),
-            *(Fragment(condition, merge_items(inner)) for condition, inner in fragments.items()),
-        )
-    )

@@ -17,10 +17,10 @@ from collections.abc import Mapping
 
 from router.planning.choices import FREE, Assignment, Choice, Cost, Option, Split
 from router.planning.combine import Effort, combine
-from router.planning.query_graph import QueryGraph, merge_items
+from router.planning.query_graph import QueryGraph
 from router.planning.routes import Routes
 from router.supergraph.model import Kind, SubgraphName, SubgraphType
-from router.supergraph.selection import Field, Fragment, Selection
+from router.supergraph.selection import Field, Fragment, Selection, merge_items
 
 LEAF = Option(Cost(0, 0, 1), None)
 ENTITY_FIELD_WEIGHT = 10

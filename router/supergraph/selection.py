@@ -84,6 +84,32 @@ class _Sharing:
         return self._fragments.setdefault((item.type_condition, below), Fragment(item.type_condition, below))
 
 
+def merged_fields(fields: list[Field]) -> Field:
+    """Fields of one response key as one field."""
+    first = fields[0]
+    if len(fields) == 1 or first.selection is None:
+        return first
+    items = tuple(item for field in fields if field.selection for item in field.selection.items)
+    return Field(first.key, first.name, first.arguments, first.arguments_text, merge_items(items))
+
+
+def merge_items(items: Iterable[Field | Fragment]) -> Selection:
+    """One selection of all items, fields with one response key and fragments on one type merged."""
+    fields: dict[str, list[Field]] = {}
+    fragments: dict[str, list[Field | Fragment]] = {}
+    for item in items:
+        if isinstance(item, Field):
+            fields.setdefault(item.key, []).append(item)
+        else:
+            fragments.setdefault(item.type_condition, []).extend(item.selection.items)
+    return Selection(
+        (
+            *(merged_fields(same) for same in fields.values()),
+            *(Fragment(condition, merge_items(inner)) for condition, inner in fragments.items()),
+        )
+    )
+
+
 def print_selection(selection: Selection) -> str:
     """The selection in one line, without the outer braces."""
     return " ".join(print_item(item) for item in selection.items)
