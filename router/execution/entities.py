@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from router.execution.compiling import Compiling, entity_parts
-from router.execution.errors import SubgraphFailure, of_failure, of_subgraph, path_of
+from router.execution.errors import AnswerError, SubgraphFailure, of_failure, of_subgraph, path_of
 from router.execution.find import Finder
 from router.execution.representations import RepresentationBuilder
 from router.execution.request import MALFORMED, Run, sender
 from router.execution.values import ClientPath, Json, Merge, Object, places_of
 from router.planning.plan import BatchFetchNode, BatchPart, FlattenNode
+from router.supergraph.model import SubgraphName
 
 
 class EntityFetch:
@@ -17,7 +18,7 @@ class EntityFetch:
 
     def __init__(self, compiling: Compiling, node: FlattenNode | BatchFetchNode) -> None:
         request = node.node if isinstance(node, FlattenNode) else node
-        self._parts = [_Part(compiling, part) for part in entity_parts(node)]
+        self._parts = [_Part(compiling, part, request.subgraph) for part in entity_parts(node)]
         paths = [path for part in self._parts for path in part.paths]
         self._paths = frozenset(paths)
         self._brings_objects = any(part.merge.nested for part in self._parts)
@@ -43,6 +44,9 @@ class EntityFetch:
         await self._complete(run, asked, values)
 
     async def _complete(self, run: Run, asked: "Sequence[_Asked]", values: Mapping[str, Json]) -> None:
+        for each in asked:
+            if each.lacking:
+                self._report_lacking(run, each)
         if not any(each.representations for each in asked):
             return
         variables: dict[str, Json] = {each.part.variable: each.representations for each in asked}
@@ -66,6 +70,21 @@ class EntityFetch:
                 run.errors.append(of_failure(malformed, self._subgraph, place))
         if answer.errors:
             self._report(run, answer.errors, asked)
+
+    def _report_lacking(self, run: Run, asked: "_Asked") -> None:
+        """Tells, at each field that an object cannot be asked for, what it requires and the object lacks."""
+        part = asked.part
+        places = places_of(run.answer, part.paths)
+        for value, type_name, missing in asked.lacking:
+            for place in places.get(id(value), ()):
+                around = self._client_paths.of(place)
+                for name, key in part.fields_of(type_name):
+                    where = self._client_paths.of((*place, key))
+                    if where is None or (around is not None and len(where) <= len(around)):
+                        continue  # nobody but another requirement asks for it
+                    message = f"{type_name}.{name} cannot be answered: it requires {missing}, which is missing."
+                    extensions = {"code": "DOWNSTREAM_SERVICE_ERROR", "reason": "REQUIRED_FIELD_MISSING"}
+                    run.errors.append(AnswerError(message, where, self._subgraph, extensions))
 
     def _report(self, run: Run, errors: Sequence[Json], asked: "Sequence[_Asked]") -> None:
         """Tells `["_entities", i, ...]` at every place of the client's answer that representation i stands for."""
@@ -91,31 +110,37 @@ class EntityFetch:
 class _Part:
     """One `_entities` of the request."""
 
-    def __init__(self, compiling: Compiling, part: BatchPart) -> None:
+    def __init__(self, compiling: Compiling, part: BatchPart, subgraph: SubgraphName) -> None:
         supergraph = compiling.supergraph
         self.alias = part.alias
         self.variable = part.variable
         self.paths = part.paths
-        self.builder = RepresentationBuilder(supergraph, part.requires)
+        self.builder = RepresentationBuilder(supergraph, part.requires, subgraph)
         self.merge = Merge(part.selection, supergraph.kinds)
         self._apart = compiling.apart
+        self._fields = {name: [(f.name, f.key) for f in inner.fields] for name, inner in part.selection.fragments}
+
+    def fields_of(self, type_name: str) -> list[tuple[str, str]]:
+        """Names and keys of the fields that are asked of entities sent as a type."""
+        return self._fields.get(type_name, [])
 
     def ask(self, found: Sequence[list[Object]]) -> "_Asked":
         """found: the objects at each path."""
         objects = found[0] if len(found) == 1 else [value for values in found for value in values]
-        representations, targets = self.builder.build(objects)
+        representations, targets, lacking = self.builder.build(objects)
         kin: dict[int, int] | None = None
         if self._apart:
             kin = {id(value): number for number, value in enumerate(objects)}
         elif len(found) > 1 and self.merge.nested:
             # Further down, a key can mean one thing at one path and another at the next.
             kin = {id(value): number for number, values in enumerate(found) for value in values}
-        return _Asked(self, representations, targets, kin)
+        return _Asked(self, representations, targets, kin, lacking)
 
 
 class _Asked(NamedTuple):
     """What is sent for the objects of one part; targets[i]: those that representation i stands for.
 
+    lacking: objects that are not sent, each with its type and what it lacks.
     kin: by identity, which of the objects may hold the very same values (those of one number); None: all.
     """
 
@@ -123,6 +148,7 @@ class _Asked(NamedTuple):
     representations: list[Object]
     targets: list[list[Object]]
     kin: Mapping[int, int] | None
+    lacking: list[tuple[Object, str, str]]
 
     def take(self, data: Object | None) -> bool:
         """Merges the entities into the objects that asked for them; False when the answer has another shape."""

@@ -2,18 +2,30 @@
 
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from router.execution.find import Sharing
 from router.execution.values import Object
 from router.planning.plan import RequiredObject
-from router.supergraph.model import Kind, Supergraph
+from router.supergraph.inputs import Missing, missing_inputs
+from router.supergraph.model import Kind, SubgraphName, Supergraph
 from router.supergraph.selection import Field, Fragment
 
 Writer = Callable[[Object, Object], None]
 """Copies what is required of the first object into the second."""
+
+
+class Built(NamedTuple):
+    """Representations, for each the objects that it stands for, and the objects that were left out.
+
+    lacking: each with the type that it would have been sent as, and with what it lacks.
+    """
+
+    representations: list[Object]
+    targets: list[list[Object]]
+    lacking: list[tuple[Object, str, str]]
 
 
 class RepresentationBuilder:
@@ -22,12 +34,12 @@ class RepresentationBuilder:
     sharing: by which fields to tell objects apart, where the same fields do for all of them.
     """
 
-    def __init__(self, supergraph: Supergraph, required: Sequence[RequiredObject]) -> None:
+    def __init__(self, supergraph: Supergraph, required: Sequence[RequiredObject], subgraph: SubgraphName) -> None:
         self._builders: dict[str | None, list[tuple[int, _Builder]]] = {}
         self._count = len(required)
         flat: set[tuple[str, ...] | None] = set()
         for number, each in enumerate(required):
-            builder = _Builder(supergraph, each)
+            builder = _Builder(supergraph, each, subgraph)
             flat.add(builder.fields)
             names: set[str | None] = set(each.applies_to)
             if any(supergraph.kinds[name] is Kind.INTERFACE for name in each.applies_to):
@@ -36,13 +48,14 @@ class RepresentationBuilder:
                 self._builders.setdefault(name, []).append((number, builder))
         fields = flat.pop() if len(flat) == 1 else None
         self.sharing = None if fields is None else Sharing(fields)
-        self._only = builder if len(required) == 1 and fields is not None and None not in self._builders else None
+        only = len(required) == 1 and fields is not None and None not in self._builders and builder.missing is None
+        self._only = builder if only else None
 
-    def build(self, objects: Sequence[Object]) -> tuple[list[Object], list[list[Object]]]:
-        """The distinct representations, and for each the objects that it stands for."""
+    def build(self, objects: Sequence[Object]) -> Built:
+        """The distinct representations, for each the objects that it stands for, and what was left out."""
         return self._build_any(objects) if self._only is None else self._build_flat(objects, self._only)
 
-    def _build_flat(self, objects: Sequence[Object], builder: "_Builder") -> tuple[list[Object], list[list[Object]]]:
+    def _build_flat(self, objects: Sequence[Object], builder: "_Builder") -> Built:
         """For objects of which the values of the same fields, `__typename` first, say all; as nearly always."""
         representations: list[Object] = []
         targets: list[list[Object]] = []
@@ -64,9 +77,10 @@ class RepresentationBuilder:
                 representations.append(representation)
                 targets.append(same)
             same.append(value)
-        return representations, targets
+        return Built(representations, targets, [])
 
-    def _build_any(self, objects: Sequence[Object]) -> tuple[list[Object], list[list[Object]]]:
+    def _build_any(self, objects: Sequence[Object]) -> Built:
+        lacking: list[tuple[Object, str, str]] = []
         representations: list[Object] = []
         targets: list[list[Object]] = []
         known: list[dict[object, list[Object]]] = [{} for _ in range(self._count)]
@@ -74,6 +88,10 @@ class RepresentationBuilder:
         for value in objects:
             told = value.get("__typename")
             for number, builder in builders.get(told, ()) if told is None or type(told) is str else ():
+                if builder.missing is not None and (missing := builder.missing(value)) is not None:
+                    if builder.has_key(value):
+                        lacking.append((value, builder.send_as, missing))
+                    continue
                 identity: Any = None
                 same: list[Object] | None = None
                 if (identify := builder.identify) is not None:
@@ -94,7 +112,7 @@ class RepresentationBuilder:
                         representations.append(representation)
                         targets.append(same)
                 same.append(value)
-        return representations, targets
+        return Built(representations, targets, lacking)
 
 
 class _Builder:
@@ -104,12 +122,16 @@ class _Builder:
     identify: then, the values of an object's fields.
     """
 
-    __slots__ = ("_key_positions", "_keys", "_names", "_send_as", "_write", "fields", "identify")
+    __slots__ = ("_key_positions", "_keys", "_names", "_write", "fields", "identify", "missing", "send_as")
 
-    def __init__(self, supergraph: Supergraph, required: RequiredObject) -> None:
+    def __init__(self, supergraph: Supergraph, required: RequiredObject, subgraph: SubgraphName) -> None:
         keys = [f for f in required.fields if isinstance(f, Field) and f.name in required.key_names]
         self._write = _writer(supergraph, required.fields)
-        self._send_as = required.send_as
+        self.send_as = required.send_as
+        self.missing: Missing | None = None
+        if required.inputs:
+            types = required.applies_to
+            self.missing = missing_inputs(supergraph, subgraph, types, required.fields, required.inputs)
         self._keys = tuple(f.key for f in keys)
         self.fields: tuple[str, ...] | None = None
         self.identify: Callable[[Object], tuple[Any, ...]] | None = None
@@ -120,11 +142,15 @@ class _Builder:
             self._key_positions = tuple(position for position, f in enumerate(fields, 1) if f in keys)
             self.identify = itemgetter(*self.fields) if fields else lambda value: (value["__typename"],)
 
+    def has_key(self, value: Object) -> bool:
+        """Whether the object can be asked for at all."""
+        return not self._keys or any(value.get(key) is not None for key in self._keys)
+
     def build(self, value: Object) -> Object | None:
         """The representation, or None for an object without its key."""
-        if self._keys and all(value.get(key) is None for key in self._keys):
+        if not self.has_key(value):
             return None
-        representation: Object = {"__typename": self._send_as}
+        representation: Object = {"__typename": self.send_as}
         self._write(value, representation)
         return representation
 
@@ -137,7 +163,7 @@ class _Builder:
             if self._key_positions:
                 return None
         representation = dict(zip(self._names, identity, strict=True))
-        representation["__typename"] = self._send_as
+        representation["__typename"] = self.send_as
         return representation
 
 

@@ -215,7 +215,7 @@ class FetchGraphBuilder:
             cursor = self._groups.root_cursor(site, subgraph)
         else:
             needs, fields = self._gather_key(site, route.sources)
-            cursor = self._groups.entity_cursor(site, subgraph, needs, fields, fields)
+            cursor = self._groups.entity_cursor(site, subgraph, needs, fields)
         site.hops[subgraph] = cursor
         return cursor
 
@@ -254,8 +254,7 @@ class FetchGraphBuilder:
             route = self._walker.routes.of(site.type_name, home, site.provided)[subgraph]
             assert route.key is not None  # noqa: S101  only entities have requirements
             key_needs, key_fields = self._gather_key(site, route.sources)
-        fields = [*key_fields, *required.items]
-        cursor = self._groups.entity_cursor(site, subgraph, needs | key_needs, key_fields, fields)
+        cursor = self._groups.entity_cursor(site, subgraph, needs | key_needs, key_fields, required)
         if not reads:
             return cursor, item
         cursor.group.contexts.update((read.name, read) for read in reads.values())
@@ -304,7 +303,7 @@ class FetchGraphBuilder:
             cursor = self._groups.root_cursor(site, home.subgraph)
         elif (key := self._home_key(site)) is not None:
             needs, fields = self._gather_key(site, ((item, home.subgraph) for item in key.selection.items))
-            cursor = self._groups.entity_cursor(site, home.subgraph, needs, fields, fields)
+            cursor = self._groups.entity_cursor(site, home.subgraph, needs, fields)
         else:
             cursor = home
         site.hops[home.subgraph] = cursor

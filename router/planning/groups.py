@@ -10,6 +10,7 @@ from router.planning.fetch_graph import FetchGraph, FetchGroup, GroupKind, Path,
 from router.planning.names import Names
 from router.planning.query_graph import QueryGraph
 from router.planning.sites import Cursor, Groups, Site
+from router.supergraph.inputs import may_be_missing
 from router.supergraph.model import Kind, SubgraphField, SubgraphName
 from router.supergraph.selection import Field, Fragment, Selection
 
@@ -36,11 +37,11 @@ class SiteGroups:
         subgraph: SubgraphName,
         needs: Groups,
         key_fields: list[Field | Fragment],
-        fields: list[Field | Fragment],
+        required: Selection | None = None,
     ) -> Cursor:
         """Where a subgraph is asked for an entity by its representation.
 
-        needs: the groups that fetch what it is made of: of `fields`, which the key's are among.
+        needs: the groups that fetch what it is made of: the key's fields, and what a field requires.
         """
         assert site.home is not None  # noqa: S101  roots have no representation
         view = self._graph.view(site.type_name, subgraph)
@@ -48,8 +49,12 @@ class SiteGroups:
         assert view is not None  # noqa: S101  the route leads there
         assert home_view is not None  # noqa: S101  the site is there
         site.home.selection.typename = True
-        stored = self.stored(site.path, site.type_name, fields)
-        group = self._group_for(site, subgraph, needs, stored)
+        more = () if required is None else required.items
+        stored = self.stored(site.path, site.type_name, [*key_fields, *more])
+        inputs = frozenset[str]()
+        if more and may_be_missing(self._graph.supergraph, subgraph, site.type_name, more):
+            inputs = frozenset(item.name for item in more if isinstance(item, Field))
+        group = self._group_for(site, subgraph, needs, stored, inputs)
         supergraph = self._graph.supergraph
         is_interface = supergraph.kinds[site.type_name] is Kind.INTERFACE
         applies_to = (
@@ -57,7 +62,9 @@ class SiteGroups:
             if is_interface
             else frozenset({site.type_name})
         )
-        representation = group.representations.setdefault(site.type_name, Representation(view.name, applies_to))
+        representation = group.representations.setdefault(
+            site.type_name, Representation(view.name, applies_to, inputs=inputs)
+        )
         representation.add(stored)
         representation.key_names |= {item.name for item in key_fields if isinstance(item, Field)}
         return Cursor(group, group.selection.fragment(view.name), site.path)
@@ -77,11 +84,21 @@ class SiteGroups:
         return stored
 
     def _group_for(
-        self, site: Site, subgraph: SubgraphName, needs: Groups, fields: list[Field | Fragment]
+        self,
+        site: Site,
+        subgraph: SubgraphName,
+        needs: Groups,
+        fields: list[Field | Fragment],
+        inputs: frozenset[str],
     ) -> FetchGroup:
+        view = self._graph.view(site.type_name, subgraph)
+        # Its selection cannot tell the object types apart: each is asked for what it was asked for.
+        alone = view is not None and view.interface_object
         for group in self.fetches.at(site.path, subgraph, GroupKind.ENTITIES, site.stage):
             known = group.representations.get(site.type_name)
-            if known is not None and not known.agrees_with(fields):
+            if known is not None and not (known.agrees_with(fields) and known.inputs == inputs):
+                continue
+            if alone and known is None and group.representations:
                 continue
             before = self.fetches.ancestors(group.needs)
             if needs <= before or (group.number not in self.fetches.ancestors(needs) and needs == group.needs):

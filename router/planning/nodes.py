@@ -99,15 +99,16 @@ class FetchNodes:
 
 def _required(group: FetchGroup) -> tuple[RequiredObject, ...]:
     """The group's representations; object types that are sent alike (to an interface object) are one."""
-    alike: dict[tuple[str, str], list[Representation]] = {}
+    alike: dict[tuple[str, str, frozenset[str]], list[Representation]] = {}
     for _, each in sorted(group.representations.items()):
-        alike.setdefault((each.type_name, str(Selection(tuple(each.fields)))), []).append(each)
+        alike.setdefault((each.type_name, str(Selection(tuple(each.fields))), each.inputs), []).append(each)
     return tuple(
         RequiredObject(
             same[0].type_name,
             tuple(sorted(frozenset().union(*(each.applies_to for each in same)))),
             tuple(same[0].fields),
             same[0].key_names,
+            same[0].inputs,
         )
         for same in alike.values()
     )
@@ -115,7 +116,8 @@ def _required(group: FetchGroup) -> tuple[RequiredObject, ...]:
 
 def _required_text(required: tuple[RequiredObject, ...]) -> str:
     return " ".join(
-        f"{each.send_as} {each.applies_to} {Selection(each.fields)} {sorted(each.key_names)}" for each in required
+        f"{each.send_as} {each.applies_to} {Selection(each.fields)} {sorted(each.key_names)} {sorted(each.inputs)}"
+        for each in required
     )
 
 

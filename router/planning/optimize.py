@@ -53,12 +53,37 @@ def _may_merge(kept: FetchGroup, other: FetchGroup) -> bool:
         mine = kept.shapes.get(place, [])
         if mine and set(mine) != set(entries):
             return False
-    return all(
+    if not all(
         kept.representations[name].applies_to == representation.applies_to
         and kept.representations[name].agrees_with(representation.fields)
+        and kept.representations[name].inputs == representation.inputs
         for name, representation in other.representations.items()
         if name in kept.representations
-    )
+    ):
+        return False
+    if kept.representations.keys() == other.representations.keys():
+        return True
+    # An interface object's selection cannot tell the object types apart: they travel together when asked for the same.
+    shared = {r.type_name for r in kept.representations.values()} & {
+        r.type_name for r in other.representations.values()
+    }
+    return all(_asks_alike(kept.selection.fragments.get(name), other.selection.fragments.get(name)) for name in shared)
+
+
+def _asks_alike(one: FetchSelection | None, other: FetchSelection | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    if one.typename != other.typename or one.fields.keys() != other.fields.keys():
+        return False
+    if one.fragments.keys() != other.fragments.keys():
+        return False
+    for key, mine in one.fields.items():
+        theirs = other.fields[key]
+        if (mine.name, mine.arguments_text) != (theirs.name, theirs.arguments_text):
+            return False
+        if mine.selection is not None and not _asks_alike(mine.selection, theirs.selection):
+            return False
+    return all(_asks_alike(inner, other.fragments[name]) for name, inner in one.fragments.items())
 
 
 def _merge(graph: FetchGraph, kept: FetchGroup, other: FetchGroup) -> None:

@@ -65,12 +65,14 @@ class RequiredObject:
 
     applies_to: objects with one of these `__typename`s; send_as: the `__typename` sent.
     key_names: without any of these an object is not sent.
+    inputs: names of required fields; an object that lacks one of their values is not sent, which is an error.
     """
 
     send_as: str
     applies_to: tuple[str, ...]
     fields: tuple[Field | Fragment, ...]
     key_names: frozenset[str]
+    inputs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from router.planning.operation import Operation
 from router.planning.optimize import optimize
 from router.planning.plan import QueryPlan
 from router.planning.query_graph import QueryGraph
+from router.planning.separation import Separated, separate, with_separated
 from router.planning.walk import Walker
 from router.supergraph.model import Supergraph
-from router.supergraph.selection import Selection, shared
+from router.supergraph.selection import shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,11 @@ class Planner:
             PlanningError: the supergraph cannot satisfy the operation.
         """
         walker = Walker(self._graph)
-        selection = narrow(self._graph, walker, operation.selection, operation.root_type)
+        narrowed = narrow(self._graph, walker, operation.selection, operation.root_type)
+        separated = separate(self._graph, narrowed, operation.root_type)
         if operation.defers:
-            return self._plan_deferred(operation, walker, selection)
+            return self._plan_deferred(operation, walker, separated)
+        selection = separated.selection
         builder = FetchGraphBuilder(self._graph, walker, shared(selection), operation.root_type)
         groups = builder.build(in_order=operation.kind is OperationType.MUTATION)
         optimize(groups)
@@ -52,10 +55,11 @@ class Planner:
             node = layout.subscription()
         else:
             node = layout.nodes()
-        return Planned(QueryPlan(node), dict(builder.renamed))
+        return Planned(QueryPlan(node), with_separated(builder.renamed, separated.renamed))
 
-    def _plan_deferred(self, operation: Operation, walker: Walker, selection: Selection) -> Planned:
+    def _plan_deferred(self, operation: Operation, walker: Walker, separated: Separated) -> Planned:
         """As `plan`, with the deferred parts planned on top of what is answered first."""
+        selection = separated.selection
         deferral = parted(self._graph.supergraph, operation, selection)
         mutates = operation.kind is OperationType.MUTATION
         builder = FetchGraphBuilder(
@@ -72,4 +76,4 @@ class Planner:
             stages = {block: -1 - number for number, block in enumerate(deferral.blocks)}
         optimize(groups)
         node = DeferLayout(groups, operation, deferral, stages).node()
-        return Planned(QueryPlan(node), dict(builder.renamed))
+        return Planned(QueryPlan(node), with_separated(builder.renamed, separated.renamed))

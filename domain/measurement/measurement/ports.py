@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.measurement.measurement.correction import FloatArray
 from domain.measurement.measurement.fingerprint import Fingerprints
 from domain.measurement.measurement.models import Similar
-from domain.measurement.measurement.quality import UNKNOWN_RANGE, MeasuringRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class KnownDevice:
 
 @dataclass(frozen=True, slots=True)
 class KnownType:
-    """A type of the registry; limits in `unit`, None = no limit on that side (of `measuring`: the range is not known)."""
+    """A type of the registry; limits in `unit`, None = no limit on that side."""
 
     category_code: int
     type_index: int
@@ -38,7 +37,6 @@ class KnownType:
     reference_high: float | None
     critical_low: float | None
     critical_high: float | None
-    measuring: MeasuringRange = UNKNOWN_RANGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class KnownCartridge:
     """A cartridge that the person has read; a coefficient of None = the default applies.
 
     Args:
-        verified: whether its signature or the factory's registry verifies it. If not, it has no coefficients, and results are unverified.
+        verified: whether the factory vouches for it. If not, it has no coefficients, and results are unverified.
     """
 
     cartridge_uid: str
