@@ -2,32 +2,37 @@
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import ExitStack, aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
 import strawberry
 import structlog
-from graphql import GraphQLError, GraphQLSyntaxError
-from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
+from graphql import GraphQLError, GraphQLSyntaxError, specified_rules
+from strawberry.extensions import SchemaExtension
 from strawberry.federation import Schema
 from strawberry.federation.schema import FederationAny
 from strawberry.federation.schema_directives import Authenticated, Cost, ListSize, RequiresScopes
 from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from strawberry.types import ExecutionContext
 from strawberry.types.execution import PreExecutionError
 
 from domain.errors import ErrorKind
 from domain.principal import Principal, Scope
 from subgraphs.runtime.context import RequestContext, current
+from subgraphs.runtime.documents import Documents, DocumentsBusy, Prepared
 from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_graphql
 from subgraphs.runtime.graphql_bounds import LiteralRule, OperationBounds
-from subgraphs.runtime.query_limits import MAX_TOKENS, SizeRule
 from subgraphs.runtime.representations import RepresentationInvalid, checked
 from subgraphs.runtime.slots import STREAMS, Slots, TooManyOpen
 
 _log = structlog.get_logger("graphql")
 
-_CACHED_OPERATIONS = 1000  # the router sends the same few over and over
+_MAX_MESSAGE = 500  # characters: GraphQL repeats whole literals, and our errors ids of any length
+
+_prepared: ContextVar[Prepared | None] = ContextVar("prepared_document", default=None)
 
 AUTHENTICATED = Authenticated()
 """Marks what needs a signed-in caller; the router refuses it before it fetches anything."""
@@ -107,7 +112,7 @@ def mapped(error: GraphQLError) -> GraphQLError:
     else:
         message, extensions = BUG_MESSAGE, {"code": "INTERNAL_SERVER_ERROR"}
     return GraphQLError(
-        message,
+        message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…",
         nodes=error.nodes,
         source=error.source,
         positions=error.positions,
@@ -122,17 +127,59 @@ def _extensions_of_wrong_query(error: GraphQLError) -> dict[str, object]:
     return {"code": code, **(error.extensions or {})}
 
 
+class _PreparedDocument(SchemaExtension):
+    """Has Strawberry execute the document that was prepared for it."""
+
+    def on_parse(self) -> Iterator[None]:
+        """Nothing is parsed again."""
+        prepared = _prepared.get()
+        if prepared is not None:
+            self.execution_context.graphql_document = prepared.document
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        """Nothing is validated again."""
+        if _prepared.get() is not None:
+            self.execution_context.pre_execution_errors = []
+        yield
+
+
 class SubgraphSchema(Schema):
     """A federation schema that logs bugs whole and refusals briefly, and counts open subscriptions."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._open = Slots(STREAMS, what="subscriptions")
+        rules = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule, LiteralRule)
+        self._documents = Documents(self._schema, rules)
 
-    async def stream(self, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
+    async def execute(self, query: str | None, *args: Any, **options: Any) -> Any:
+        """The result of an operation."""
+        refusal = await self._prepare(query)
+        return refusal or await super().execute(query, *args, **options)
+
+    async def stream(self, query: str | None, *args: Any, **options: Any) -> AsyncGenerator[Any, None]:
         """The results of an operation over a transport of many results."""
-        results: Any = await super().stream(*args, **options)
+        refusal = await self._prepare(query)
+        if refusal is not None:
+            return _only(refusal)
+        results: Any = await super().stream(query, *args, **options)
         return self._counted(results)
+
+    async def _prepare(self, query: str | None) -> PreExecutionError | None:
+        """Prepare the document for what follows in this task; answers why it is refused, if it is."""
+        if not query:
+            return None
+        try:
+            prepared = await self._documents.prepare(query, current().principal)
+        except DocumentsBusy as error:
+            prepared = Prepared(None, (GraphQLError(error.message, extensions=to_graphql(error)),))
+        if prepared.errors:
+            errors = [mapped(error) for error in prepared.errors]
+            self.process_errors(errors)
+            return PreExecutionError(data=None, errors=errors)
+        _prepared.set(prepared)
+        return None
 
     def entities_resolver(self, info: strawberry.Info, representations: list[FederationAny]) -> list[FederationAny]:
         """Answer i belongs to representation i; one that cannot be resolved has an error of its own."""
@@ -180,6 +227,10 @@ class SubgraphSchema(Schema):
                 error.extensions = _extensions_of_wrong_query(error)
 
 
+async def _only(result: PreExecutionError) -> AsyncGenerator[Any, None]:
+    yield result
+
+
 def build_schema(
     query: type,
     mutation: type | None = None,
@@ -196,10 +247,7 @@ def build_schema(
         extensions=[
             _ErrorMapping,
             OperationBounds,
-            lambda: MaxTokensLimiter(MAX_TOKENS),
-            lambda: AddValidationRules([SizeRule, LiteralRule]),
-            lambda: ParserCache(_CACHED_OPERATIONS),
-            lambda: ValidationCache(_CACHED_OPERATIONS),
+            _PreparedDocument,
         ],
         config=StrawberryConfig(auto_camel_case=True),
         federation_version="2.11",

@@ -14,10 +14,11 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from domain.catalog import Group
-from domain.principal import Role
+from domain.principal import Principal, PrincipalKind, Role
 from subgraphs.runtime import graphql, http_server
 from subgraphs.runtime.auth import Authenticator, issuers_of
 from subgraphs.runtime.context import RequestContext
+from subgraphs.runtime.documents import KEPT_CHARACTERS, Documents
 from subgraphs.runtime.faces import GroupFaces
 from subgraphs.runtime.graphql import GraphQLContext, build_schema
 from subgraphs.runtime.http_guard import ANONYMOUS_BODY_BYTES, BODY_BYTES
@@ -246,6 +247,69 @@ async def test_one_request_does_not_carry_many(
 ) -> None:
     assert _code(await _asked(http, url, query, headers=headers)) == "OPERATION_TOO_LARGE"
     assert _seen == []
+
+
+_TOO_LARGE = {
+    "same fields": "{ " + "text " * 1_000 + "}",
+    "same fields within": "{ " + "thing { id } " * 1_000 + "}",
+    "same fields by fragments": "{ "
+    + " ".join(f"...F{n}" for n in range(150))
+    + " } "
+    + " ".join(f"fragment F{n} on Query {{ a: text a: text a: text thing {{ id }} }}" for n in range(150)),
+    "a circle": "{ ...F } fragment F on Query { text ...G } fragment G on Query { ...F }",
+    "a chain": "{ ...F0 } "
+    + " ".join(f"fragment F{n} on Query {{ ...F{n + 1} }}" for n in range(100))
+    + " fragment F100 on Query { text }",
+    "a bomb": "{ ...F0 } "
+    + " ".join(f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(50))
+    + " fragment F50 on Query { text }",
+    "operations": " ".join(f"query q{n} {{ text }}" for n in range(300)),
+    "levels": "{ thing " * 500 + "}" * 500,
+    "lists": "{ text(values: " + "[" * 500 + "]" * 500 + ") }",
+    "objects": "{ text(value: " + "{a: " * 500 + "1" + "}" * 500 + ") }",
+    "characters": "# " + "x" * 300_000 + "\n{ text }",
+    "after a text": '{ text(value: "{ \\" }") a: text(value: """ " } """) ' + "... { thing " * 300 + "}" * 600 + "}",
+}
+
+
+@pytest.mark.parametrize("document", _TOO_LARGE.values(), ids=_TOO_LARGE)
+@pytest.mark.parametrize("is_signed_in", [False, True])
+async def test_a_document_that_would_take_long_to_validate_is_not_validated(
+    url: str, http: aiohttp.ClientSession, document: str, *, is_signed_in: bool
+) -> None:
+    headers = _headers() if is_signed_in else {}
+    if len(document) > ANONYMOUS_BODY_BYTES and not is_signed_in:
+        return
+    assert _code(await _asked(http, url, document, headers=headers)) == "OPERATION_TOO_LARGE"
+    socket = await http.ws_connect(url, protocols=["graphql-transport-ws"], headers=headers)
+    await socket.send_json({"type": "connection_init"})
+    await socket.receive_json(timeout=20)
+    await socket.send_json({"type": "subscribe", "id": "1", "payload": {"query": document}})
+    answer = await socket.receive_json(timeout=20)
+    assert (answer["type"], answer["payload"][0]["extensions"]["code"]) == ("error", "OPERATION_TOO_LARGE")
+
+
+async def test_brackets_in_texts_and_comments_do_not_nest(url: str, http: aiohttp.ClientSession) -> None:
+    query = "# " + "(" * 500 + '\n{ text(value: "' + "[" * 500 + '") b: text(value: """' + "{" * 500 + '""") }'
+    _, body = await _asked(http, url, query, headers=_headers())
+    assert body == {"data": {"text": 500, "b": 500}}
+
+
+async def test_what_is_kept_of_documents_has_a_limit() -> None:
+    kept = Documents(build_schema(_Query)._schema, ())
+    principal = Principal(PrincipalKind.USER, "u1")
+    first = await kept.prepare("{ text }", principal)
+    assert await kept.prepare("{ text }", principal) is first
+    for number in range(60):
+        await kept.prepare("{ text } # " + f"{number:05}" * 2_000, principal)
+    assert await kept.prepare("{ text }", principal) is not first
+    assert sum(map(len, kept._kept)) <= KEPT_CHARACTERS
+
+
+async def test_an_error_does_not_repeat_megabytes(url: str, http: aiohttp.ClientSession) -> None:
+    query = "{ text(number: {" + " ".join(f"a{n}: 1" for n in range(2_000)) + "}) }"
+    _, body = await _asked(http, url, query, headers=_headers())
+    assert len(json.dumps(body)) < 2_000
 
 
 async def test_entities_are_counted_over_all_aliases(url: str, http: aiohttp.ClientSession) -> None:
