@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from domain.errors import Forbidden, InvalidInput, Unauthenticated
 from domain.ids import UserId
-from domain.validation import identifier
+from domain.validation import MAX_ID, short_enough
 
 
 class PrincipalKind(StrEnum):
@@ -117,15 +117,13 @@ class Principal:
             InvalidInput: it names nobody, and neither does the credential; or what it names is no id.
         """
         self.require_authenticated()
-        if requested:
-            identifier(requested, field="user_id")
         own = self.user_id
         if not requested:
             if own is None:
                 raise InvalidInput("user_id is empty; name the user.", field="user_id")
             return own
         if requested == own or self.is_trusted or self.role is Role.ADMIN:
-            return UserId(requested)
+            return UserId(short_enough(requested, MAX_ID, field="user_id"))
         raise Forbidden("This belongs to another user.")
 
 

@@ -131,7 +131,7 @@ async def test_hostile_openings_are_the_callers_fault(commerce: Commerce, wrong:
 
 async def test_hostile_ids_are_not_found(commerce: Commerce) -> None:
     async with stub(commerce) as payments:
-        for payment_id in ("", "unknown", "a\0b", "x" * 100_000):
+        for payment_id in ("", "unknown", "a\0b", "x" * 4_000):
             calls: tuple[tuple[Any, Any], ...] = (
                 (payments.GetPayment, pb.GetPaymentRequest(payment_id=payment_id)),
                 (payments.ConfirmPayment, pb.ConfirmPaymentRequest(payment_id=payment_id, payment_key=KEY)),

