@@ -148,6 +148,8 @@ TOPICS: tuple[Topic, ...] = (
     Topic("subscription.cancelled", ("subscription",), ("payment", "notification")),
     Topic("payment.completed", ("payment",), ("subscription", "shop", "notification")),
     Topic("shop.order_created", ("shop",), ("payment", "notification")),
+    # Beyond the published list: a session whose signals gave no result, so that its person measures again.
+    Topic("measurement.invalid", ("measurement",), ("notification",)),
     # Beyond the published list: what a saga needs to compensate, and what others must know of a plan.
     Topic("payment.failed", ("payment",), ("subscription", "shop", "notification")),
     Topic("payment.refunded", ("payment",), ("subscription", "shop", "notification")),
@@ -218,7 +220,7 @@ CALLS: dict[str, frozenset[str]] = {
 """Caller -> callees: the only gRPC calls between services that are allowed, in the platform's own network."""
 
 EXTERNAL_CALLERS: dict[str, frozenset[str]] = {
-    # The factory's own service, which tells of the lots and readers that it has made (manpasik.internal.v1.*Factory).
+    # The factory's own service, which imports the lots and readers that it has made (manpasik.internal.v1.*Factory).
     "factory": frozenset({"cartridge", "device"}),
 }
 """Caller -> callees: services outside of the platform that have a key pair and may call in. None of them is called."""

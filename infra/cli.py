@@ -113,6 +113,33 @@ def service_keys(
 
 
 @app.command()
+def dead_letters(
+    topic: Annotated[str, typer.Option(help="Only those of this topic.")] = "",
+    reason: Annotated[str, typer.Option(help="Only those with this reason, such as KEY_UNKNOWN.")] = "",
+    again: Annotated[bool, typer.Option(help="Send them to their topics again.")] = False,
+) -> None:
+    """Count the events that consumers refused or could not handle, without their content; or send them again."""
+    from aiokafka.errors import KafkaError  # noqa: PLC0415 - each command imports only what it runs
+
+    from infra.dead_letters import chosen, send_again, summary  # noqa: PLC0415
+    from subgraphs.runtime.settings import Settings, SettingsError  # noqa: PLC0415
+
+    async def run() -> None:
+        settings = Settings.load(os.environ)
+        found = await chosen(settings, topic=topic, reason=reason)
+        for name, group, code, count in summary(found):
+            typer.echo(f"{count:>7}  {name}  {group}  {code}")
+        typer.echo(f"{len(found)} dead letters")
+        if again:
+            typer.echo(f"{await send_again(settings, found)} records sent again")
+
+    try:
+        asyncio.run(run())
+    except (SettingsError, KafkaError) as error:
+        raise _fail(error) from error
+
+
+@app.command()
 def serve(
     names: Annotated[list[str], typer.Argument(help="Services (auth), groups (identity), or router.")],
     grpc_port: Annotated[list[str], typer.Option(help="NAME=PORT where a gRPC port is to differ.")] = [],  # noqa: B006

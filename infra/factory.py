@@ -1,4 +1,4 @@
-"""`manpasik cartridges ...` and `manpasik devices ...`: what the factory has made, told to the platform's database."""
+"""`manpasik cartridges ...` and `manpasik devices ...`: imports what the factory has made into the platform's database."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -52,7 +52,7 @@ async def import_devices(environ: Mapping[str, str], content: bytes, *, replace:
 
 
 async def release_cartridge(environ: Mapping[str, str], uid: str) -> bool:
-    """Let the next person who shows its signed tag have a cartridge; False when it is nobody's.
+    """End the exclusive ownership of a cartridge; False when it has no owner.
 
     Raises:
         LocalStackError, SettingsError: as `import_lots`.

@@ -12,7 +12,7 @@ from rich.console import Console
 T = TypeVar("T")
 
 cartridges = typer.Typer(no_args_is_help=True, help="Cartridges: the lots that the factory has made.")
-devices = typer.Typer(no_args_is_help=True, help="Readers: what the factory has told of them.")
+devices = typer.Typer(no_args_is_help=True, help="Readers: the factory's records of them.")
 _errors = Console(stderr=True)
 
 _File = Annotated[Path, typer.Argument(help="CSV in UTF-8 with a header; README lists the columns.")]
@@ -36,12 +36,12 @@ def import_lots(file: _File, replace: _Replace = False) -> None:
 
 @cartridges.command()
 def release(uid: Annotated[str, typer.Argument(help="The cartridge: 16 hexadecimal digits.")]) -> None:
-    """Let the next person who shows its signed tag have a cartridge that another person has shown."""
+    """End the exclusive ownership of a signed cartridge: the next person who shows its tag owns it."""
     from infra import factory  # noqa: PLC0415
 
     async def work() -> None:
         released = await factory.release_cartridge(os.environ, uid)
-        typer.echo("released" if released else "nobody has this cartridge to themselves")
+        typer.echo("released" if released else "this cartridge has no exclusive owner")
 
     _run(work())
 

@@ -95,7 +95,7 @@ class ReaderClient:
         Registering again replaces the credential.
 
         Args:
-            claim_code: the code that is shown on the reader; needed where the factory has told the platform of it.
+            claim_code: the code that is shown on the reader; required when the factory has a record of it.
         Raises:
             CallRejected: e.g. PERMISSION_DENIED, the code does not fit or the reader is somebody else's.
             PlatformUnreachable: no answer in time.

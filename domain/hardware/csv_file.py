@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 
-MAX_FAULTS_TOLD = 20
+MAX_REPORTED_FAULTS = 20
 _MAX_FIELD = 200
 
 
@@ -54,10 +54,10 @@ def rows_of(
 
 
 def refuse_faults(faults: Sequence[str], refusal: Callable[[str], Exception]) -> None:
-    """Raises: the refusal, with the first `MAX_FAULTS_TOLD` faults, when there are any."""
+    """Raises: the refusal, with the first `MAX_REPORTED_FAULTS` faults, when there are any."""
     if faults:
-        more = f"\n... and {len(faults) - MAX_FAULTS_TOLD} more" if len(faults) > MAX_FAULTS_TOLD else ""
-        raise refusal("\n".join(faults[:MAX_FAULTS_TOLD]) + more)
+        more = f"\n... and {len(faults) - MAX_REPORTED_FAULTS} more" if len(faults) > MAX_REPORTED_FAULTS else ""
+        raise refusal("\n".join(faults[:MAX_REPORTED_FAULTS]) + more)
 
 
 def _check_header(header: Sequence[str], columns: Sequence[str], refusal: Callable[[str], Exception]) -> None:

@@ -11,4 +11,4 @@ def require_factory(principal: Principal) -> None:
     """Raises: Unauthenticated: anonymous. Forbidden: neither the factory's service nor the scope registry:write."""
     principal.require_scope(Scope.REGISTRY_WRITE)
     if principal.kind is not PrincipalKind.USER and principal.subject != FACTORY_SERVICE:
-        raise Forbidden(f"Only the service {FACTORY_SERVICE} tells what the factory has made.")
+        raise Forbidden(f"Only the service {FACTORY_SERVICE} imports what the factory has made.")

@@ -1,4 +1,4 @@
-"""The factory of the demo: it makes the cartridges and readers that the simulator has, and tells the platform of them."""
+"""The factory of the demo: it makes the cartridges and readers of the simulator, and registers them with the platform."""
 
 import hashlib
 import hmac
@@ -21,7 +21,7 @@ class DemoFactory:
     """Makes the same keys and codes at every start of one platform, and others on every platform.
 
     Args:
-        secret: of this platform; without it nobody signs as this factory.
+        secret: of this platform; signatures of this factory cannot be made without it.
     """
 
     secret: str = field(repr=False)
@@ -37,7 +37,7 @@ class DemoFactory:
 
     @property
     def lot_file(self) -> bytes:
-        """Tells of the lot and its public key; its cartridges are verified by their signatures."""
+        """Declares the lot and its public key; its cartridges are verified by their signatures."""
         row = {
             "lot_id": self.lot.lot_id,
             "category": str(GLUCOSE_CATEGORY),
@@ -48,7 +48,7 @@ class DemoFactory:
         return _csv(LOT_COLUMNS, [row])
 
     def device_file(self, device_ids: Sequence[str]) -> bytes:
-        """Tells of simulated readers."""
+        """Records of simulated readers."""
         rows = []
         for device_id in device_ids:
             serial_number = serial_number_of(device_id)
@@ -56,7 +56,7 @@ class DemoFactory:
             rows.append({"serial_number": serial_number, "claim_code_hash": hashed, "device_id": device_id})
         return _csv(DEVICE_COLUMNS, rows)
 
-    async def tell(self, environ: Mapping[str, str], device_ids: Sequence[str]) -> None:
+    async def register(self, environ: Mapping[str, str], device_ids: Sequence[str]) -> None:
         """Import both files into the platform of an environment. Raises as `import_lots` and `import_devices`."""
         await import_lots(environ, self.lot_file, replace=True)
         await import_devices(environ, self.device_file(device_ids), replace=True)

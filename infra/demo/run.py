@@ -79,7 +79,7 @@ class Demo:
         self._console.print("three readers replay real glucose readings (Hall et al. 2018, CC BY 4.0)")
         prefixes = {account.email: f"demo-{account.email.partition('@')[0]}" for account in accounts}
         device_ids = [device_id_of(prefix, 0) for prefix in prefixes.values()]
-        await self._factory.tell(self._environ, device_ids)
+        await self._factory.register(self._environ, device_ids)
         codes = {device_id: self._factory.claim_code(device_id) for device_id in device_ids}
         async with Platform(addresses) as platform, asyncio.TaskGroup() as group:
             for number, (account, subject) in enumerate(zip(accounts, packaged_subjects(), strict=False)):

@@ -1,4 +1,4 @@
-"""What the factory's service tells over gRPC: lots and cartridges, and readers."""
+"""The factory's imports over gRPC: lots and cartridges, and readers."""
 
 from manpasik.internal.v1 import factory_pb2 as pb
 from manpasik.internal.v1 import factory_pb2_grpc as pb_grpc

@@ -41,6 +41,7 @@ _BLOCK = re.compile(r"-----BEGIN (?P<label>[A-Z ]+)-----.*?-----END (?P=label)--
 _MOST_FILE_BYTES = 64 * 1024
 _MOST_KEYS = 8
 _LOOK_AGAIN_S = 1.0
+_LOOK_FOR_UNKNOWN_S = 0.1
 _ALGORITHM = ec.ECDSA(SHA256())
 
 _log = structlog.get_logger("service keys")
@@ -131,7 +132,8 @@ class SigningKeys:
     @classmethod
     def single(cls, service: str, pem: str) -> "SigningKeys":
         """Raises: ServiceKeyError: it is not a private key in PEM."""
-        return cls(_private_blocks(pem, service, origin="SERVICE_KEY"))
+        # Some ways to set a variable keep line feeds as the two characters \\n.
+        return cls(_private_blocks(pem.replace("\\n", "\n"), service, origin="SERVICE_KEY"))
 
     def of(self, service: str) -> ServiceKey:
         """Raises: ServiceKeyError: this process holds no key of that service."""
@@ -160,7 +162,7 @@ class PublicKeys:
 
 
 class PublicKeyFolder(PublicKeys):
-    """The public keys of a folder, read again when its files change (looked at no more often than once a second).
+    """The public keys of a folder, read again when its files change (looked at once a second at most, and ten times for unknown keys).
 
     A file that cannot be read any more leaves the keys of its service as they were, and is logged: a half-written file
     must not cut a service off. A file that is gone takes the keys of its service with it.
@@ -178,9 +180,13 @@ class PublicKeyFolder(PublicKeys):
         super().__init__(key for path in self._files() for key in _public_keys(path))
 
     def find(self, service: str, kid: str) -> PublicServiceKey | None:
-        """The key of this service with this id, if the folder holds it now."""
+        """The key of this service with this id, if the folder holds it now.
+
+        For a key that is not known the folder is looked at sooner: it may have been published a moment ago.
+        """
         now = time.monotonic()
-        if now - self._looked_at > _LOOK_AGAIN_S:
+        known = super().find(service, kid) is not None
+        if now - self._looked_at > (_LOOK_AGAIN_S if known else _LOOK_FOR_UNKNOWN_S):
             self._looked_at = now
             self._read_changes()
         return super().find(service, kid)

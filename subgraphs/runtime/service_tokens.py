@@ -9,6 +9,7 @@ Source: RFC 7519 (JWT), RFC 8725 (JWT best practice: explicit type, fixed algori
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -149,7 +150,7 @@ def check_peer(service: str, names: Iterable[str]) -> None:
     """Compare a caller's token with the names in its certificate, where mutual TLS gives one.
 
     A name agrees when it, its first DNS label, or the last part of its URI (SPIFFE) is the service's short or full
-    name, with or without the prefix `manpasik-`. Without a certificate (no names) there is nothing to compare.
+    name, or its group's (a process may serve the whole group), with or without the prefix `manpasik-`. Without a certificate (no names) there is nothing to compare.
 
     Args:
         service: short name of the service that the token proves.
@@ -161,11 +162,10 @@ def check_peer(service: str, names: Iterable[str]) -> None:
     given = list(names)
     if not given:
         return
-    try:
-        full_name = workload(service).full_name
-    except KeyError:
-        full_name = service
-    own = {service, full_name, f"manpasik-{service}", f"manpasik-{full_name}"}
+    own = {service}
+    with suppress(KeyError):
+        own |= {workload(service).full_name, workload(service).group.value}
+    own |= {f"manpasik-{name}" for name in own}
     if not any(_label(name) in own for name in given):
         raise PeerDisagrees(f"The certificate of the caller is not that of {service}.")
 

@@ -269,7 +269,7 @@ class ServiceSettings(_Concern):
     """New accounts from one network address."""
     unverified_sessions: Literal["allow", "refuse"] | None = Field(None, alias="UNVERIFIED_SESSIONS")
     unknown_devices: Literal["allow", "refuse"] | None = Field(None, alias="UNKNOWN_DEVICES")
-    """Whether readers that no record of the factory names may be registered."""
+    """Whether readers without a factory record may be registered."""
     session_idle_timeout_seconds: float = Field(300.0, alias="SESSION_IDLE_TIMEOUT_SECONDS", gt=0)
     heartbeat_interval_seconds: float = Field(30.0, alias="HEARTBEAT_INTERVAL_SECONDS", gt=0)
     max_fingerprint_dimension: int = Field(896, alias="MAX_FINGERPRINT_DIMENSION", ge=88, le=1792)
@@ -306,7 +306,7 @@ class ServiceSettings(_Concern):
 
     @property
     def takes_unknown_devices(self) -> bool:
-        """`UNKNOWN_DEVICES`; unset, they are refused in production and taken, unverified, elsewhere."""
+        """`UNKNOWN_DEVICES`; unset, they are refused in production and accepted as unverified elsewhere."""
         if self.unknown_devices is None:
             return not self.is_production
         return self.unknown_devices == "allow"

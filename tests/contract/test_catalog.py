@@ -34,6 +34,7 @@ ADDED_CALLS: dict[tuple[str, str], str] = {
 """Calls that the published list lacks, with the reason for each."""
 
 ADDED_TOPICS: dict[str, str] = {
+    "measurement.invalid": "who measured with a broken sensor has no result, and must measure again",
     "payment.failed": "an order whose payment was refused is cancelled, and its stock is free again",
     "payment.refunded": "an order or a plan that was paid back ends",
     "shop.order_cancelled": "a payment that is captured for a cancelled order is paid back",

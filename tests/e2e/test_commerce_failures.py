@@ -138,7 +138,7 @@ async def test_orders_are_paid_while_the_broker_is_away_and_told_when_it_is_back
     await fragile.broker.stop()
     try:
         for person in before:
-            done = await ok(platform, CONFIRM, person, id=payments[person.user_id], key="test-away")
+            done = await ok(platform, CONFIRM, person, id=payments[person.user_id], key=f"test-away-{person.user_id}")
             assert done["confirmPayment"]["status"] == "COMPLETED"
         orders = {
             person.user_id: (await ok(platform, ORDER, person, product=await glucose_product(platform, person)))[
@@ -152,7 +152,7 @@ async def test_orders_are_paid_while_the_broker_is_away_and_told_when_it_is_back
     await wait_until_paid(platform, before, within_s=RECOVERY_S)
     for person in during:
         payment_id = await payment_of(platform, person, orders[person.user_id])
-        await ok(platform, CONFIRM, person, id=payment_id, key="test-after")
+        await ok(platform, CONFIRM, person, id=payment_id, key=f"test-after-{person.user_id}")
         payments[person.user_id] = payment_id
     await wait_until_paid(platform, during, within_s=RECOVERY_S)
     for person in people:

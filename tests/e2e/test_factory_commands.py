@@ -53,4 +53,4 @@ async def test_a_claim_code_is_hashed_as_the_platform_checks_it(platform: Platfo
 
 async def test_a_cartridge_is_released(platform: Platform) -> None:
     done = manpasik(platform, "cartridges", "release", "00000000000000ff")
-    assert (done.returncode, done.stdout.strip()) == (0, "nobody has this cartridge to themselves")
+    assert (done.returncode, done.stdout.strip()) == (0, "this cartridge has no exclusive owner")

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -11,6 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.message import Message
+from joserfc import jwt
 from manpasik.internal.v1 import cartridge_registry_pb2, contact_directory_pb2, device_directory_pb2, factory_pb2
 from manpasik.v1 import (
     auth_pb2,
@@ -26,6 +28,7 @@ from devices.client.credentials import Metadata
 from devices.client.platform import Platform as ReaderSide
 from devices.simulator.fleet import GLUCOSE_CATEGORY, GLUCOSE_TYPE
 from domain.catalog import WORKLOADS, Group, built_groups, may_call, services_of
+from subgraphs.runtime.service_keys import ServiceKey, SigningKeys
 from tests.security.commerce import ABOUT_PURCHASES, ADDRESS, OF_THE_SHOP_WINDOW, TITLE, Purchases, purchases_of
 from tests.security.test_every_rpc import offered, status_of
 from tests.support.furnish import FACTORY
@@ -351,6 +354,43 @@ async def test_services_get_through_where_the_catalogue_lets_them(platform: Plat
             assert status is wanted, f"{caller} calls {method}: {said}"
         elsewhere = (("authorization", f"Service {tokens.issue('measurement', 'auth')}"),)
         assert (await _status(platform, method, make(callers.victim), elsewhere))[0] is grpc.StatusCode.UNAUTHENTICATED
+
+
+def _signed_as(service: str, key: ServiceKey, *, callee: str, **changed: object) -> str:
+    """A token that says it is of a service, signed with any key, under any claims."""
+    now = int(time.time())
+    claims: dict[str, Any] = {"iss": service, "sub": service, "aud": callee, "iat": now, "exp": now + 300, **changed}
+    header = {"alg": "ES256", "typ": "service+jwt", "kid": key.kid}
+    return jwt.encode(header, claims, key.jwk, algorithms=["ES256"])
+
+
+async def test_no_service_gets_through_as_another(platform: Platform, callers: Callers) -> None:
+    method = "manpasik.internal.v1.DeviceDirectory.GetDevice"  # measurement may call it, shop may not
+    make = GUARDED[method]
+    keys = SigningKeys.read(platform.plan.service_keys_folder, ["measurement", "shop"])
+    own, shop, stranger = keys.of("measurement"), keys.of("shop"), ServiceKey.generate("measurement")
+    relabelled = replace(shop, public=replace(shop.public, kid=own.kid))
+    now = int(time.time())
+    forged = {
+        "shop's key": _signed_as("measurement", shop, callee="device"),
+        "shop's key under the id of measurement's": _signed_as("measurement", relabelled, callee="device"),
+        "a stranger's key": _signed_as("measurement", stranger, callee="device"),
+        "another callee": _signed_as("measurement", own, callee="cartridge"),
+        "every callee": _signed_as("measurement", own, callee="device", aud=["device", "cartridge"]),
+        "expired": _signed_as("measurement", own, callee="device", iat=now - 600, exp=now - 300),
+        "from the future": _signed_as("measurement", own, callee="device", iat=now + 600, exp=now + 900),
+        "a life of a year": _signed_as("measurement", own, callee="device", exp=now + 365 * 86_400),
+        "shop's subject, measurement's key": _signed_as("shop", own, callee="device"),
+    }
+    got_through = []
+    for forgery, token in forged.items():
+        metadata = (("authorization", f"Service {token}"),)
+        status, said = await _status(platform, method, make(callers.victim), metadata)
+        if status is not grpc.StatusCode.UNAUTHENTICATED:
+            got_through.append(f"{forgery}: {status.name} {said[:200]}")
+    assert got_through == [], "\n".join(got_through)
+    good = (("authorization", f"Service {_signed_as('measurement', own, callee='device')}"),)
+    assert (await _status(platform, method, make(callers.victim), good))[0] is grpc.StatusCode.OK
 
 
 async def test_the_victims_own_calls_get_through(platform: Platform, callers: Callers) -> None:

@@ -21,7 +21,7 @@ from devices.simulator.fleet import glucose_tag, serial_number_of
 from domain.catalog import Group
 from subgraphs.runtime.service_keys import PUBLIC_FOLDER, PublicKeyFolder, SigningKeys, make_missing_keys
 from subgraphs.runtime.service_tokens import ServiceTokens
-from tests.support.furnish import FACTORY, FREE_DEVICES, tell_of_devices
+from tests.support.furnish import FACTORY, FREE_DEVICES, import_device_records
 from tests.support.platform import Platform
 from tests.support.readers import Person, Reader, new_reader, remaining_uses, sign_up, technician, unique
 
@@ -154,7 +154,7 @@ async def test_an_unsigned_cartridge_measures_unverified_with_default_coefficien
     detail = await call
     assert dict(await call.initial_metadata())["x-cartridge-verified"] == "false"
     assert detail.is_valid
-    assert "vouch" in detail.validation_message
+    assert "not verified" in detail.validation_message
     assert (detail.alpha_coefficient, detail.temp_coefficient) == (0.95, 0.0)
     reader.cartridge_uid = detail.cartridge_uid
     value, unit = await measured(reader)  # with the coefficients of the reader's calibration
@@ -194,13 +194,13 @@ async def register(
     return await side.devices.RegisterDevice(request, metadata=metadata, timeout=20)
 
 
-async def test_a_reader_of_the_factory_is_registered_by_whoever_holds_it(
+async def test_a_reader_with_a_factory_record_is_registered_with_its_claim_code(
     platform: Platform, readers: ReaderSide
 ) -> None:
     owner, stranger = await sign_up(platform, "owner"), await sign_up(platform, "stranger")
     device_id = unique("mps")
-    await register(readers, stranger, device_id.upper())  # before the factory tells of it: a squatter
-    await tell_of_devices(platform, device_id)
+    await register(readers, stranger, device_id.upper())  # before the factory's record is imported: a squatter
+    await import_device_records(platform, device_id)
     answers: set[tuple[grpc.StatusCode, str | None]] = set()
     for code in ("", "AAAA-AAAA-AAAA-AAAA"):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -221,7 +221,7 @@ async def test_a_reader_of_the_factory_is_registered_by_whoever_holds_it(
 
 async def test_a_reader_is_claimed_through_the_graph(platform: Platform) -> None:
     owner, device_id = await sign_up(platform, "owner"), unique("mps")
-    await tell_of_devices(platform, device_id)
+    await import_device_records(platform, device_id)
     mutation = (
         """mutation ($input: RegisterDeviceInput!) { registerDevice(input: $input) { device { id verified } } }"""
     )
@@ -283,7 +283,7 @@ async def _once_published(
             await asyncio.sleep(0.1)
 
 
-async def test_the_factorys_service_imports_and_no_other_service_does(platform: Platform) -> None:
+async def test_only_the_service_of_the_factory_imports(platform: Platform) -> None:
     folder = platform.plan.service_keys_folder
     make_missing_keys(folder, ["factory"])
     tokens = ServiceTokens(

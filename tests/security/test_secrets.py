@@ -7,7 +7,7 @@ from devices.client.platform import Platform as ReaderSide
 from devices.simulator.fleet import serial_number_of
 from domain.catalog import built_groups
 from tests.security.test_authorization import ALLERGY, Victim, victim_of
-from tests.support.furnish import FACTORY, tell_of_devices
+from tests.support.furnish import FACTORY, import_device_records
 from tests.support.platform import ADMIN, PASSWORD, SECRETS, Platform
 from tests.support.postgres import PostgresServer
 from tests.support.readers import technician, unique
@@ -25,7 +25,7 @@ async def victim(platform: Platform, readers: ReaderSide) -> Victim:
     found = await victim_of(platform, readers, await technician(platform))
     answer = await platform.graphql("{ me { healthProfile { allergies } } }", token=found.person.token)
     assert answer["data"]["me"]["healthProfile"]["allergies"] == [ALLERGY]
-    await tell_of_devices(platform, CLAIMED)
+    await import_device_records(platform, CLAIMED)
     for code in (CLAIM_CODE[::-1], CLAIM_CODE):
         await platform.graphql(_CLAIM, {"serial": serial_number_of(CLAIMED), "code": code}, token=found.person.token)
     return found

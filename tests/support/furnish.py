@@ -1,4 +1,4 @@
-"""What a platform of the tests is told before they begin: the lot of its cartridges, and a free plan for several readers."""
+"""Data of a platform of the tests: the lot of its cartridges, and a free plan for several readers."""
 
 from domain.commerce.subscription.plan_data import PLANS
 from domain.commerce.terms import Tier
@@ -15,7 +15,7 @@ _SET_PLAN = "mutation ($input: SetPlanInput!) { setPlan(input: $input) { maxDevi
 
 
 async def furnish(platform: Platform) -> None:
-    """Tell a started platform of the factory's lot, and let the free plan allow `FREE_DEVICES` readers."""
+    """Import the factory's lot into a started platform, and let the free plan allow `FREE_DEVICES` readers."""
     await import_lots(platform.environment, FACTORY.lot_file, replace=True)
     [free] = [plan for plan in PLANS if plan.tier is Tier.FREE]
     account = {"email": ADMIN["BOOTSTRAP_ADMIN_EMAIL"], "password": ADMIN["BOOTSTRAP_ADMIN_PASSWORD"]}
@@ -36,6 +36,6 @@ async def furnish(platform: Platform) -> None:
     assert answer == {"data": {"setPlan": {"maxDevices": FREE_DEVICES}}}, answer
 
 
-async def tell_of_devices(platform: Platform, *device_ids: str) -> None:
-    """Tell a platform of readers that the factory has made."""
+async def import_device_records(platform: Platform, *device_ids: str) -> None:
+    """Import the factory's records of readers into a platform."""
     await import_devices(platform.environment, FACTORY.device_file(device_ids), replace=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import grpc.aio
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,9 +23,11 @@ from domain.sealing import EventSealer, master_key
 from infra.local.process import LOOPBACK, free_port
 from infra.up.children import Child
 from infra.up.plan import Plan
+from subgraphs.runtime.database import connect
 from subgraphs.runtime.events import EventReader
 from subgraphs.runtime.service_keys import PUBLIC_FOLDER, PublicKeyFolder, SigningKeys
 from subgraphs.runtime.service_tokens import ServiceTokens
+from subgraphs.runtime.settings import DatabaseSettings
 
 SECRETS = {
     "JWT_SECRET": "a secret of the end-to-end tests",
@@ -205,6 +208,11 @@ class Platform:
     @staticmethod
     def url(port: int, path: str) -> str:
         return f"http://{LOOPBACK}:{port}{path}"
+
+    async def database(self, group: Group) -> "asyncpg.Connection[Any]":
+        """A connection to a group's database, past the services; the caller closes it."""
+        settings = DatabaseSettings.read(self._environment)
+        return await connect(settings.of(group), f"{settings.name}_{group.value}")
 
     def subgraph_url(self, group: Group) -> str:
         """Where a group's subgraph answers GraphQL."""

@@ -9,7 +9,7 @@ column                 meaning
 ``key_type``           ``ed25519``, ``aes-cmac``, or empty when the tags of the lot are not signed
 ``key``                hexadecimal: the public key (32 bytes) or the secret key (16 bytes)
 ``lot_expires_on``     last day of use of every cartridge of the lot, YYYY-MM-DD; may be empty
-``uid``                16 hexadecimal digits; empty = the line tells of the lot only
+``uid``                16 hexadecimal digits; empty = the line declares the lot only
 ``alpha``              share of the reference signal to subtract, 0 to 2
 ``temp_coefficient``   per degree Celsius away from 25, -1 to 1
 ``humidity_coefficient`` per percentage point of relative humidity away from 50, -1 to 1
@@ -18,13 +18,14 @@ column                 meaning
 ====================== ========================================================================================
 
 The columns may stand in any order. Lines of one lot agree in its columns. The whole file is checked before anything of it
-is stored, and every fault is told with its line.
+is stored, and every fault is reported with its line.
 """
 
 import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -50,7 +51,7 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class LotEntry:
-    """A lot of the file; `line` is where it is told of first. The key does not print."""
+    """A lot of the file; `line` is where it is first declared. The key does not print."""
 
     line: int
     lot_id: str
@@ -102,7 +103,7 @@ def parse_lot_file(content: bytes) -> LotFile:
             lot = _lot(line, row)
             known = lots.setdefault(lot.lot_id, lot)
             if known is not lot and _differs(known, lot):
-                raise _Fault(f"lot {lot.lot_id} is told otherwise in line {known.line}")
+                raise _Fault(f"lot {lot.lot_id} is declared with other values in line {known.line}")
             cartridge = _cartridge(line, row, lot)
             if cartridge is not None:
                 first = cartridges.setdefault(cartridge.uid, cartridge)
@@ -185,6 +186,7 @@ def _key(kind: str, text: str) -> tuple[LotKeyKind | None, bytes | None]:
     return key_kind, key
 
 
+@lru_cache(maxsize=128)  # all lines of a lot have the same
 def _check_public_key(key: bytes) -> None:
     try:
         Ed25519PublicKey.from_public_bytes(key)

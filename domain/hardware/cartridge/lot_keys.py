@@ -42,7 +42,7 @@ class LotKeys:
             _log.error("the key of a lot does not open", lot_id=lot.lot_id, error=str(error))
             return None
 
-    def vouches(self, lot: CartridgeLot, tag: TagV2, raw: bytes) -> bool:
+    def verifies(self, lot: CartridgeLot, tag: TagV2, raw: bytes) -> bool:
         """Whether a tag of the lot's type carries a signature of the lot."""
         key = self.key(lot)
         if key is None or lot.key_kind is None or (tag.category, tag.type_index) != (lot.category, lot.type_index):

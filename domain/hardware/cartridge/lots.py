@@ -1,5 +1,6 @@
-"""The command that takes over what the factory tells of lots and cartridges."""
+"""The command that imports lots and cartridges from the factory."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ class LotService:
                 message names the lines.
         """
         require_factory(principal)
-        file = parse_lot_file(content)
+        file = await asyncio.to_thread(parse_lot_file, content)  # seconds, for the largest
         await self._check_types(session, file.lots)
         lots = LotRepository(session)
         await lots.lock()
@@ -74,8 +75,8 @@ class LotService:
         await lots.upsert_lots([self._lot_row(entry, principal) for entry in (*new_lots, *changed_lots)])
         await lots.upsert_cartridges([self._cartridge_row(entry) for entry in (*new, *changed)])
         replaced = len(changed_lots) + len(changed)
-        told = len(file.lots) + len(file.cartridges)
-        return LotImport(len(new_lots), len(new), replaced, told - len(new_lots) - len(new) - replaced)
+        total = len(file.lots) + len(file.cartridges)
+        return LotImport(len(new_lots), len(new), replaced, total - len(new_lots) - len(new) - replaced)
 
     async def _check_types(self, session: AsyncSession, entries: Sequence[LotEntry]) -> None:
         codes = {CartridgeCode(entry.category, entry.type_index) for entry in entries}

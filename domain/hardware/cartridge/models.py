@@ -44,7 +44,8 @@ class CartridgeCategory(Base):
 class CartridgeType(Base):
     """What cartridges of one kind measure.
 
-    Limits are in `unit`; None means that side has none. `source` cites where they stand.
+    Limits are in `unit`; None means that side has none. `source` cites where they stand, `measuring_source` where the
+    measuring range stands.
     """
 
     __tablename__ = "cartridge_types"
@@ -55,6 +56,9 @@ class CartridgeType(Base):
         CheckConstraint("default_uses > 0", name="default_uses"),
         CheckConstraint("reference_low <= reference_high", name="reference"),
         CheckConstraint("critical_low < critical_high", name="critical"),
+        CheckConstraint("measuring_low < measuring_high", name="measuring"),
+        CheckConstraint("min_confidence > 0 AND min_confidence <= 1", name="min_confidence"),
+        CheckConstraint("decimal_places BETWEEN 0 AND 6", name="decimal_places"),
         Index(
             "uq_cartridge_types_legacy_code",
             "legacy_code",
@@ -79,6 +83,11 @@ class CartridgeType(Base):
     critical_low: Mapped[float | None] = mapped_column(Double)
     critical_high: Mapped[float | None] = mapped_column(Double)
     source: Mapped[str] = mapped_column(String(500), default="")
+    measuring_low: Mapped[float | None] = mapped_column(Double)
+    measuring_high: Mapped[float | None] = mapped_column(Double)
+    min_confidence: Mapped[float] = mapped_column(Double, default=0.5, server_default=text("0.5"))
+    decimal_places: Mapped[int] = mapped_column(SmallInteger, default=2, server_default=text("2"))
+    measuring_source: Mapped[str] = mapped_column(String(500), default="", server_default=text("''"))
     default_uses: Mapped[int] = mapped_column(Integer, default=1)
     manufacturer: Mapped[str] = mapped_column(String(80), default="ManPaSik")
     is_active: Mapped[bool] = mapped_column(Boolean, default=True)
@@ -101,7 +110,7 @@ class CartridgeType(Base):
 
 
 class CartridgeLot(Base):
-    """A production lot, as the factory has told it: one type, and the key that its tags are signed with, if they are.
+    """A production lot, as the factory has declared it: one type, and the key that its tags are signed with, if they are.
 
     Of Ed25519 `public_key` is kept; of AES-CMAC the secret key in `sealed_key`.
     """
@@ -167,6 +176,7 @@ class Cartridge(Base):
     __table_args__ = (
         CheckConstraint("remaining_uses BETWEEN 0 AND max_uses", name="remaining_uses"),
         Index("uq_cartridges_signed_uid", "uid", unique=True, postgresql_where=text("signed")),
+        Index("ix_cartridges_owner", "owner_user_id", "last_read_at"),
     )
 
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -230,7 +240,7 @@ class ResolvedCartridge:
 
     @property
     def verified(self) -> bool:
-        """Whether the factory vouches for it."""
+        """Whether its signature or the factory's registry verifies it."""
         return self.proof is not Proof.NONE
 
     @property
@@ -284,7 +294,7 @@ class Refusal(StrEnum):
 
 
 UNVERIFIED_MESSAGES: dict[Literal["ko", "en"], str] = {
-    "en": "The factory does not vouch for this cartridge: results are marked as unverified.",
+    "en": "This cartridge is not verified by its manufacturer: results are marked as unverified.",
     "ko": "제조사에서 확인되지 않은 카트리지입니다. 측정 결과는 미확인으로 표시됩니다.",
 }
 """For the person who holds a cartridge that may be used and is not verified."""

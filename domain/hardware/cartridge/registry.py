@@ -13,6 +13,7 @@ from domain.hardware.cartridge.models import CartridgeCategory, CartridgeType, C
 from domain.hardware.cartridge.repository import RegistryRepository
 from domain.hardware.codes import CHANNEL_COUNTS, CartridgeCode
 from domain.principal import Principal, Scope
+from domain.quantities import MAX_DECIMAL_PLACES
 
 MAX_MEASUREMENT_S = 255
 """The tag has one byte for it."""
@@ -34,6 +35,10 @@ class TypeDefinition:
     Args:
         unit: UCUM, case sensitive; `1` for plain numbers.
         source: where the limits stand; needed when there are any.
+        measuring_low, measuring_high: measuring range; results of a type without one are preliminary.
+        min_confidence: least confidence of a result, above 0 and at most 1.
+        decimal_places: digits after the point that a result has.
+        measuring_source: where the measuring range stands; needed when there is one.
         default_uses: how often a cartridge with a version 1 tag can be used, as its tag does not say.
     """
 
@@ -53,6 +58,11 @@ class TypeDefinition:
     critical_low: float | None = None
     critical_high: float | None = None
     source: str = ""
+    measuring_low: float | None = None
+    measuring_high: float | None = None
+    min_confidence: float = 0.5
+    decimal_places: int = 2
+    measuring_source: str = ""
     default_uses: int = 1
     manufacturer: str = "ManPaSik"
     is_active: bool = True
@@ -180,9 +190,25 @@ def _check_type(given: TypeDefinition) -> None:
         "critical_low",
         "the critical limits are in the wrong order",
     )
+    _check_measuring_range(given)
     has_limits = any(value is not None for value in limits)
     _need(not has_limits or len(given.source.strip()) >= 10, "source", "limits need the source that they stand in")
     _need(len(given.source) <= 500, "source", "the source must have at most 500 characters")
+
+
+def _check_measuring_range(given: TypeDefinition) -> None:
+    low, high = given.measuring_low, given.measuring_high
+    _need((low is None) == (high is None), "measuring_low", "a measuring range has two limits")
+    if low is not None and high is not None:
+        _need(0 <= low < high < math.inf, "measuring_low", "the measuring range must be two numbers from 0, in order")
+        _need(len(given.measuring_source.strip()) >= 10, "measuring_source", "a measuring range needs its source")
+    _need(len(given.measuring_source) <= 500, "measuring_source", "the source must have at most 500 characters")
+    _need(0 < given.min_confidence <= 1, "min_confidence", "the minimum confidence must be above 0 and at most 1")
+    _need(
+        0 <= given.decimal_places <= MAX_DECIMAL_PLACES,
+        "decimal_places",
+        f"decimal places must be 0 to {MAX_DECIMAL_PLACES}",
+    )
 
 
 def _check_texts(name_en: str, name_ko: str, description: str) -> None:

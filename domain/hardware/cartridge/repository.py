@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, func, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -203,6 +203,23 @@ class CartridgeRepository:
             select(func.min(Cartridge.remaining_uses)).where(
                 Cartridge.uid == uid, Cartridge.owner_user_id != owner, Cartridge.released_at.is_not(None)
             )
+        )
+
+    async def forget_unused(self, owner: str, *, keep: int) -> None:
+        """Remove a person's oldest readings beyond a number; only those that prove nothing and were never used."""
+        used = select(CartridgeUsage.record_id).where(CartridgeUsage.cartridge_uid == Cartridge.uid)
+        if owner:  # readings without a person are used by anybody
+            used = used.where(CartridgeUsage.user_id == owner)
+        unused = (
+            select(Cartridge.uid)
+            .where(Cartridge.owner_user_id == owner, ~Cartridge.signed, Cartridge.released_at.is_(None), ~used.exists())
+            .order_by(Cartridge.last_read_at.desc(), Cartridge.uid)
+            .offset(keep)
+        )
+        await self._session.execute(
+            delete(Cartridge)
+            .where(Cartridge.owner_user_id == owner, Cartridge.uid.in_(unused))
+            .execution_options(synchronize_session=False)
         )
 
     async def uses_of(self, uid: str, owner: str) -> int:

@@ -45,6 +45,9 @@ from domain.paging import page_limit
 from domain.principal import Principal, PrincipalKind, Scope
 
 MAX_ID_LENGTH = 64
+MAX_UNUSED_READINGS = 200
+"""Of unsigned tags, for each person: what is never used and can be invented is not kept without end."""
+
 USES_RECORDED_BY = "measurement"
 """The service that runs sessions, and the only one that records uses."""
 
@@ -103,7 +106,7 @@ class CartridgeService:
         cartridges = CartridgeRepository(session)
         if isinstance(tag, TagV2):
             lot = await cartridges.lot(tag.lot_id) if tag.lot_id else None
-            return content_of(tag, signed=lot is not None and self._keys.vouches(lot, tag, raw))
+            return content_of(tag, signed=lot is not None and self._keys.verifies(lot, tag, raw))
         type_ = await RegistryRepository(session).type_of_legacy_code(tag.legacy_code)
         if type_ is None:
             raise CartridgeTypeNotFound(f"No cartridge type has the legacy code 0x{tag.legacy_code:02X}.")
@@ -137,7 +140,7 @@ class CartridgeService:
                 "signed": content.signed,
                 "remaining_uses": content.remaining_uses,
                 "flags": content.flags,
-                "extended_calibration": content.extended_calibration,
+                "extended_calibration": content.extended_calibration if content.signed else b"",
                 "first_read_by": owner or None,
                 "first_read_at": now,
                 "last_read_at": now,
@@ -146,6 +149,8 @@ class CartridgeService:
         reading = await cartridges.get_for_update(content.uid, owner)
         if reading is None:  # released by another transaction this very moment
             raise CartridgeNotFound(content.uid)
+        if added and not content.signed:
+            await cartridges.forget_unused(owner, keep=MAX_UNUSED_READINGS)
         if not added:
             await self._merge(cartridges, reading, content)
             reading.last_read_at = now
@@ -177,7 +182,7 @@ class CartridgeService:
             setattr(known, name, value)
         known.remaining_uses = min(remaining, known.max_uses)
         known.flags = content.flags
-        known.extended_calibration = content.extended_calibration
+        known.extended_calibration = content.extended_calibration if content.signed else known.extended_calibration
 
     async def validate(
         self,
@@ -307,8 +312,8 @@ class CartridgeService:
         return await self._resolved(session, uids, principal.user_id or "")
 
     async def release(self, session: AsyncSession, principal: Principal, uid: str) -> bool:
-        """Let the next person who shows its signed tag have a cartridge, with the uses that are left; False when it is
-        nobody's.
+        """End the exclusive ownership of a cartridge: the next person who shows its signed tag owns it, with the remaining uses.
+        False when it has no owner.
 
         Raises:
             Forbidden: without the scope registry:write.

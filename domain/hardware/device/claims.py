@@ -55,7 +55,7 @@ def normal_code(text: str) -> str | None:
 
 
 def claim_hash(serial_number: str, code: str) -> bytes:
-    """What the factory tells of a claim code instead of the code: SHA-256 over a prefix, the serial number in lower case,
+    """What the factory exports instead of a claim code: SHA-256 over a prefix, the serial number in lower case,
     a NUL, and the code in upper case without blanks and hyphens.
     """
     return hashlib.sha256(_PREFIX + serial_number.lower().encode() + b"\0" + code.encode()).digest()

@@ -11,7 +11,7 @@ class DeviceFieldInvalid(InvalidInput):
 
 class DeviceClaimRefused(Forbidden):
     """The caller may not register this reader. It does not say why: unknown serial number, no or a wrong claim code,
-    another owner, or another id than the factory's are told alike.
+    another owner, or another id than the factory's give the same answer.
     """
 
     reason = "DEVICE_CLAIM_REFUSED"

@@ -48,7 +48,7 @@ class DeviceRecord(Base):
 
     Args:
         serial_key: the serial number in lower case: they are compared without case.
-        device_id: the id that its firmware has; None when the factory does not tell.
+        device_id: the id that its firmware has; None when the factory's record names none.
     """
 
     __tablename__ = "device_records"

@@ -9,10 +9,10 @@ from domain.ids import UserId
 
 
 class Allowances(Protocol):
-    """Whoever knows people's plans."""
+    """Limits of people's plans."""
 
     async def max_devices(self, user_id: UserId) -> int | None:
-        """How many readers a person's plan allows; None while nobody can say."""
+        """How many readers a person's plan allows; None while it is unknown."""
         ...
 
 
@@ -29,7 +29,7 @@ class ClaimAttempts(Protocol):
 
 
 class FieldCalibrations(Protocol):
-    """Whoever keeps the calibrations that owners have made."""
+    """The calibrations that owners have made."""
 
     async def forget(self, session: AsyncSession, device_id: str) -> None:
         """Remove what earlier owners have fitted: it must not bend what the next one measures."""

@@ -8,7 +8,7 @@ column              meaning
 ``device_id``       id that its firmware has, 1 to 64 letters, digits and ``. _ : -``; empty when it is not known
 =================== ===========================================================================================
 
-The whole file is checked before anything of it is stored, and every fault is told with its line.
+The whole file is checked before anything of it is stored, and every fault is reported with its line.
 """
 
 import re

@@ -1,5 +1,6 @@
-"""The command that takes over what the factory tells of readers."""
+"""The command that imports device records from the factory."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ class DeviceRecordService:
             DeviceFileInvalid: the file is wrong, or contradicts what is stored; the message names the lines.
         """
         require_factory(principal)
-        entries = parse_record_file(content)
+        entries = await asyncio.to_thread(parse_record_file, content)  # seconds, for the largest
         records = RecordRepository(session)
         await records.lock()
         known = await records.by_keys([entry.serial_key for entry in entries])

@@ -21,8 +21,8 @@ class Proof(Enum):
     """What somebody who registers a reader has shown."""
 
     CODE = auto()
-    MISSING = auto()  # the factory has told of the reader, and no code came
-    UNKNOWN_READER = auto()  # the factory has not told of it, and the platform takes such readers
+    MISSING = auto()  # the factory has a record of the reader, and no code was given
+    UNKNOWN_READER = auto()  # the factory has no record of it, and the platform accepts such readers
 
 
 class Claims:
@@ -91,7 +91,7 @@ class Claims:
         """What the caller has shown.
 
         Raises:
-            DeviceClaimRefused: a wrong code, another id than the factory's, or a reader that it has not told of.
+            DeviceClaimRefused: a wrong code, another id than the factory's, or no factory record.
         """
         devices = DeviceRepository(session)
         record = await devices.record_of(asked.serial_number)

@@ -89,11 +89,11 @@ class DeviceRepository:
         return await self._session.scalar(select(func.count()).where(Device.owner_user_id == user_id)) or 0
 
     async def record_of(self, serial_number: str) -> DeviceRecord | None:
-        """What the factory has told of the reader with a serial number."""
+        """The factory's record of the reader with a serial number."""
         return await self._session.get(DeviceRecord, serial_number.lower())
 
     async def record_of_device(self, device_id: str) -> DeviceRecord | None:
-        """What the factory has told of the reader with an id."""
+        """The factory's record of the reader with an id."""
         return await self._session.scalar(
             select(DeviceRecord).where(func.lower(DeviceRecord.device_id) == device_id.lower())
         )

@@ -97,8 +97,8 @@ class DeviceService:
     ) -> Registration:
         """Bind a reader to its owner and issue its credential.
 
-        A reader that the factory has told of is registered with the claim code that is shown on it. One that it has not
-        told of is registered, unverified, where the platform takes such readers. The owner may register it again with
+        A reader with a factory record is registered with the claim code that is shown on it. A reader without one is
+        registered as unverified where the platform accepts such readers. The owner may register it again with
         the same serial number and needs no code: that issues a new credential and revokes the old one, for a reader that
         was reset or lost it. The code takes a reader over from somebody who has registered it without; from an owner
         who had it, it does not: that person removes it. On a development network, where the caller's word for the user is
@@ -220,7 +220,7 @@ class DeviceService:
         return device
 
     async def remove(self, session: AsyncSession, principal: Principal, *, device_id: str) -> None:
-        """Forget a reader: its credential stops working, and whoever holds it can register it.
+        """Remove a reader: its credential stops working, and its next owner can register it.
 
         Raises:
             DeviceNotFound, Forbidden: it is not registered, or the caller is not its owner; its own credential is not enough.
@@ -368,7 +368,7 @@ class DeviceService:
         """A reader that the caller may act on, locked.
 
         Args:
-            by_person: whether only its owner may, and not the reader itself: whoever takes a reader apart has its credential.
+            by_person: whether only its owner may, and not the reader itself: its credential can be extracted from the hardware.
         """
         if by_person and principal.kind is PrincipalKind.DEVICE:
             raise Forbidden("This needs the owner's access token; a device's credential is not enough.")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from domain.measurement.measurement.correction import FloatArray
+from domain.sealing import Sealer
 
 _VERSION = 1
 _HEADER = struct.Struct("<BIqq10dH")
@@ -45,7 +46,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class StoredFrame:
-    """A frame as it was stored, opened."""
+    """A frame as it was stored, opened; `primary_value` before rounding and without regard to the measuring range."""
 
     sequence: int
     measured_at_us: int
@@ -53,6 +54,9 @@ class StoredFrame:
     s_det: float
     s_ref: float
     alpha: float
+    temp_c: float
+    humidity_pct: float
+    env: float
     primary_value: float
     confidence: float
     raw: FloatArray
@@ -96,10 +100,28 @@ def decode_frame(content: bytes) -> StoredFrame:
         s_det=fields[4],
         s_ref=fields[5],
         alpha=fields[7],
+        temp_c=fields[8],
+        humidity_pct=fields[9],
+        env=fields[11],
         primary_value=fields[12],
         confidence=fields[13],
         raw=np.frombuffer(content, dtype="<f8", offset=_HEADER.size).astype(np.float64, copy=False),
     )
+
+
+def seal_context(session_id: str, sequence: int) -> str:
+    """What a sealed frame is bound to."""
+    return f"measurement_frames.sealed:{session_id}:{sequence}"
+
+
+def open_frame(sealer: Sealer, session_id: str, sequence: int, sealed: bytes) -> StoredFrame:
+    """A stored frame, opened.
+
+    Raises:
+        SealBroken: it is not the sealed frame of this session and sequence.
+        ValueError: what it holds is no frame.
+    """
+    return decode_frame(sealer.open(sealed, context=seal_context(session_id, sequence)))
 
 
 def to_us(moment: datetime) -> int:

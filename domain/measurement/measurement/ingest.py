@@ -27,14 +27,7 @@ import numpy as np
 from domain.clock import Clock
 from domain.errors import AppError
 from domain.measurement.measurement import chain
-from domain.measurement.measurement.correction import (
-    FloatArray,
-    calibrate,
-    confidence,
-    differential,
-    environment_factor,
-    locate,
-)
+from domain.measurement.measurement.correction import FloatArray, environment_factor
 from domain.measurement.measurement.errors import (
     FrameInvalid,
     FramesNotStored,
@@ -43,10 +36,11 @@ from domain.measurement.measurement.errors import (
     SessionEnded,
     StreamSuperseded,
 )
-from domain.measurement.measurement.fingerprint import fingerprints
-from domain.measurement.measurement.frames import Reading, StoredFrame, decode_frame, encode_frame, from_us, to_us
+from domain.measurement.measurement.frame_values import Answer, Calibrations, answer_of, compute, told
+from domain.measurement.measurement.frames import Reading, encode_frame, from_us, open_frame, seal_context, to_us
 from domain.measurement.measurement.models import CHANNEL_COUNTS, Coefficients
 from domain.measurement.measurement.ports import BatchRejected, FrameRecord, FrameStore, Refusal
+from domain.measurement.measurement.quality import UNKNOWN_RANGE, MeasuringRange
 from domain.sealing import Sealer
 
 MAX_PENDING = 32
@@ -64,24 +58,12 @@ MIN_ENV, MAX_ENV = 0.1, 10.0
 """Beyond these the linear coefficients have left the range in which they mean anything."""
 TEMP_RANGE_C = (-60.0, 100.0)
 HUMIDITY_RANGE_PCT = (0.0, 100.0)
+MAX_SIGNAL = 750_000.0
+"""In the reader's unit, nanoampere: full scale of the largest amperometric front end that readers have, so a larger number
+never came out of a converter. Source: Texas Instruments LMP91000, data sheet SNAS506I (full-scale current 5 to 750 uA)."""
 
 UNTIMED = -(2**63)
 """`measured_at_us` of a frame without a timestamp: it gets the time of its arrival."""
-
-
-def seal_context(session_id: str, sequence: int) -> str:
-    """What a sealed frame is bound to."""
-    return f"measurement_frames.sealed:{session_id}:{sequence}"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a reader is told of one frame; `fingerprint` is little-endian float32, shape (dimension,), as bytes."""
-
-    primary_value: float
-    confidence: float
-    fingerprint: bytes
-    received_at_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +75,7 @@ class StreamState:
         sequence, head: of the last stored frame; 0 and the genesis hash before the first.
         known: `measured_at_us` of all stored frames.
         live_from_us: frames that were measured before are refused; None where what readers have stored offline is taken.
+        within: the measuring range of the session.
     """
 
     session_id: str
@@ -104,6 +87,7 @@ class StreamState:
     head: bytes
     known: set[int]
     live_from_us: int | None = None
+    within: MeasuringRange = UNKNOWN_RANGE
 
 
 class LiveSession:
@@ -117,6 +101,7 @@ class LiveSession:
         self.sequence = state.sequence
         self.head = state.head
         self.coefficients = state.coefficients
+        self.within = state.within
         self.pending: deque[Reading] = deque()
         self.queued = False
         self.busy_since: float | None = None
@@ -145,11 +130,14 @@ class LiveSession:
         raw = reading.raw
         if raw.size != self.channels:
             self._check_channels(raw.size)
-        if not np.isfinite(raw).all():
-            first = int(np.flatnonzero(~np.isfinite(raw))[0])
-            raise FrameInvalid(f"raw_channels[{first}] is not a finite number.", field="raw_channels")
-        if not (math.isfinite(reading.s_det) and math.isfinite(reading.s_ref) and math.isfinite(reading.reader_alpha)):
-            raise FrameInvalid("differential holds a number that is not finite.", field="differential")
+        if not np.abs(raw).max() <= MAX_SIGNAL:  # NaN fails every comparison
+            first = int(np.flatnonzero(~(np.abs(raw) <= MAX_SIGNAL))[0])
+            raise FrameInvalid(f"raw_channels[{first}] {_why_no_signal(raw[first])}", field="raw_channels")
+        for name, signal in (("s_det", reading.s_det), ("s_ref", reading.s_ref)):
+            if not abs(signal) <= MAX_SIGNAL:
+                raise FrameInvalid(f"differential.{name} {_why_no_signal(signal)}", field="differential")
+        if not math.isfinite(reading.reader_alpha):
+            raise FrameInvalid("differential.alpha is not a finite number.", field="differential")
         self._check_environment(reading)
         self._check_time(reading)
         self.channels = raw.size
@@ -253,6 +241,12 @@ class LiveSession:
             )
         elif self._live_from_us is not None and reading.measured_at_us < self._live_from_us:
             raise FrameStoredOffline
+
+
+def _why_no_signal(signal: float) -> str:
+    if not math.isfinite(signal):
+        return "is not a finite number."
+    return f"is {signal:.6g}; no reader gives more than {MAX_SIGNAL:,.0f} (nanoampere) of either sign."
 
 
 @dataclass(slots=True)
@@ -409,7 +403,7 @@ class FrameWriter:
                         head,
                     )
                 )
-                share.answers.append(Answer(value, trust, fingerprint, received_at_us))
+                share.answers.append(told(value, trust, fingerprint, received_at_us, within=live.within))
             share.head = head
 
     def _compute(self, shares: list[_Share]) -> dict[tuple[int, int], tuple[float, float, bytes]]:
@@ -422,13 +416,13 @@ class FrameWriter:
         values: dict[tuple[int, int], tuple[float, float, bytes]] = {}
         for width, frames in by_width.items():
             rows = [live.rows(width) for _, _, live, _ in frames]
-            computed = compute(
-                [reading for *_, reading in frames],
+            by = Calibrations(
                 alpha=np.array([live.coefficients.alpha for _, _, live, _ in frames]),
                 gains=np.array([gains for gains, _ in rows]),
                 offsets=np.array([offsets for _, offsets in rows]),
-                dimension=self._dimension,
+                within=[live.within for _, _, live, _ in frames],
             )
+            computed = compute([reading for *_, reading in frames], by, self._dimension)
             for (number, position, _, _), result in zip(frames, computed, strict=True):
                 values[number, position] = result
         return values
@@ -508,8 +502,8 @@ class FrameWriter:
                     share.live.fail(error)
             return
         frames = {
-            (sealed.session_id, to_us(sealed.measured_at)): decode_frame(
-                self._sealer.open(sealed.sealed, context=seal_context(sealed.session_id, sealed.sequence))
+            (sealed.session_id, to_us(sealed.measured_at)): open_frame(
+                self._sealer, sealed.session_id, sealed.sequence, sealed.sealed
             )
             for sealed in found
         }
@@ -521,42 +515,4 @@ class FrameWriter:
                 if frame is None:
                     share.live.fail(FramesNotStored())
                     break
-                share.answers[position] = answer_of(frame, self._dimension)
-
-
-def compute(
-    readings: Sequence[Reading], *, alpha: FloatArray, gains: FloatArray, offsets: FloatArray, dimension: int
-) -> list[tuple[float, float, bytes]]:
-    """Primary value, confidence and fingerprint of frames of one width.
-
-    Args:
-        alpha: shape (frames,). gains, offsets: shape (frames, channels).
-
-    Returns:
-        a value that is not finite where the signals leave the range of a double.
-    """
-    with np.errstate(all="ignore"):  # out-of-range values are found by their result
-        raw = np.array([reading.raw for reading in readings])
-        s_ref = np.array([reading.s_ref for reading in readings])
-        env = np.array([reading.env for reading in readings])
-        corrected = differential(raw, s_ref[:, np.newaxis], alpha[:, np.newaxis])
-        found = locate(calibrate(corrected, env, gains, offsets))
-        trust = confidence(
-            found,
-            np.array([reading.temp_c for reading in readings]),
-            np.array([reading.humidity_pct for reading in readings]),
-        )
-        prints = fingerprints(corrected, dimension).astype("<f4", copy=False)
-        usable = np.where(np.isfinite(prints).all(axis=1) & np.isfinite(trust), found.value, np.nan)
-    return list(zip(usable.tolist(), trust.tolist(), [row.tobytes() for row in prints], strict=True))
-
-
-def answer_of(frame: StoredFrame, dimension: int) -> Answer:
-    """The answer that was given when the frame was stored."""
-    corrected = differential(frame.raw, frame.s_ref, frame.alpha)[np.newaxis, :]
-    return Answer(
-        frame.primary_value,
-        frame.confidence,
-        fingerprints(corrected, dimension).astype("<f4", copy=False).tobytes(),
-        frame.received_at_us,
-    )
+                share.answers[position] = answer_of(frame, self._dimension, share.live.within)

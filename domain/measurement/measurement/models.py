@@ -1,6 +1,7 @@
 """Tables of measurement, and the values that its commands take and give."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -23,7 +24,16 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.measurement.base import Base
+from domain.measurement.measurement.conclusion import Doubt
 from domain.measurement.measurement.correction import FloatArray
+from domain.measurement.measurement.electrodes import Fault
+from domain.measurement.measurement.quality import (
+    DEFAULT_DECIMAL_PLACES,
+    DEFAULT_MIN_CONFIDENCE,
+    Comparator,
+    MeasuringRange,
+    ResultStatus,
+)
 
 CHANNEL_COUNTS = (88, 448, 896, 1792)
 """How many electrode channels a frame can have."""
@@ -102,6 +112,10 @@ class SessionRow(Base):
     reference_high: Mapped[float | None] = mapped_column(Float(53))
     critical_low: Mapped[float | None] = mapped_column(Float(53))
     critical_high: Mapped[float | None] = mapped_column(Float(53))
+    measuring_low: Mapped[float | None] = mapped_column(Float(53))
+    measuring_high: Mapped[float | None] = mapped_column(Float(53))
+    min_confidence: Mapped[float] = mapped_column(Float(53), server_default=text("0.5"), default=DEFAULT_MIN_CONFIDENCE)
+    decimal_places: Mapped[int] = mapped_column(SmallInteger, server_default=text("4"), default=DEFAULT_DECIMAL_PLACES)
     alpha: Mapped[float] = mapped_column(Float(53))
     temp_coefficient: Mapped[float] = mapped_column(Float(53))
     humidity_coefficient: Mapped[float] = mapped_column(Float(53))
@@ -194,14 +208,34 @@ def coefficients_of(row: SessionRow) -> Coefficients:
     )
 
 
+def range_of(row: SessionRow) -> MeasuringRange:
+    """The measuring range that a session was started with."""
+    return MeasuringRange(row.measuring_low, row.measuring_high, row.min_confidence, row.decimal_places)
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a session measured; `value` and `spread` in `unit`."""
+    """What a session measured; `value` and `spread` in `unit`, rounded to the digits that they have.
 
-    value: float
+    Args:
+        value: the limit of the measuring range where the status is below or above range; None when it is invalid.
+        comparator: `<` below range, `>` above range.
+        spread: robust standard deviation of the frames' values; None unless the status is valid.
+        failed: numbers of the failed electrodes, from 1, by what is wrong with them.
+        doubts: why the result is invalid.
+        electrodes: how many there are; 0 where that was not recorded.
+    """
+
+    status: ResultStatus
+    value: float | None
+    comparator: Comparator
     confidence: float
-    spread: float
+    spread: float | None
     unit: str
+    decimal_places: int
+    failed: Mapping[Fault, Sequence[int]] = field(default_factory=dict)
+    doubts: Sequence[Doubt] = ()
+    electrodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +259,7 @@ class Session:
     reference_high: float | None
     critical_low: float | None
     critical_high: float | None
+    within: MeasuringRange
     status: SessionStatus
     started_at: datetime
     ended_at: datetime | None
@@ -232,6 +267,11 @@ class Session:
     frame_count: int
     recalibrated_at: datetime | None = None
     result: Result | None = None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether its result may be final and interpreted: reader, cartridge, calibration and measuring range are known."""
+        return self.verified and self.calibrated and self.within.is_known
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.measurement.measurement.correction import FloatArray
 from domain.measurement.measurement.fingerprint import Fingerprints
 from domain.measurement.measurement.models import Similar
+from domain.measurement.measurement.quality import UNKNOWN_RANGE, MeasuringRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class KnownDevice:
 
 @dataclass(frozen=True, slots=True)
 class KnownType:
-    """A type of the registry; limits in `unit`, None = no limit on that side."""
+    """A type of the registry; limits in `unit`, None = no limit on that side (of `measuring`: the range is not known)."""
 
     category_code: int
     type_index: int
@@ -37,6 +38,7 @@ class KnownType:
     reference_high: float | None
     critical_low: float | None
     critical_high: float | None
+    measuring: MeasuringRange = UNKNOWN_RANGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class KnownCartridge:
     """A cartridge that the person has read; a coefficient of None = the default applies.
 
     Args:
-        verified: whether the factory vouches for it. If not, it has no coefficients, and results are unverified.
+        verified: whether its signature or the factory's registry verifies it. If not, it has no coefficients, and results are unverified.
     """
 
     cartridge_uid: str

@@ -5,38 +5,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
-import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.audit import AccessLog
 from domain.clock import Clock
 from domain.errors import Forbidden, InvalidInput
-from domain.ids import new_id
 from domain.measurement.measurement import chain, fhir
 from domain.measurement.measurement.access import parse_session_id, require_owner, user_of
-from domain.measurement.measurement.aggregate import aggregate
-from domain.measurement.measurement.correction import differential
+from domain.measurement.measurement.ending import SessionEnding
 from domain.measurement.measurement.errors import SessionEmpty, SessionEnded, SessionNotEnded, SessionNotFound
-from domain.measurement.measurement.events import HealthAlertTriggered, MeasurementCompleted
-from domain.measurement.measurement.fingerprint import Fingerprints, fingerprints, mean_direction
-from domain.measurement.measurement.frames import StoredFrame, decode_frame, to_us
-from domain.measurement.measurement.ingest import StreamState, seal_context
+from domain.measurement.measurement.frames import StoredFrame, open_frame, seal_context, to_us
+from domain.measurement.measurement.ingest import StreamState
 from domain.measurement.measurement.models import (
-    FINGERPRINT_DIMENSION,
     EndReason,
     FrameRow,
-    Result,
     Session,
     SessionFilter,
     SessionRow,
     SessionStatus,
     Similar,
     coefficients_of,
+    range_of,
 )
 from domain.measurement.measurement.ports import FingerprintIndex
 from domain.measurement.measurement.repository import FrameRepository, SessionRepository
+from domain.measurement.measurement.sealed_result import session_of
 from domain.measurement.measurement.start import GIVE_UP_AFTER
-from domain.messaging import Outbox
 from domain.paging import Page, PageRequest, page_limit
 from domain.principal import Principal, Scope
 from domain.sealing import SealBroken, Sealer
@@ -72,6 +66,7 @@ class MeasurementService:
         self._clock = clock
         self._sealer = sealer
         self._index = index
+        self._ending = SessionEnding(clock, sealer, index)
         self._idle_timeout = idle_timeout
 
     async def open_stream(self, session: AsyncSession, principal: Principal, session_id: str) -> StreamState:
@@ -104,6 +99,7 @@ class MeasurementService:
             sequence=last.sequence if last else 0,
             head=last.chain_hash if last else chain.genesis(row.id),
             known=await frames.timestamps_us(row.id) if last else set(),
+            within=range_of(row),
             live_from_us=None if self._takes_stored_frames else to_us(row.started_at - CLOCK_BEHIND),
         )
 
@@ -118,7 +114,7 @@ class MeasurementService:
             raise SessionNotFound(session_id)
         require_owner(principal, row, Scope.MEASUREMENT_WRITE)
         if row.status == SessionStatus.ACTIVE:
-            await self._finish(session, row, EndReason.REQUESTED)
+            await self._ending.finish(session, row, EndReason.REQUESTED)
         return self._session(row)
 
     async def end_one_idle(self, session: AsyncSession) -> bool:
@@ -136,7 +132,7 @@ class MeasurementService:
             row.idle_deadline = deadline
             return True
         try:
-            await self._finish(session, row, EndReason.IDLE)
+            await self._ending.finish(session, row, EndReason.IDLE)
         except SealBroken:
             # Changed or foreign frames: a person has to look at them. Until then it must not keep others from ending.
             _log.exception("session %s cannot be ended: a stored frame does not open", row.id)
@@ -370,67 +366,6 @@ class MeasurementService:
         await self._log(session, principal, "export", found)
         return fhir.bundle(found, at=self._clock.now())
 
-    async def _finish(self, session: AsyncSession, row: SessionRow, reason: EndReason) -> None:
-        """Fix the result of a locked session. No frame can be added any more: its writer checks the status."""
-        values: list[float] = []
-        trusts: list[float] = []
-        direction = np.zeros(FINGERPRINT_DIMENSION)
-        head, channels = chain.genesis(row.id), 0
-        async for rows in FrameRepository(session).stream(row.id):
-            frames = [self._opened(frame) for frame in rows]
-            values += [frame.primary_value for frame in frames]
-            trusts += [frame.confidence for frame in frames]
-            direction += _directions(frames).sum(axis=0)
-            head, channels = rows[-1].chain_hash, frames[-1].raw.size
-        row.ended_at = self._clock.now()
-        row.end_reason = reason.value
-        row.frame_count = len(values)
-        row.chain_head = head
-        row.status = (SessionStatus.COMPLETED if values else SessionStatus.EMPTY).value
-        if not values:
-            await session.flush()
-            return
-        found = aggregate(np.array(values), np.array(trusts))
-        sealed = {"value": found.value, "confidence": found.confidence, "spread": found.spread}
-        row.sealed_result = self._sealer.seal_json(sealed, context=_result_context(row.id))
-        await session.flush()
-        fingerprint = mean_direction(direction)
-        if fingerprint.any():
-            await self._index.add(
-                session, session_id=row.id, user_id=row.user_id, channels=channels, fingerprint=fingerprint
-            )
-        await self._tell(session, self._session(row), row.ended_at)
-
-    async def _tell(self, session: AsyncSession, ended: Session, measured_at: datetime) -> None:
-        result = ended.result
-        if result is None:
-            return
-        outbox = Outbox(session, sealer=self._sealer)
-        await outbox.add(
-            MeasurementCompleted(
-                session_id=ended.id,
-                user_id=ended.user_id,
-                device_id=ended.device_id,
-                cartridge_uid=ended.cartridge_uid,
-                category_code=ended.category_code,
-                type_index=ended.type_index,
-                type_name_en=ended.type_name_en,
-                type_name_ko=ended.type_name_ko,
-                loinc_code=ended.loinc_code,
-                primary_value=result.value,
-                unit=result.unit,
-                confidence=result.confidence,
-                verified=ended.verified,
-                calibrated=ended.calibrated,
-                frame_count=ended.frame_count,
-                reference_low=ended.reference_low,
-                reference_high=ended.reference_high,
-                measured_at=measured_at,
-            )
-        )
-        if alert := critical_alert(ended, result, measured_at):
-            await outbox.add(alert)
-
     async def _row(self, session: AsyncSession, principal: Principal, session_id: str) -> SessionRow:
         row = await SessionRepository(session).get(parse_session_id(session_id))
         if row is None:
@@ -469,82 +404,10 @@ class MeasurementService:
             return None
 
     def _opened(self, frame: FrameRow) -> StoredFrame:
-        return decode_frame(self._sealer.open(frame.sealed, context=seal_context(frame.session_id, frame.sequence)))
+        return open_frame(self._sealer, frame.session_id, frame.sequence, frame.sealed)
 
     def _session(self, row: SessionRow, *, counted: int = 0) -> Session:
-        return Session(
-            id=row.id,
-            user_id=row.user_id,
-            device_id=row.device_id,
-            cartridge_uid=row.cartridge_uid,
-            category_code=row.category_code,
-            type_index=row.type_index,
-            verified=row.verified,
-            calibrated=row.calibrated,
-            cartridge_known=row.cartridge_known,
-            type_name_en=row.type_name_en,
-            type_name_ko=row.type_name_ko,
-            unit=row.unit,
-            loinc_code=row.loinc_code,
-            reference_low=row.reference_low,
-            reference_high=row.reference_high,
-            critical_low=row.critical_low,
-            critical_high=row.critical_high,
-            status=SessionStatus(row.status),
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            end_reason=EndReason(row.end_reason) if row.end_reason else None,
-            frame_count=counted if row.frame_count is None else row.frame_count,
-            recalibrated_at=row.recalibrated_at,
-            result=self._result(row),
-        )
-
-    def _result(self, row: SessionRow) -> Result | None:
-        if row.sealed_result is None:
-            return None
-        opened = self._sealer.open_json(row.sealed_result, context=_result_context(row.id))
-        match opened:
-            case {"value": float(value), "confidence": float(trust), "spread": float(spread)}:
-                return Result(value=value, confidence=trust, spread=spread, unit=row.unit)
-            case _:
-                raise SealBroken(f"the sealed result of session {row.id} has an unknown form")
-
-
-def critical_alert(ended: Session, result: Result, measured_at: datetime) -> HealthAlertTriggered | None:
-    """The alert of a result outside the critical limits; unverified and uncalibrated sessions raise none."""
-    if not (ended.verified and ended.calibrated):
-        return None
-    if ended.critical_low is not None and result.value < ended.critical_low:
-        limit, low = ended.critical_low, True
-    elif ended.critical_high is not None and result.value > ended.critical_high:
-        limit, low = ended.critical_high, False
-    else:
-        return None
-    return HealthAlertTriggered(
-        alert_id=new_id(),
-        user_id=ended.user_id,
-        session_id=ended.id,
-        kind="critical_low" if low else "critical_high",
-        type_name_en=ended.type_name_en,
-        type_name_ko=ended.type_name_ko,
-        value=result.value,
-        limit=limit,
-        unit=result.unit,
-        confidence=result.confidence,
-        measured_at=measured_at,
-    )
-
-
-def _directions(frames: Sequence[StoredFrame]) -> Fingerprints:
-    """Fingerprints of frames of one session, shape (frames, FINGERPRINT_DIMENSION)."""
-    raw = np.array([frame.raw for frame in frames])
-    background = np.array([[frame.s_ref, frame.alpha] for frame in frames])
-    corrected = differential(raw, background[:, :1], background[:, 1:])
-    return fingerprints(corrected, FINGERPRINT_DIMENSION)
-
-
-def _result_context(session_id: str) -> str:
-    return f"measurement_sessions.result:{session_id}"
+        return session_of(self._sealer, row, counted=counted)
 
 
 def _may_read(principal: Principal, row: SessionRow) -> bool:

@@ -86,6 +86,75 @@ TEMPLATES: tuple[TemplateSeed, ...] = (
         ),
     ),
     TemplateSeed(
+        "health_alert_late",
+        "health_alert.triggered",
+        _HEALTH,
+        _HIGH,
+        ("session_id", "type_name", "value", "limit", "unit", "when"),
+        "/measurements/{session_id}",
+        (
+            "지난 측정에 대한 건강 안내",
+            (
+                "{when}에 측정한 {type_name} 값이 {value} {unit}로, 위험 기준 {limit} {unit}을(를) 벗어났습니다. "
+                "이 결과는 측정 뒤 늦게 전송되었으며 지금 상태가 아닙니다. 지금 다시 측정하고, 몸이 좋지 않으면 의료진과 상의하세요."
+            ),
+        ),
+        (
+            "Health notice about an earlier measurement",
+            (
+                "Your {type_name} measured {value} {unit} at {when}, beyond the critical limit of {limit} {unit}. "
+                "This result was sent late and is not how you are now. Measure again now, and talk to a clinician if you "
+                "feel unwell."
+            ),
+        ),
+    ),
+    TemplateSeed(
+        "health_alert_undated",
+        "health_alert.triggered",
+        _HEALTH,
+        _HIGH,
+        ("session_id", "type_name", "value", "limit", "unit", "when"),
+        "/measurements/{session_id}",
+        (
+            "측정 시각을 알 수 없는 건강 안내",
+            (
+                "{type_name} 측정값이 {value} {unit}로, 위험 기준 {limit} {unit}을(를) 벗어났습니다. "
+                "측정기의 시계가 맞지 않아 측정 시각을 알 수 없으며, 결과는 {when}에 전송되었습니다. "
+                "지금 다시 측정하고, 몸이 좋지 않으면 의료진과 상의하세요. 측정기의 시계를 맞추세요."
+            ),
+        ),
+        (
+            "Health notice about a measurement of unknown time",
+            (
+                "Your {type_name} measured {value} {unit}, beyond the critical limit of {limit} {unit}. The clock of the "
+                "reader is not set, so it is not known when that was; the result arrived at {when}. Measure again now, and "
+                "talk to a clinician if you feel unwell. Set the clock of the reader."
+            ),
+        ),
+    ),
+    TemplateSeed(
+        "measurement_invalid",
+        "measurement.invalid",
+        _MEASURED,
+        _HIGH,
+        ("session_id", "type_name", "why", "electrodes"),
+        "/measurements/{session_id}",
+        (
+            "다시 측정해 주세요",
+            (
+                "{type_name} 측정 신호를 신뢰할 수 없어 결과를 내지 않았습니다. {why} {electrodes} "
+                "새 카트리지로 다시 측정하세요. 몸이 좋지 않으면 결과를 기다리지 말고 의료진과 상의하세요."
+            ),
+        ),
+        (
+            "Please measure again",
+            (
+                "The signals of your {type_name} measurement cannot be trusted, so there is no result. {why} {electrodes} "
+                "Measure again with a new cartridge. If you feel unwell, talk to a clinician without waiting for a result."
+            ),
+        ),
+    ),
+    TemplateSeed(
         "health_alert_general",
         "health_alert.triggered",
         _HEALTH,

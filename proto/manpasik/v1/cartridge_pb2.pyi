@@ -110,7 +110,7 @@ class CartridgeDetail(_message.Message):
     is_valid: _builtins.bool
     """Whether the cartridge can be used now."""
     validation_message: _builtins.str
-    """Why it cannot, or that the factory does not vouch for it and results are unverified; empty when there is nothing to say."""
+    """Why it cannot, or that it is not verified and results are marked so; empty otherwise."""
     def __init__(
         self,
         *,

@@ -131,7 +131,7 @@ class CartridgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRemainingUses(self, request, context):
-        """Tells how often the caller can still use a cartridge; NOT_FOUND when the caller never read it.
+        """Returns how often the caller can still use a cartridge; NOT_FOUND when the caller never read it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

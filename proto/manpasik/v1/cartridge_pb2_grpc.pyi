@@ -38,7 +38,7 @@ class CartridgeServiceStub:
     ListTypesByCategory: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.ListTypesByCategoryRequest, _cartridge_pb2.ListTypesByCategoryResponse]
     """Lists the types of a category, by index."""
     GetRemainingUses: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.GetRemainingUsesRequest, _cartridge_pb2.GetRemainingUsesResponse]
-    """Tells how often the caller can still use a cartridge; NOT_FOUND when the caller never read it."""
+    """Returns how often the caller can still use a cartridge; NOT_FOUND when the caller never read it."""
     ValidateCartridge: _aio.UnaryUnaryMultiCallable[_cartridge_pb2.ValidateCartridgeRequest, _cartridge_pb2.ValidateCartridgeResponse]
     """Decides whether a cartridge may be used now: known, not expired, uses left. What the person's plan says is told
     beside that.
@@ -110,7 +110,7 @@ class CartridgeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cartridge_pb2.GetRemainingUsesRequest,
         context: _aio.ServicerContext[_cartridge_pb2.GetRemainingUsesRequest, _abc.Awaitable[_cartridge_pb2.GetRemainingUsesResponse]],
     ) -> _abc.Awaitable[_cartridge_pb2.GetRemainingUsesResponse]:
-        """Tells how often the caller can still use a cartridge; NOT_FOUND when the caller never read it."""
+        """Returns how often the caller can still use a cartridge; NOT_FOUND when the caller never read it."""
 
     @_abc_1.abstractmethod
     def ValidateCartridge(

@@ -69,8 +69,8 @@ class DeviceServiceServicer:
     """
 
     def RegisterDevice(self, request, context):
-        """Binds a reader to its owner and issues its credential, which is shown only in this answer. Where the factory has told
-        of the reader, the metadata x-claim-code carries the code that is shown on it. PERMISSION_DENIED, without a further
+        """Binds a reader to its owner and issues its credential, which is shown only in this answer. Where the factory has a
+        record of the reader, the metadata x-claim-code carries the code that is shown on it. PERMISSION_DENIED, without a further
         reason, when the code is missing or wrong, the serial number is not known, or the reader is another person's;
         RESOURCE_EXHAUSTED when the plan allows no further reader, or after too many refusals. The owner may register again
         without a code and gets a new credential. The initial metadata x-device-verified say whether a code was shown. Ids and serial numbers are compared without case.

@@ -19,8 +19,8 @@ class DeviceServiceStub:
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterDevice: _aio.UnaryUnaryMultiCallable[_device_pb2.RegisterDeviceRequest, _device_pb2.RegisterDeviceResponse]
-    """Binds a reader to its owner and issues its credential, which is shown only in this answer. Where the factory has told
-    of the reader, the metadata x-claim-code carries the code that is shown on it. PERMISSION_DENIED, without a further
+    """Binds a reader to its owner and issues its credential, which is shown only in this answer. Where the factory has a
+    record of the reader, the metadata x-claim-code carries the code that is shown on it. PERMISSION_DENIED, without a further
     reason, when the code is missing or wrong, the serial number is not known, or the reader is another person's;
     RESOURCE_EXHAUSTED when the plan allows no further reader, or after too many refusals. The owner may register again
     without a code and gets a new credential. The initial metadata x-device-verified say whether a code was shown. Ids and serial numbers are compared without case.
@@ -49,8 +49,8 @@ class DeviceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _device_pb2.RegisterDeviceRequest,
         context: _aio.ServicerContext[_device_pb2.RegisterDeviceRequest, _abc.Awaitable[_device_pb2.RegisterDeviceResponse]],
     ) -> _abc.Awaitable[_device_pb2.RegisterDeviceResponse]:
-        """Binds a reader to its owner and issues its credential, which is shown only in this answer. Where the factory has told
-        of the reader, the metadata x-claim-code carries the code that is shown on it. PERMISSION_DENIED, without a further
+        """Binds a reader to its owner and issues its credential, which is shown only in this answer. Where the factory has a
+        record of the reader, the metadata x-claim-code carries the code that is shown on it. PERMISSION_DENIED, without a further
         reason, when the code is missing or wrong, the serial number is not known, or the reader is another person's;
         RESOURCE_EXHAUSTED when the plan allows no further reader, or after too many refusals. The owner may register again
         without a code and gets a new credential. The initial metadata x-device-verified say whether a code was shown. Ids and serial numbers are compared without case.

@@ -43,6 +43,15 @@ class CartridgeType:
     critical_low: float | None = strawberry.field(description="A result below this raises an alert.")
     critical_high: float | None = strawberry.field(description="A result above this raises an alert.")
     source: str = strawberry.field(description="Where the limits stand; empty when there are none.")
+    measuring_low: float | None = strawberry.field(
+        description="Lower limit of the measuring range; a result below it is told as below range."
+    )
+    measuring_high: float | None = strawberry.field(
+        description="Upper limit of the measuring range; a result above it is told as above range."
+    )
+    min_confidence: float = strawberry.field(description="Least confidence of a result, 0 to 1.")
+    decimal_places: int = strawberry.field(description="Digits after the point that a result has.")
+    measuring_source: str = strawberry.field(description="Where the measuring range stands; empty without one.")
     manufacturer: str = strawberry.field(description="Who makes it.")
     is_active: bool = strawberry.field(description="Whether cartridges of this type may be used.")
     is_beta: bool = strawberry.field(description="Whether it is only for people in the beta programme.")
@@ -67,6 +76,11 @@ class CartridgeType:
             critical_low=row.critical_low,
             critical_high=row.critical_high,
             source=row.source,
+            measuring_low=row.measuring_low,
+            measuring_high=row.measuring_high,
+            min_confidence=row.min_confidence,
+            decimal_places=row.decimal_places,
+            measuring_source=row.measuring_source,
             manufacturer=row.manufacturer,
             is_active=row.is_active,
             is_beta=row.is_beta,
@@ -117,7 +131,7 @@ class Cartridge:
         description="Factor of the reference electrode; null when unverified: the default of the type applies."
     )
     verified: bool = strawberry.field(
-        description="Whether the factory vouches for it, by a signed tag or its registry; if not, results are unverified."
+        description="Whether it is verified, by a signed tag or the factory's registry; if not, results are unverified."
     )
     is_valid: bool = strawberry.field(description="Whether it can be used now.")
     refusal: models.Refusal | None = strawberry.field(description="Why it cannot be used; null when it can.")
@@ -181,6 +195,15 @@ class CartridgeTypeInput:
     critical_low: float | None = strawberry.field(default=None, description="A result below this raises an alert.")
     critical_high: float | None = strawberry.field(default=None, description="A result above this raises an alert.")
     source: str = strawberry.field(default="", description="Where the limits stand; needed when there are any.")
+    measuring_low: float | None = strawberry.field(
+        default=None, description="Lower limit of the measuring range; without a range, results are preliminary."
+    )
+    measuring_high: float | None = strawberry.field(default=None, description="Upper limit of the measuring range.")
+    min_confidence: float = strawberry.field(default=0.5, description="Least confidence of a result, above 0 to 1.")
+    decimal_places: int = strawberry.field(default=2, description="Digits after the point of a result, 0 to 6.")
+    measuring_source: str = strawberry.field(
+        default="", description="Where the measuring range stands; needed when there is one."
+    )
     default_uses: int = strawberry.field(default=1, description="Uses of a cartridge with a version 1 tag.")
     manufacturer: str = strawberry.field(default="ManPaSik", description="Who makes it.")
     is_active: bool = strawberry.field(default=True, description="Whether cartridges of this type may be used.")
@@ -205,6 +228,11 @@ class CartridgeTypeInput:
             critical_low=self.critical_low,
             critical_high=self.critical_high,
             source=self.source,
+            measuring_low=self.measuring_low,
+            measuring_high=self.measuring_high,
+            min_confidence=self.min_confidence,
+            decimal_places=self.decimal_places,
+            measuring_source=self.measuring_source,
             default_uses=self.default_uses,
             manufacturer=self.manufacturer,
             is_active=self.is_active,

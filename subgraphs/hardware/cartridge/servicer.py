@@ -270,4 +270,8 @@ def _type_record(type_: CartridgeType) -> registry_pb.TypeRecord:
         reference_high=type_.reference_high,
         critical_low=type_.critical_low,
         critical_high=type_.critical_high,
+        measuring_low=type_.measuring_low,
+        measuring_high=type_.measuring_high,
+        min_confidence=type_.min_confidence,
+        decimal_places=type_.decimal_places,
     )

@@ -163,7 +163,7 @@ class RegisterDeviceInput:
     firmware_version: str = strawberry.field(description="Firmware that runs now, such as 1.0.0.")
     device_id: strawberry.ID | None = strawberry.field(default=None, description="Its id; null mints one.")
     claim_code: str | None = strawberry.field(
-        default=None, description="Code that is shown on the device; needed where the factory has told of it."
+        default=None, description="Code that is shown on the device; required when the factory has a record of it."
     )
 
 

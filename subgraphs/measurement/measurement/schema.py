@@ -12,12 +12,14 @@ from typing import Annotated, Self
 import strawberry
 from strawberry.scalars import JSON
 
-from domain.measurement.measurement import fhir
 from domain.measurement.measurement.frames import StoredFrame, from_us
+from domain.measurement.measurement.interpretation import interpretation
 from domain.measurement.measurement.models import Session, SessionFilter, SessionStatus
+from domain.measurement.measurement.quality import MeasuringRange, report
 from domain.measurement.measurement.start import StartRequest
 from domain.paging import Page, encode_cursor
 from domain.principal import Scope
+from domain.quantities import digits
 from subgraphs.measurement.context import Info
 from subgraphs.measurement.measurement.loaders import ListOf, PageKey
 from subgraphs.runtime.graphql import AUTHENTICATED, cost, list_size, requires_scopes
@@ -48,6 +50,47 @@ class EndReasonChoice(Enum):
     IDLE = strawberry.enum_value("idle", description="It had no signal for too long.")
 
 
+@strawberry.enum(name="MeasurementStatus", description="What a result says.")
+class ResultStatusChoice(Enum):
+    VALID = strawberry.enum_value("valid", description="The value lies within the measuring range.")
+    BELOW_RANGE = strawberry.enum_value(
+        "below_range", description="Below the measuring range: less than `value`, which is the range's lower limit."
+    )
+    ABOVE_RANGE = strawberry.enum_value(
+        "above_range", description="Above the measuring range: more than `value`, which is the range's upper limit."
+    )
+    INVALID = strawberry.enum_value(
+        "invalid", description="The signals cannot be trusted: there is no value. Measure again."
+    )
+
+
+@strawberry.enum(name="ElectrodeFault", description="What is wrong with an electrode.")
+class ElectrodeFaultChoice(Enum):
+    DEAD = strawberry.enum_value("dead", description="It gives no signal.")
+    REVERSED = strawberry.enum_value("reversed", description="Its polarity is reversed.")
+    SATURATED = strawberry.enum_value("saturated", description="It is at the end of its range.")
+    STUCK = strawberry.enum_value("stuck", description="Its signal does not move.")
+    OUTLIER = strawberry.enum_value("outlier", description="Its value lies far from those of the others.")
+
+
+@strawberry.enum(name="MeasurementDoubt", description="Why the signals of a measurement cannot be trusted.")
+class DoubtChoice(Enum):
+    ELECTRODES_FAILED = strawberry.enum_value("electrodes_failed", description="Too many electrodes failed.")
+    ELECTRODES_DISAGREE = strawberry.enum_value("electrodes_disagree", description="The electrodes disagree.")
+    SURROUNDINGS = strawberry.enum_value("surroundings", description="It was too hot, cold, dry or humid.")
+    INTERFERENCE = strawberry.enum_value("interference", description="All electrodes carry a foreign signal.")
+    FRAMES_DISAGREE = strawberry.enum_value("frames_disagree", description="The signal changed while it was measured.")
+    IMPLAUSIBLE = strawberry.enum_value("implausible", description="No sample gives such a signal.")
+
+
+@strawberry.type(description="Electrodes with the same fault.")
+class FailedElectrodes:
+    fault: ElectrodeFaultChoice = strawberry.field(description="What is wrong with them.")
+    numbers: list[int] = strawberry.field(
+        description="Their numbers, from 1, in ascending order.", directives=[list_size(assumed=88)]
+    )
+
+
 @strawberry.input(description="Which sessions of a list are wanted by what their cartridge measures.")
 class CartridgeTypeFilter:
     category_code: int = strawberry.field(description="Category byte of the tag, such as 1 for health biomarkers.")
@@ -57,10 +100,22 @@ class CartridgeTypeFilter:
 @strawberry.federation.type(keys=["id"], description="What a measurement session amounts to. Each look is logged.")
 class Measurement:
     id: strawberry.ID = strawberry.field(description="The id of its session.")
-    value: float = strawberry.field(description="Robust aggregate over the session's frames, in `unit`.")
+    status: ResultStatusChoice = strawberry.field(description="What the result says; read it before the value.")
+    value: float | None = strawberry.field(
+        description="Robust aggregate over the session's frames, in `unit`, with the digits that it has; the limit of the "
+        "measuring range for a result below or above it; null for an invalid one."
+    )
+    comparator: str | None = strawberry.field(
+        description="`<` below and `>` above the measuring range, to be shown before the value; else null."
+    )
+    text: str | None = strawberry.field(
+        description="Comparator and value as people read them, such as 168 or <20; null for an invalid result."
+    )
     unit: str = strawberry.field(description="UCUM unit of the value, such as mg/dL; [arb'U] without calibration.")
     confidence: float = strawberry.field(description="How far to trust the value, 0 to 1.")
-    spread: float = strawberry.field(description="Robust standard deviation of the frames' values, in `unit`.")
+    spread: float | None = strawberry.field(
+        description="Robust standard deviation of the frames' values, in `unit`; null unless the status is VALID."
+    )
     interpretation: str | None = strawberry.field(
         description="HL7 code by the limits of the cartridge type: LL, L, N, H or HH; null where there are none."
     )
@@ -69,6 +124,12 @@ class Measurement:
     loinc_code: str | None = strawberry.field(description="LOINC code of a verified, calibrated result.")
     reference_low: float | None = strawberry.field(description="Lowest normal value, in `unit`.")
     reference_high: float | None = strawberry.field(description="Highest normal value, in `unit`.")
+    failed_electrodes: list[FailedElectrodes] = strawberry.field(
+        description="The electrodes that were left out of most frames, by fault.", directives=[list_size(assumed=5)]
+    )
+    doubts: list[DoubtChoice] = strawberry.field(
+        description="Why the result is invalid; empty for every other one.", directives=[list_size(assumed=3)]
+    )
     measured_at: datetime = strawberry.field(description="When the session ended (UTC).")
 
     @classmethod
@@ -77,19 +138,27 @@ class Measurement:
         result, ended_at = session.result, session.ended_at
         if result is None or ended_at is None:
             return None
-        known = session.verified and session.calibrated
+        known = session.is_judged
         return cls(
             id=strawberry.ID(session.id),
+            status=ResultStatusChoice(result.status.value),
             value=result.value,
+            comparator=result.comparator or None,
+            text=None if result.value is None else result.comparator + digits(result.value, result.decimal_places),
             unit=result.unit,
             confidence=result.confidence,
             spread=result.spread,
-            interpretation=fhir.interpretation(session, result) if known else None,
+            interpretation=interpretation(session, result),
             type_name_en=session.type_name_en,
             type_name_ko=session.type_name_ko,
             loinc_code=session.loinc_code or None if known else None,
             reference_low=session.reference_low if known else None,
             reference_high=session.reference_high if known else None,
+            failed_electrodes=[
+                FailedElectrodes(fault=ElectrodeFaultChoice(fault.name.lower()), numbers=list(numbers))
+                for fault, numbers in result.failed.items()
+            ],
+            doubts=[DoubtChoice(doubt.value) for doubt in result.doubts],
             measured_at=ended_at,
         )
 
@@ -284,16 +353,21 @@ class MeasurementSession:
 class MeasurementFrame:
     sequence: int = strawberry.field(description="Its number within the session, from 1.")
     measured_at: datetime = strawberry.field(description="When it was taken, by the reader's clock (UTC).")
-    value: float = strawberry.field(description="Its value, in `unit`.")
+    status: ResultStatusChoice = strawberry.field(description="What the value says; read it before the value.")
+    value: float | None = strawberry.field(
+        description="Its value, in `unit`; the limit outside the measuring range, null when it cannot be trusted."
+    )
     unit: str = strawberry.field(description="UCUM unit of the value.")
     confidence: float = strawberry.field(description="How far to trust the value, 0 to 1.")
 
     @classmethod
-    def of(cls, frame: StoredFrame, unit: str) -> Self:
+    def of(cls, frame: StoredFrame, unit: str, within: MeasuringRange) -> Self:
+        shown = report(frame.primary_value, frame.confidence, within)
         return cls(
             sequence=frame.sequence,
             measured_at=from_us(frame.measured_at_us),
-            value=frame.primary_value,
+            status=ResultStatusChoice(shown.status.value),
+            value=shown.value,
             unit=unit,
             confidence=frame.confidence,
         )
@@ -396,7 +470,7 @@ class MeasurementSubscription:
                 state, frames = await context.service.frames_after(session, context.principal, session_id, sequence)
             for frame in frames:
                 sequence = frame.sequence
-                yield MeasurementFrame.of(frame, state.unit)
+                yield MeasurementFrame.of(frame, state.unit, state.within)
             if not frames:
                 if state.status is not SessionStatus.ACTIVE:
                     return

@@ -16,8 +16,9 @@ from manpasik.v1 import measurement_pb2, measurement_pb2_grpc
 from domain.errors import InvalidInput
 from domain.measurement.measurement.correction import REFERENCE_HUMIDITY_PCT, REFERENCE_TEMP_C
 from domain.measurement.measurement.errors import SessionChanged
+from domain.measurement.measurement.frame_values import Answer
 from domain.measurement.measurement.frames import Reading
-from domain.measurement.measurement.ingest import UNTIMED, Answer, FrameWriter, LiveSession
+from domain.measurement.measurement.ingest import UNTIMED, FrameWriter, LiveSession
 from domain.measurement.measurement.models import Session, SessionFilter
 from domain.measurement.measurement.service import MeasurementService
 from domain.measurement.measurement.start import SessionStarter, StartRequest
@@ -213,7 +214,7 @@ def _summary(session: Session) -> measurement_pb2.MeasurementSummary | None:
     return measurement_pb2.MeasurementSummary(
         session_id=session.id,
         cartridge_type=session.type_name_en,
-        primary_value=session.result.value,
+        primary_value=float("nan") if session.result.value is None else session.result.value,
         unit=session.result.unit,
         measured_at=_timestamp(session.ended_at),
     )

@@ -6,15 +6,17 @@ nobody could be told are required, all others may be missing.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.events import DomainEvent
 from domain.operations.notification.announcements import Announcement
 from domain.operations.notification.sending import SendingService
 from domain.operations.notification.voice import Bilingual, Value, Won
+from domain.quantities import MAX_DECIMAL_PLACES, digits, ranges
 from subgraphs.runtime.faces import Consumer, EventMetadata
 
 _PLANS = {
@@ -30,6 +32,18 @@ _CANCELLED_FOR = {
     "refunded": Bilingual("환불되어 취소되었습니다.", "It was refunded."),
     "not_owed": Bilingual("더 이상 결제할 필요가 없어 취소되었습니다.", "It is not owed any more."),
 }
+_DOUBTS = {
+    "electrodes_failed": Bilingual("고장 난 전극이 너무 많습니다.", "Too many electrodes failed."),
+    "electrodes_disagree": Bilingual("전극들의 값이 서로 다릅니다.", "The electrodes disagree."),
+    "surroundings": Bilingual("온도나 습도가 사용 범위를 벗어났습니다.", "Temperature or humidity was out of range."),
+    "interference": Bilingual("전기 간섭이 있었습니다.", "There was electrical interference."),
+    "frames_disagree": Bilingual("측정하는 동안 신호가 변했습니다.", "The signal changed during the measurement."),
+    "implausible": Bilingual("나올 수 없는 신호입니다.", "No sample gives such a signal."),
+}
+LATE_AFTER = timedelta(hours=1)
+"""A critical value that became known later than this is not how the person is now."""
+MAX_LISTED = 120
+"""Characters of a list of electrodes in a message."""
 _NO_REASON = Bilingual("자세한 내용은 앱에서 확인하세요.", "See the app for details.")
 _SOMEBODY = Bilingual("누군가", "Somebody")
 _FAMILY = Bilingual("가족", "A member of your family")
@@ -77,26 +91,77 @@ class TipDelivered(PersonalEvent):
 
 
 class HealthAlertTriggered(PersonalEvent):
+    """Of services that do not tell the digits of a value, it is said with up to six."""
+
     topic: ClassVar[str] = "health_alert.triggered"
     alert_id: str = ""
     session_id: str = ""
     type_name_ko: str = ""
     type_name_en: str = ""
     value: float | None = None
+    comparator: str = ""
+    decimal_places: int | None = None
     limit: float | None = None
     unit: str = ""
+    measured_at: datetime | None = None
+    issued_at: datetime | None = None
+    time_basis: str = ""
 
     def announcement(self) -> Announcement:
         if self.value is None or self.limit is None or not (self.type_name_ko or self.type_name_en):
             return self.told("health_alert_general", alert_id=self.alert_id)
+        about: dict[str, Value] = {
+            "session_id": self.session_id,
+            "type_name": Bilingual(self.type_name_ko, self.type_name_en),
+            "value": self._said(self.value, self.comparator),
+            "limit": self._said(self.limit, ""),
+            "unit": self.unit,
+        }
+        if self.time_basis == "unknown" and self.issued_at is not None:
+            return self.told("health_alert_undated", **about, when=self.issued_at)
+        measured, issued = self.measured_at, self.issued_at
+        if measured is not None and issued is not None and issued - measured > LATE_AFTER:
+            return self.told("health_alert_late", **about, when=measured)
+        return self.told("health_alert", **about)
+
+    def _said(self, value: float, comparator: str) -> Value:
+        if self.decimal_places is None or not 0 <= self.decimal_places <= MAX_DECIMAL_PLACES:
+            return value if not comparator else f"{comparator}{value:,.6g}"
+        return comparator + digits(value, self.decimal_places)
+
+
+class FailedElectrodes(BaseModel):
+    numbers: list[int] = []
+
+
+class MeasurementInvalid(PersonalEvent):
+    topic: ClassVar[str] = "measurement.invalid"
+    session_id: str = ""
+    type_name_ko: str = ""
+    type_name_en: str = ""
+    reasons: tuple[str, ...] = ()
+    failed_electrodes: tuple[FailedElectrodes, ...] = ()
+    electrode_count: int = 0
+
+    def announcement(self) -> Announcement:
+        known = [_DOUBTS[reason] for reason in self.reasons if reason in _DOUBTS]
         return self.told(
-            "health_alert",
+            "measurement_invalid",
             session_id=self.session_id,
             type_name=Bilingual(self.type_name_ko, self.type_name_en),
-            value=self.value,
-            limit=self.limit,
-            unit=self.unit,
+            why=Bilingual(" ".join(doubt.ko for doubt in known), " ".join(doubt.en for doubt in known)),
+            electrodes=self._electrodes(),
         )
+
+    def _electrodes(self) -> Bilingual:
+        failed = sorted({number for kind in self.failed_electrodes for number in kind.numbers})
+        if not failed:
+            return Bilingual("", "")
+        which = ranges(failed)
+        if len(which) > MAX_LISTED:
+            which = which[:MAX_LISTED].rpartition(",")[0] + ", ..."
+        count = f"{len(failed)}/{self.electrode_count}" if self.electrode_count else f"{len(failed)}"
+        return Bilingual(f"고장 난 전극 {count}개: {which}번.", f"Failed electrodes ({count}): {which}.")
 
 
 class SubscriptionEvent(PersonalEvent):
@@ -311,6 +376,7 @@ ANNOUNCED: Sequence[type[AnnouncedEvent]] = (
     AnalysisCompleted,
     TipDelivered,
     HealthAlertTriggered,
+    MeasurementInvalid,
     SubscriptionCreated,
     SubscriptionCancelled,
     SubscriptionPaymentDue,

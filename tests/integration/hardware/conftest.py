@@ -148,7 +148,7 @@ async def hardware(database_for: DatabaseFor, tmp_path: Path, sealer: Sealer) ->
 
 @pytest.fixture
 async def production(hardware: Hardware, sealer: Sealer) -> Hardware:
-    """The same, where only readers are registered that the factory has told of."""
+    """The same, where only readers with a factory record are registered."""
     settings = Settings().service.model_copy(update={"unknown_devices": "refuse"})
     return replace(hardware, services=_services(settings, hardware.clock, hardware.objects, hardware.plans, sealer))
 

@@ -120,7 +120,7 @@ async def test_a_signature_of_another_lot_or_of_another_type_or_content_verifies
         replace(SIGNED_TAG, max_uses=500),
         replace(SIGNED_TAG, expires_on=dt.date(2030, 1, 1)),
         Ed25519Lot("LOT-B", LOT.key).sign(GLUCOSE_TAG),  # signed for lot B, which is of another type
-        Ed25519Lot("LOT-X", LOT.key).sign(GLUCOSE_TAG),  # a lot that nobody has told of
+        Ed25519Lot("LOT-X", LOT.key).sign(GLUCOSE_TAG),  # a lot that was not imported
     ):
         assert (await read(hardware, tag)).cartridge.proof is Proof.NONE
         await hardware.fetch("DELETE FROM cartridges")
@@ -264,6 +264,29 @@ async def test_an_unsigned_reading_takes_no_uses_of_the_signed_one_that_follows(
     await read(hardware, bytes.fromhex(UID) + b"\x01")  # a version 1 reading: one use
     assert await use(hardware, "session-1") == 0
     assert (await read(hardware, SIGNED_TAG)).cartridge.remaining_uses == 9
+
+
+async def test_invented_tags_are_kept_in_a_limited_number_and_used_ones_for_good(
+    hardware: Hardware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domain.hardware.cartridge.service.MAX_UNUSED_READINGS", 3)
+    await hardware.import_lots()
+    await read(hardware, SIGNED_TAG)
+    await read(hardware, GLUCOSE_TAG, BOB)
+    for number in range(6):
+        hardware.clock.advance(seconds=1)
+        await read(hardware, replace(GLUCOSE_TAG, cartridge_uid=f"{number:016X}", extended_calibration=bytes(4000)))
+        if number == 0:
+            async with hardware.database.transaction() as session:
+                await hardware.services.cartridges.record_usage(
+                    session, MEASUREMENT, user_id="alice", session_id="s-0", uid=f"{number:016X}"
+                )
+    rows = await hardware.fetch(
+        "SELECT uid, length(extended_calibration) AS n FROM cartridges WHERE owner_user_id = 'alice'"
+    )
+    assert {row["uid"] for row in rows} == {UID, *(f"{number:016X}" for number in (0, 3, 4, 5))}
+    assert sum(int(str(row["n"])) for row in rows) == len(SIGNED_TAG.extended_calibration)
+    assert (await known(hardware, BOB)).cartridge.proof is Proof.NONE
 
 
 # --- ranges

@@ -1,4 +1,4 @@
-"""Who may register a reader: whoever can read its claim code, and nobody who cannot; without an answer that says why."""
+"""Registration of readers: the claim code proves possession, and every refusal gives the same answer."""
 
 import asyncio
 
@@ -60,7 +60,7 @@ async def test_every_claim_that_does_not_hold_gets_the_same_answer(production: H
         ("dev-2", "SN-dev-2", OTHER_CODE),
         ("dev-2", "SN-dev-2", ""),
         ("dev-2", "SN-dev-3", CODE),  # the id of another reader of the factory's
-        ("dev-4", "SN-dev-4", CODE),  # which nobody has told of
+        ("dev-4", "SN-dev-4", CODE),  # without a factory record
     ):
         with pytest.raises(DeviceClaimRefused) as refusal:
             await production.register(BOB, device_id, serial=serial, claim_code=code)
@@ -181,7 +181,7 @@ async def test_a_development_network_takes_unknown_readers_and_hands_over_no_pro
 async def test_the_id_of_a_factorys_reader_is_taken_by_no_other_serial_number(hardware: Hardware) -> None:
     await hardware.import_devices(record("SN-1", device_id="mps-1"), record("SN-2"))
     with pytest.raises(DeviceClaimRefused):
-        await hardware.register(BOB, "MPS-1", serial="SN-that-nobody-has-told-of")
+        await hardware.register(BOB, "MPS-1", serial="SN-without-a-record")
     with pytest.raises(DeviceClaimRefused):
         await hardware.register(BOB, "mps-1", serial="SN-2", claim_code=CODE)
     await hardware.register(ALICE, "mps-1", serial="SN-1", claim_code=CODE)
@@ -305,7 +305,7 @@ async def test_a_wrong_record_is_told_with_its_line_and_nothing_is_stored(
 @pytest.mark.parametrize(
     "who", [ALICE, TECHNICIAN, MEASUREMENT, DEVELOPMENT, ANONYMOUS], ids=lambda who: f"{who.kind}-{who.subject}"
 )
-async def test_nobody_else_tells_what_the_factory_has_made(hardware: Hardware, who: Principal) -> None:
+async def test_only_the_factory_and_administrators_import(hardware: Hardware, who: Principal) -> None:
     with pytest.raises((Forbidden, Unauthenticated)):
         await hardware.import_devices(record(), principal=who)
     await hardware.import_devices(record(), principal=ADMIN)

@@ -1,4 +1,4 @@
-"""Importing lots: all or nothing, the same again changes nothing, and nobody but the factory does it."""
+"""Importing lots: all or nothing, idempotent, and by the factory only."""
 
 import asyncio
 from dataclasses import replace
@@ -72,7 +72,7 @@ async def test_imports_at_once_of_the_same_file_store_it_once(hardware: Hardware
 @pytest.mark.parametrize(
     "who", [ALICE, TECHNICIAN, MEASUREMENT, DEVELOPMENT, ANONYMOUS], ids=lambda who: f"{who.kind}-{who.subject}"
 )
-async def test_nobody_else_tells_what_the_factory_has_made(hardware: Hardware, who: Principal) -> None:
+async def test_only_the_factory_and_administrators_import(hardware: Hardware, who: Principal) -> None:
     with pytest.raises((Forbidden, Unauthenticated)):
         await hardware.import_lots(line(A), principal=who)
     await hardware.import_lots(line(A), principal=ADMIN)
@@ -96,7 +96,7 @@ async def test_a_lot_that_is_recalled_expires_for_cartridges_that_were_read_befo
     assert unsigned.refusal is None  # it only says that it is of this lot
 
 
-async def test_a_secret_key_that_no_longer_opens_leaves_its_cartridges_unverified(hardware: Hardware) -> None:
+async def test_a_secret_key_that_does_not_open_leaves_its_cartridges_unverified(hardware: Hardware) -> None:
     lot = CmacLot("LOT-C", bytes(range(16)))
     await hardware.import_lots(f"LOT-C,1,1,aes-cmac,{lot.key.hex()},,,,,,,")
     await hardware.fetch("UPDATE cartridge_lots SET sealed_key = sealed_key || '\\x00'")

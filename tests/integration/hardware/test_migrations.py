@@ -41,7 +41,7 @@ async def _upgrade_to(postgres: PostgresServer, name: str, revision: str, *, dow
 
 
 async def test_rows_from_before_are_kept_and_compared_without_case_from_now_on(postgres: PostgresServer) -> None:
-    """Readers that differ in case only stay; cartridges belong to whoever has read them first, and are unsigned."""
+    """Readers that differ in case only stay; cartridges belong to the person who read them first, and are unsigned."""
     name = await postgres.create_database()
     try:
         await _upgrade_to(postgres, name, "0002")

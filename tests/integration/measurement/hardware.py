@@ -30,6 +30,10 @@ GLUCOSE = registry.TypeRecord(
     reference_high=99,
     critical_low=54,
     critical_high=400,
+    measuring_low=20,
+    measuring_high=600,
+    min_confidence=0.5,
+    decimal_places=0,
 )
 
 _Context = grpc.aio.ServicerContext[Any, Any]

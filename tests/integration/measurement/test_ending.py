@@ -72,7 +72,20 @@ async def test_the_result_survives_disturbed_frames(measurement: Measurement) ->
     assert abs(told["primary_value"] - 100) <= 1, session_id
 
 
-@pytest.mark.parametrize(("level", "kind"), [(53.9, "critical_low"), (400.1, "critical_high"), (54, None), (400, None)])
+@pytest.mark.parametrize(
+    ("level", "kind"),
+    [
+        (53.4, "critical_low"),
+        (400.6, "critical_high"),
+        (54, None),
+        (400, None),
+        (12, "critical_low"),  # below range, whose limit of 20 is below 54
+        (900, "critical_high"),
+        (-137, None),  # invalid
+        (0, None),
+        (5_000, None),
+    ],
+)
 async def test_only_what_lies_outside_the_critical_limits_raises_an_alert(
     measurement: Measurement, level: float, kind: str | None
 ) -> None:
@@ -94,7 +107,7 @@ async def test_a_session_without_a_signal_ends_by_itself_and_one_with_a_signal_d
     service = service_of(measurement, sealer)
     silent, speaking = await measurement.start(), await measurement.start()
     measurement.clock.ahead += timedelta(seconds=200)
-    await measurement.stream([frame(speaking)])
+    await measurement.stream([frame(speaking, level=90)])
     measurement.clock.ahead += timedelta(seconds=150)
     await asyncio.gather(*(sweep(service, measurement.database) for _ in range(3)))
     rows = {
@@ -272,14 +285,74 @@ async def test_the_nearest_fingerprints_are_found_among_the_persons_own(
 
 async def test_a_calibration_during_a_session_is_noted_and_changes_no_value(measurement: Measurement) -> None:
     session_id = await measurement.start()
-    [before] = await measurement.stream([frame(session_id, 0)])
+    [before] = await measurement.stream([frame(session_id, 0, level=90)])
     measurement.hardware.calibrate(DEVICE, channel_gains=[7.0])
     [consumer] = measurement.faces.services[0].consumers
     event = CalibrationCompleted(device_id=DEVICE, cartridge_category=1, cartridge_type_index=1)
     metadata = EventMetadata("e", event.topic, DEVICE, "calibration", measurement.clock.now(), "", "")
     async with measurement.database.transaction() as session:
         await consumer.handle(session, event, metadata)
-    [after] = await measurement.stream([frame(session_id, 1)])
+    [after] = await measurement.stream([frame(session_id, 1, level=90)])
     assert after.primary_value == before.primary_value
     [row] = await measurement.fetch("SELECT recalibrated_at FROM measurement_sessions")
     assert row["recalibrated_at"] is not None
+
+
+@pytest.mark.parametrize("raw", [[-100.0] * 88, [0.0] * 88, [100.0, 0.0] * 44, [5_000.0] * 88])
+async def test_a_broken_sensor_gives_no_value_in_any_face_and_asks_to_measure_again(
+    measurement: Measurement, raw: list[float]
+) -> None:
+    session_id = await measurement.start()
+    answers = await measurement.stream([frame(session_id, n, raw=raw, s_ref=0) for n in range(3)])
+    assert all(math.isnan(answer.primary_value) for answer in answers)
+    await measurement.end(session_id)
+    [(topic, told)] = await events(measurement)
+    assert topic == "measurement.invalid"
+    assert told["reasons"]
+    assert told["failed_electrodes"] or told["reasons"] == ["implausible"]
+    assert "value" not in " ".join(told)
+    history = await measurement.stub.GetMeasurementHistory(pb.GetHistoryRequest(limit=10), metadata=OWNER)
+    assert [math.isnan(entry.primary_value) for entry in history.measurements] == [True]
+    answer = await measurement.stub.ExportSingleMeasurement(
+        pb.ExportSingleMeasurementRequest(session_id=session_id), metadata=OWNER
+    )
+    Bundle.model_validate_json(answer.fhir_bundle_json)
+    [entry] = json.loads(answer.fhir_bundle_json)["entry"]
+    resource = entry["resource"]
+    assert resource["status"] == "cancelled"
+    assert resource["dataAbsentReason"]["coding"][0]["code"] == "error"
+    assert not {"valueQuantity", "interpretation", "referenceRange"} & set(resource)
+
+
+@pytest.mark.parametrize(("level", "comparator", "limit", "code"), [(12, "<", 20, "LL"), (900, ">", 600, "HH")])
+async def test_outside_the_measuring_range_the_limit_is_told_and_never_the_extrapolated_value(
+    measurement: Measurement, level: float, comparator: str, limit: int, code: str
+) -> None:
+    session_id = await measured(measurement, level, level)
+    told = dict(await events(measurement))
+    assert told["measurement.completed"]["primary_value"] == limit
+    assert told["measurement.completed"]["comparator"] == comparator
+    assert (told["health_alert.triggered"]["value"], told["health_alert.triggered"]["comparator"]) == (
+        limit,
+        comparator,
+    )
+    answer = await measurement.stub.ExportSingleMeasurement(
+        pb.ExportSingleMeasurementRequest(session_id=session_id), metadata=OWNER
+    )
+    Bundle.model_validate_json(answer.fhir_bundle_json)
+    [entry] = json.loads(answer.fhir_bundle_json)["entry"]
+    quantity = entry["resource"]["valueQuantity"]
+    assert (quantity["value"], quantity["comparator"]) == (limit, comparator)
+    assert entry["resource"]["interpretation"][0]["coding"][0]["code"] == code
+    history = await measurement.stub.GetMeasurementHistory(pb.GetHistoryRequest(limit=10), metadata=OWNER)
+    assert [entry.primary_value for entry in history.measurements] == [limit]
+
+
+async def test_values_have_the_digits_of_their_type(measurement: Measurement) -> None:
+    session_id = await measured(measurement, 168.0519665844384)
+    [(_, told)] = await events(measurement)
+    assert told["primary_value"] == 168
+    answer = await measurement.stub.ExportSingleMeasurement(
+        pb.ExportSingleMeasurementRequest(session_id=session_id), metadata=OWNER
+    )
+    assert '"value":168,' in answer.fhir_bundle_json

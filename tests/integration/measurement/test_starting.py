@@ -108,7 +108,7 @@ async def test_a_session_without_calibration_is_uncalibrated_but_verified(measur
     assert session_id
 
 
-async def test_a_cartridge_that_the_factory_does_not_vouch_for_runs_unverified_with_the_readers_calibration(
+async def test_an_unverified_cartridge_is_measured_with_the_readers_calibration_and_marked(
     measurement: Measurement,
 ) -> None:
     measurement.hardware.calibrate(DEVICE, alpha=0.9, temp_coefficient=0.001, humidity_coefficient=0.002)

@@ -18,7 +18,7 @@ from domain.commerce.subscription.events import (
 from domain.commerce.terms import Tier
 from domain.events import DomainEvent
 from domain.ids import new_id
-from domain.measurement.measurement.events import HealthAlertTriggered
+from domain.measurement.measurement.events import FailedElectrodes, HealthAlertTriggered, MeasurementInvalid
 from domain.messaging import Outbox
 from domain.operations.notification.models import Message, MessageFilter, NotificationType
 from domain.principal import Principal
@@ -62,14 +62,35 @@ ALERT = HealthAlertTriggered(
     type_name_en="Glucose",
     type_name_ko="혈당",
     value=452,
+    decimal_places=0,
     limit=400,
     unit="mg/dL",
     confidence=0.9,
     measured_at=NOW,
 )
 
+INVALID = MeasurementInvalid(
+    session_id="s-1",
+    user_id="alice",
+    device_id="reader-1",
+    cartridge_uid="c-1",
+    category_code=1,
+    type_index=1,
+    type_name_en="Glucose",
+    type_name_ko="혈당",
+    reasons=["electrodes_failed"],
+    failed_electrodes=[FailedElectrodes(fault="dead", numbers=[1, 2, 3, 9])],
+    electrode_count=88,
+    verified=True,
+    calibrated=True,
+    frame_count=5,
+    measured_at=NOW,
+)
+
 PUBLISHED: Sequence[tuple[DomainEvent, str, str]] = (
     (ALERT, "건강 경고", "혈당 측정값이 452 mg/dL로, 위험 기준 400 mg/dL"),
+    (ALERT.model_copy(update={"value": 600, "comparator": ">"}), "건강 경고", "혈당 측정값이 >600 mg/dL로"),
+    (INVALID, "다시 측정해 주세요", "고장 난 전극 4/88개: 1-3, 9번."),
     (
         SubscriptionCreated(**PLAN, tier=Tier.FREE, status="active", amount_due_krw=0, created_at=NOW, expires_at=None),
         "구독이 시작되었습니다",

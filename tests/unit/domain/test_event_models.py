@@ -6,6 +6,7 @@ import pytest
 
 from domain.events import HEALTH_DATA, DomainEvent
 from infra.codegen.schema import event_types, wire_schema
+from subgraphs.runtime.events import publishers_of
 
 _EVENTS = {event.topic: event for event in event_types()}
 
@@ -88,3 +89,9 @@ def test_the_published_schema_tells_which_fields_are_sealed() -> None:
     assert schema["required"] == ["plain", "sealed"]
     assert set(schema["properties"]["sealed"]["contentSchema"]["properties"]) == {"value"}
     assert wire_schema(_EVENTS["payment.completed"]) == _EVENTS["payment.completed"].model_json_schema()
+
+
+@pytest.mark.parametrize("topic", sorted(_EVENTS))
+def test_the_source_of_an_event_is_a_publisher_of_its_topic(topic: str) -> None:
+    """Consumers refuse it otherwise."""
+    assert _EVENTS[topic].source in publishers_of(topic)

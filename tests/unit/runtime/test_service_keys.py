@@ -188,11 +188,13 @@ def test_one_key_in_a_variable_is_enough_for_a_group_of_one_service(folder: Path
     settings = Settings.load({**_PRODUCTION, **given})
     keys, _ = load_service_keys(settings, [Group.MEASUREMENT])
     assert keys.of("measurement").kid == key.kid
+    escaped = Settings.load({**_PRODUCTION, **given, "SERVICE_KEY": key.pem().replace("\n", "\\n")})
+    assert load_service_keys(escaped, [Group.MEASUREMENT])[0].of("measurement").kid == key.kid
     with pytest.raises(ServiceKeyError, match="SERVICE_KEYS_DIR"):
         load_service_keys(settings, [Group.IDENTITY])
 
 
-def test_a_folder_is_looked_at_once_a_second_at_most(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_looked_at_only_now_and_then(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published = PublicKeyFolder(folder / PUBLIC_FOLDER)
     looks = 0
     real = PublicKeyFolder._signature
@@ -205,10 +207,15 @@ def test_a_folder_is_looked_at_once_a_second_at_most(folder: Path, monkeypatch: 
     monkeypatch.setattr(PublicKeyFolder, "_signature", counted)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    for _ in range(100):
-        published.find("auth", "unknown")
-    assert looks == 0
-    now += 1.5
-    for _ in range(100):
-        published.find("auth", "unknown")
-    assert looks == 1
+    known = SigningKeys.read(folder, ["auth"]).of("auth").kid
+    for later_s, kid, expected in (
+        (0, "unknown", 0),
+        (0.5, known, 0),
+        (0, "unknown", 1),
+        (0.5, known, 1),
+        (1, known, 2),
+    ):
+        now += later_s
+        for _ in range(100):
+            published.find("auth", kid)
+        assert looks == expected

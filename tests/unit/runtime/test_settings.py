@@ -21,7 +21,7 @@ def test_an_empty_environment_is_a_development_network() -> None:
         ("test", "refuse", False),
     ],
 )
-def test_readers_that_the_factory_has_not_told_of_are_taken_outside_of_production_unless_said_otherwise(
+def test_readers_without_a_factory_record_are_accepted_outside_of_production_by_default(
     environment: str, chosen: str | None, taken: bool
 ) -> None:
     settings = ServiceSettings.model_validate({"environment": environment, "unknown_devices": chosen})

@@ -62,6 +62,10 @@ class TypeRecord(_message.Message):
     REFERENCE_HIGH_FIELD_NUMBER: _builtins.int
     CRITICAL_LOW_FIELD_NUMBER: _builtins.int
     CRITICAL_HIGH_FIELD_NUMBER: _builtins.int
+    MEASURING_LOW_FIELD_NUMBER: _builtins.int
+    MEASURING_HIGH_FIELD_NUMBER: _builtins.int
+    MIN_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    DECIMAL_PLACES_FIELD_NUMBER: _builtins.int
     category_code: _builtins.int
     """Category the type belongs to."""
     type_index: _builtins.int
@@ -84,6 +88,14 @@ class TypeRecord(_message.Message):
     """A result below this raises an alert; unset = that side raises none."""
     critical_high: _builtins.float
     """A result above this raises an alert; unset = that side raises none."""
+    measuring_low: _builtins.float
+    """Lower limit of the measuring range; a result below it is told as below range. Unset = the range is not known."""
+    measuring_high: _builtins.float
+    """Upper limit of the measuring range; a result above it is told as above range. Unset = the range is not known."""
+    min_confidence: _builtins.float
+    """Least confidence of a result, above 0 and at most 1; unset = 0.5."""
+    decimal_places: _builtins.int
+    """Digits after the decimal point that a result has, 0 to 6; unset = 4."""
     def __init__(
         self,
         *,
@@ -98,15 +110,27 @@ class TypeRecord(_message.Message):
         reference_high: _builtins.float | None = ...,
         critical_low: _builtins.float | None = ...,
         critical_high: _builtins.float | None = ...,
+        measuring_low: _builtins.float | None = ...,
+        measuring_high: _builtins.float | None = ...,
+        min_confidence: _builtins.float | None = ...,
+        decimal_places: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_critical_high", b"_critical_high", "_critical_low", b"_critical_low", "_reference_high", b"_reference_high", "_reference_low", b"_reference_low", "critical_high", b"critical_high", "critical_low", b"critical_low", "reference_high", b"reference_high", "reference_low", b"reference_low"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_critical_high", b"_critical_high", "_critical_low", b"_critical_low", "_decimal_places", b"_decimal_places", "_measuring_high", b"_measuring_high", "_measuring_low", b"_measuring_low", "_min_confidence", b"_min_confidence", "_reference_high", b"_reference_high", "_reference_low", b"_reference_low", "critical_high", b"critical_high", "critical_low", b"critical_low", "decimal_places", b"decimal_places", "measuring_high", b"measuring_high", "measuring_low", b"measuring_low", "min_confidence", b"min_confidence", "reference_high", b"reference_high", "reference_low", b"reference_low"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_critical_high", b"_critical_high", "_critical_low", b"_critical_low", "_reference_high", b"_reference_high", "_reference_low", b"_reference_low", "category_code", b"category_code", "critical_high", b"critical_high", "critical_low", b"critical_low", "loinc_code", b"loinc_code", "name_en", b"name_en", "name_ko", b"name_ko", "reference_high", b"reference_high", "reference_low", b"reference_low", "required_channels", b"required_channels", "type_index", b"type_index", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_critical_high", b"_critical_high", "_critical_low", b"_critical_low", "_decimal_places", b"_decimal_places", "_measuring_high", b"_measuring_high", "_measuring_low", b"_measuring_low", "_min_confidence", b"_min_confidence", "_reference_high", b"_reference_high", "_reference_low", b"_reference_low", "category_code", b"category_code", "critical_high", b"critical_high", "critical_low", b"critical_low", "decimal_places", b"decimal_places", "loinc_code", b"loinc_code", "measuring_high", b"measuring_high", "measuring_low", b"measuring_low", "min_confidence", b"min_confidence", "name_en", b"name_en", "name_ko", b"name_ko", "reference_high", b"reference_high", "reference_low", b"reference_low", "required_channels", b"required_channels", "type_index", b"type_index", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__critical_high: _TypeAlias = _typing.Literal["critical_high"]  # noqa: Y015
     _WhichOneofArgType__critical_high: _TypeAlias = _typing.Literal["_critical_high", b"_critical_high"]  # noqa: Y015
     _WhichOneofReturnType__critical_low: _TypeAlias = _typing.Literal["critical_low"]  # noqa: Y015
     _WhichOneofArgType__critical_low: _TypeAlias = _typing.Literal["_critical_low", b"_critical_low"]  # noqa: Y015
+    _WhichOneofReturnType__decimal_places: _TypeAlias = _typing.Literal["decimal_places"]  # noqa: Y015
+    _WhichOneofArgType__decimal_places: _TypeAlias = _typing.Literal["_decimal_places", b"_decimal_places"]  # noqa: Y015
+    _WhichOneofReturnType__measuring_high: _TypeAlias = _typing.Literal["measuring_high"]  # noqa: Y015
+    _WhichOneofArgType__measuring_high: _TypeAlias = _typing.Literal["_measuring_high", b"_measuring_high"]  # noqa: Y015
+    _WhichOneofReturnType__measuring_low: _TypeAlias = _typing.Literal["measuring_low"]  # noqa: Y015
+    _WhichOneofArgType__measuring_low: _TypeAlias = _typing.Literal["_measuring_low", b"_measuring_low"]  # noqa: Y015
+    _WhichOneofReturnType__min_confidence: _TypeAlias = _typing.Literal["min_confidence"]  # noqa: Y015
+    _WhichOneofArgType__min_confidence: _TypeAlias = _typing.Literal["_min_confidence", b"_min_confidence"]  # noqa: Y015
     _WhichOneofReturnType__reference_high: _TypeAlias = _typing.Literal["reference_high"]  # noqa: Y015
     _WhichOneofArgType__reference_high: _TypeAlias = _typing.Literal["_reference_high", b"_reference_high"]  # noqa: Y015
     _WhichOneofReturnType__reference_low: _TypeAlias = _typing.Literal["reference_low"]  # noqa: Y015
@@ -115,6 +139,14 @@ class TypeRecord(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__critical_high) -> _WhichOneofReturnType__critical_high | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__critical_low) -> _WhichOneofReturnType__critical_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decimal_places) -> _WhichOneofReturnType__decimal_places | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__measuring_high) -> _WhichOneofReturnType__measuring_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__measuring_low) -> _WhichOneofReturnType__measuring_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_confidence) -> _WhichOneofReturnType__min_confidence | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reference_high) -> _WhichOneofReturnType__reference_high | None: ...
     @_typing.overload
@@ -173,7 +205,7 @@ class CartridgeRecord(_message.Message):
     remaining_uses: _builtins.int
     """Uses left, by the platform's count."""
     unverified: _builtins.bool
-    """Whether nothing vouches for the cartridge: its tag carries no signature of its lot, and the factory has not registered
+    """Whether the cartridge is not verified: its tag carries no signature of its lot, and the factory has not registered
     its id. Then no coefficient is set, and results are unverified.
     """
     @_builtins.property

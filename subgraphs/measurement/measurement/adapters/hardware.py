@@ -15,6 +15,7 @@ from manpasik.v1.cartridge_pb2_grpc import CartridgeServiceStub
 
 from domain.errors import Conflict, NotFound
 from domain.measurement.measurement.ports import KnownCalibration, KnownCartridge, KnownDevice, KnownType, Permission
+from domain.measurement.measurement.quality import DEFAULT_DECIMAL_PLACES, DEFAULT_MIN_CONFIDENCE, MeasuringRange
 from subgraphs.runtime.clients import ServiceClient
 
 _TIMEOUT_S = 3.0
@@ -140,4 +141,10 @@ def _type_of(found: registry.TypeRecord) -> KnownType:
         reference_high=found.reference_high if found.HasField("reference_high") else None,
         critical_low=found.critical_low if found.HasField("critical_low") else None,
         critical_high=found.critical_high if found.HasField("critical_high") else None,
+        measuring=MeasuringRange(
+            low=found.measuring_low if found.HasField("measuring_low") else None,
+            high=found.measuring_high if found.HasField("measuring_high") else None,
+            min_confidence=found.min_confidence if found.HasField("min_confidence") else DEFAULT_MIN_CONFIDENCE,
+            decimal_places=found.decimal_places if found.HasField("decimal_places") else DEFAULT_DECIMAL_PLACES,
+        ),
     )

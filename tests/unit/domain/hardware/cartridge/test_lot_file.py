@@ -1,4 +1,4 @@
-"""Lot files: every fault is told with its line, and no number out of range gets in."""
+"""Lot files: every fault is reported with its line, and no number out of range is accepted."""
 
 import datetime as dt
 from contextlib import suppress
@@ -11,7 +11,7 @@ from devices.nfc_signature import Ed25519Lot
 from domain.hardware.cartridge.errors import LotFileInvalid
 from domain.hardware.cartridge.lot_file import COLUMNS, MAX_FILE_BYTES, parse_lot_file
 from domain.hardware.cartridge.tag_signature import LotKeyKind
-from domain.hardware.csv_file import MAX_FAULTS_TOLD
+from domain.hardware.csv_file import MAX_REPORTED_FAULTS
 
 KEY = Ed25519Lot.of_seed("LOT-A", bytes(range(32))).public_key.hex()
 GOOD = {
@@ -101,14 +101,14 @@ def test_all_faults_of_a_file_are_told_at_once_up_to_a_bound() -> None:
     with pytest.raises(LotFileInvalid) as refusal:
         parse_lot_file(file_of(*({"alpha": "3"} for _ in range(50))))
     lines = refusal.value.message.splitlines()
-    assert (len(lines), lines[-1]) == (MAX_FAULTS_TOLD + 1, "... and 30 more")
+    assert (len(lines), lines[-1]) == (MAX_REPORTED_FAULTS + 1, "... and 30 more")
     assert lines[0].startswith("line 2: ")
 
 
 def test_a_uid_twice_and_a_lot_told_in_two_ways_are_faults() -> None:
     with pytest.raises(LotFileInvalid, match="line 3: uid 00112233445566AA is in line 2 already"):
         parse_lot_file(file_of({}, {"uid": "00112233445566AA"}))
-    with pytest.raises(LotFileInvalid, match="line 3: lot LOT-A is told otherwise in line 2"):
+    with pytest.raises(LotFileInvalid, match="line 3: lot LOT-A is declared with other values in line 2"):
         parse_lot_file(file_of({}, {"uid": "00112233445566AB", "type_index": "2"}))
 
 

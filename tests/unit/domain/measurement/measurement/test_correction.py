@@ -12,23 +12,35 @@ from devices.simulator.forward_model import ForwardModel, replay
 from devices.simulator.mard import mard_percent
 from devices.simulator.traces import load_trace, packaged_subjects
 from domain.measurement.measurement.aggregate import aggregate, weighted_median
-from domain.measurement.measurement.correction import (
-    FloatArray,
-    calibrate,
-    confidence,
-    differential,
-    environment_factor,
-    locate,
-)
+from domain.measurement.measurement.correction import FloatArray, calibrate, differential, environment_factor
+from domain.measurement.measurement.electrodes import Examined, Fault, Signals, examine
+from domain.measurement.measurement.frame_values import Calibrations, compute
 from domain.measurement.measurement.frames import Reading
-from domain.measurement.measurement.ingest import compute
+from domain.measurement.measurement.quality import UNKNOWN_RANGE, MeasuringRange
 
 signals = arrays(np.float64, st.tuples(st.integers(1, 4), st.sampled_from([88, 448])), elements=st.floats(-1e6, 1e6))
 rates = st.floats(-0.01, 0.01)
 
 
-def at_reference(count: int) -> tuple[FloatArray, FloatArray]:
-    return np.full(count, 25.0), np.full(count, 50.0)
+def examined(
+    values: FloatArray, *, temp: float = 25.0, humidity: float = 50.0, within: MeasuringRange = UNKNOWN_RANGE
+) -> Examined:
+    """Signals that are their values already: gain 1, offset 0, no background."""
+    count = len(values)
+    return examine(
+        Signals(
+            raw=values,
+            corrected=values,
+            gains=np.ones_like(values),
+            offsets=np.zeros_like(values),
+            env=np.ones(count),
+            temp_c=np.full(count, temp),
+            humidity_pct=np.full(count, humidity),
+            zero=np.full(count, within.zero),
+            implausible=np.full(count, within.implausible),
+            scale=np.full(count, within.scale),
+        )
+    )
 
 
 def test_the_example_of_the_contract() -> None:
@@ -54,52 +66,57 @@ def test_calibration_inverts_the_forward_model(
 @given(signals, st.randoms(use_true_random=False))
 def test_the_location_does_not_depend_on_the_order_of_the_channels(values: FloatArray, random: object) -> None:
     order = np.random.default_rng(random.randrange(2**32)).permutation(values.shape[1])  # type: ignore[attr-defined]
-    one, other = locate(values), locate(values[:, order])
+    one, other = examined(values), examined(values[:, order])
     assert np.allclose(one.value, other.value, rtol=1e-9, atol=1e-9)
-    assert np.array_equal(one.inlier_share, other.inlier_share)
+    assert np.array_equal(one.faults[:, order], other.faults)
 
 
 @given(signals)
 def test_the_location_lies_among_the_channels_and_confidence_within_its_bounds(values: FloatArray) -> None:
-    found = locate(values)
+    found = examined(values)
     assert (found.value >= values.min(axis=1) - 1e-9).all()
     assert (found.value <= values.max(axis=1) + 1e-9).all()
-    trust = confidence(found, *at_reference(len(values)))
-    assert ((trust >= 0) & (trust <= 1)).all()
+    assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
 
 
 @given(st.floats(1, 1000), st.integers(0, 30), st.sampled_from([0.0, -1e4, 1e5]))
 def test_a_third_of_wrong_electrodes_hardly_moves_the_location(level: float, wrong: int, wrong_value: float) -> None:
     values = level * (1 + np.random.default_rng(3).normal(0, 0.01, (1, 88)))
     values[0, :wrong] = wrong_value
-    assert abs(locate(values).value[0] / level - 1) < 0.02
+    assert abs(examined(values).value[0] / level - 1) < 0.02
 
 
 def test_each_row_is_located_by_itself() -> None:
     values = np.random.default_rng(0).normal(100, 3, (20, 88))
-    together = locate(values)
-    assert np.array_equal(together.value, [locate(row[np.newaxis, :]).value[0] for row in values])
+    together = examined(values)
+    assert np.array_equal(together.value, [examined(row[np.newaxis, :]).value[0] for row in values])
 
 
-@pytest.mark.parametrize(("temp", "humidity", "share"), [(25, 50, 1), (42.5, 50, 0.75), (0, 50, 0.5), (50, 100, 0.25)])
-def test_confidence_falls_with_the_surroundings(temp: float, humidity: float, share: float) -> None:
-    found = locate(np.full((1, 88), 7.0))
-    assert math.isclose(confidence(found, np.array([temp]), np.array([humidity]))[0], share)
+@pytest.mark.parametrize(
+    ("temp", "humidity", "share"),
+    [(25, 50, 1), (42.5, 50, 0.75), (5, 50, 2 / 3), (4.9, 50, 0), (45.1, 50, 0), (25, 9, 0), (25, 96, 0)],
+)
+def test_confidence_falls_with_the_surroundings_and_ends_outside_the_operating_conditions(
+    temp: float, humidity: float, share: float
+) -> None:
+    found = examined(np.full((1, 88), 7.0), temp=temp, humidity=humidity)
+    assert math.isclose(found.confidence[0], share)
 
 
 def test_a_signal_of_zero_is_trusted_not_at_all() -> None:
-    assert confidence(locate(np.zeros((1, 88))), *at_reference(1))[0] == 0
+    found = examined(np.zeros((1, 88)))
+    assert found.confidence[0] == 0
+    assert (found.faults == Fault.DEAD).all()
 
 
-def test_confidence_falls_with_dispersion_and_with_outliers() -> None:
+def test_confidence_falls_with_dispersion_and_with_failed_electrodes() -> None:
     rng = np.random.default_rng(1)
-    trusts = [
-        confidence(locate(100 + rng.normal(0, sd, (1, 896))), *at_reference(1))[0] for sd in (0.1, 5.0, 20.0, 60.0)
-    ]
+    trusts = [examined(100 + rng.normal(0, sd, (1, 896))).confidence[0] for sd in (0.1, 5.0, 20.0, 60.0)]
     assert trusts == sorted(trusts, reverse=True)
-    dead = np.full((1, 88), 100.0)
-    dead[0, :22] = 0
-    assert math.isclose(confidence(locate(dead), *at_reference(1))[0], 0.5)
+    dead, spiking = np.full((1, 88), 100.0), np.full((1, 88), 100.0)
+    dead[0, :22], spiking[0, :22] = 0, 5_000
+    assert math.isclose(examined(dead).confidence[0], 0.7)
+    assert math.isclose(examined(spiking).confidence[0], 0.5)
 
 
 @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(0.001, 1)), min_size=1, max_size=30))
@@ -146,13 +163,13 @@ def test_real_glucose_traces_are_recovered_within_five_percent(
             for f in frames
         ]
         rows = len(readings)
-        results = compute(
-            readings,
+        by = Calibrations(
             alpha=np.full(rows, known.alpha),
             gains=np.tile(known.channel_gains, (rows, 1)),
             offsets=np.tile(known.channel_offsets, (rows, 1)),
-            dimension=896,
+            within=[MeasuringRange(20, 600)] * rows,
         )
+        results = compute(readings, by, 896)
         true.append(glucose)
         found.append(aggregate(np.array([r[0] for r in results]), np.array([r[1] for r in results])).value)
     assert mard_percent(found, true) < 5.0
