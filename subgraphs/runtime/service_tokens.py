@@ -138,8 +138,6 @@ def _check(claims: dict[str, Any], *, callee: str) -> None:
     issued_at, expires_at = claims["iat"], claims["exp"]
     if any(isinstance(at, bool) or not isinstance(at, (int, float)) for at in (issued_at, expires_at)):
         raise TokenInvalid("The service token's times are not numbers.")
-    if issued_at > time.time() + LEEWAY_S:
-        raise TokenInvalid("The service token is issued in the future.")
     if expires_at - issued_at > SERVICE_TOKEN_TTL_S:
         raise TokenInvalid(f"The service token is valid for longer than {SERVICE_TOKEN_TTL_S} s.")
     if not isinstance(claims.get("obo", ""), str):

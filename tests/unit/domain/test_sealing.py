@@ -5,7 +5,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.sealing import SealBroken, Sealer, derive_key, master_key, new_data_key
+from domain import sealing
+from domain.sealing import EventSealer, SealBroken, Sealer, derive_key, master_key, new_data_key
 
 _KEY = bytes(range(32))
 _SEALER = Sealer({1: _KEY})
@@ -99,3 +100,63 @@ def test_keys_for_different_purposes_differ() -> None:
 def test_the_sealers_text_does_not_show_keys() -> None:
     assert _KEY.hex() not in repr(vars(_SEALER))
     assert repr(_KEY) not in repr(vars(_SEALER))
+
+
+# --- events
+
+_OLD_MASTER, _NEW_MASTER = bytes(range(32)), bytes(range(32, 64))
+
+
+def _sealed(sealer: EventSealer, *, topic: str = "measurement.completed", event_id: str = "e-1") -> bytes:
+    return sealer.seal(b"452 mg/dL", topic=topic, event_id=event_id)
+
+
+def test_what_one_process_sealed_for_an_event_another_opens_for_that_event_only() -> None:
+    sealed = _sealed(EventSealer([_OLD_MASTER]))
+    other = EventSealer([_OLD_MASTER])
+    assert b"452" not in sealed
+    assert other.open(sealed, topic="measurement.completed", event_id="e-1") == b"452 mg/dL"
+    for topic, event_id in (("health_alert.triggered", "e-1"), ("measurement.completed", "e-2")):
+        with pytest.raises(SealBroken):
+            other.open(sealed, topic=topic, event_id=event_id)
+
+
+def test_events_that_an_old_master_key_sealed_open_while_it_is_given_after_the_new_one() -> None:
+    old, new = EventSealer([_OLD_MASTER]), EventSealer([_NEW_MASTER])
+    both = EventSealer([_NEW_MASTER, _OLD_MASTER])
+    assert both.open(_sealed(old), topic="measurement.completed", event_id="e-1") == b"452 mg/dL"
+    assert new.open(_sealed(both), topic="measurement.completed", event_id="e-1") == b"452 mg/dL"
+    with pytest.raises(SealBroken, match="not known here"):
+        new.open(_sealed(old), topic="measurement.completed", event_id="e-1")
+
+
+def test_a_data_key_serves_one_topic_for_a_number_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "_EVENT_KEY_VALUES", 2)
+    sealer = EventSealer([_OLD_MASTER])
+
+    def key_of(sealed: bytes) -> bytes:
+        return sealed[: sealing._EVENT_HEADER]
+
+    first, second, third = (key_of(_sealed(sealer)) for _ in range(3))
+    assert first == second != third
+    assert key_of(_sealed(sealer, topic="health_alert.triggered")) not in (first, third)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, 64, 76, 92])
+def test_cut_off_sealed_events_do_not_open(cut: int) -> None:
+    sealer = EventSealer([_OLD_MASTER])
+    with pytest.raises(SealBroken):
+        sealer.open(_sealed(sealer)[:cut], topic="measurement.completed", event_id="e-1")
+
+
+def test_a_pseudonym_is_the_same_for_the_same_person_on_the_same_topic_only() -> None:
+    one, another = EventSealer([_OLD_MASTER]), EventSealer([_OLD_MASTER])
+    pseudonym = one.pseudonym("u-1", topic="measurement.completed")
+    assert another.pseudonym("u-1", topic="measurement.completed") == pseudonym
+    others = {
+        one.pseudonym("u-2", topic="measurement.completed"),
+        one.pseudonym("u-1", topic="health_alert.triggered"),
+        EventSealer([_NEW_MASTER]).pseudonym("u-1", topic="measurement.completed"),
+    }
+    assert len(others | {pseudonym}) == 4
+    assert "u-1" not in pseudonym
