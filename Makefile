@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint format bench bench-router proto schema lock clean
+.PHONY: help up test fuzz lint format bench bench-router proto schema lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ up: $(VENV)/.installed ## Run the whole platform on real data (Ctrl-C stops it)
 
 test: $(VENV)/.installed-dev ## Run all tests
 	@$(BIN)/python -m pytest -n auto --dist loadgroup tests
+
+fuzz: $(VENV)/.installed-dev ## Search for new failures (SECONDS=600, SEED=random)
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.installed-dev ## Check style, types and import directions
 	@$(BIN)/ruff check .
