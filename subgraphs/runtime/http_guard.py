@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
+import orjson
 import structlog
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -28,7 +29,12 @@ BODY_BYTES = 1024 * 1024
 FIRMWARE_BODY_BYTES = 16 * 1024 * 1024
 """The largest image of a firmware, in base64, fits in."""
 
+SOCKET_IDLE_S = 60.0
+
 _CLOSE_TOO_MANY = 4429
+_CLOSE_IDLE = 4408
+_MOST_NOTED = 100
+_LONGEST_ID = 256
 
 Refuse = Callable[[AppError, Scope, Receive, Send], Awaitable[None]]
 
@@ -77,10 +83,14 @@ class OperationGuard:
         within_s: how long a query or mutation may take; the events of a subscription may go on.
         sockets: counts the open WebSockets.
         refuse: answers an error as GraphQL does.
+        idle_s: how long a WebSocket may be open without an operation.
     """
 
-    def __init__(self, app: ASGIApp, *, within_s: float, sockets: Slots, refuse: Refuse) -> None:
+    def __init__(
+        self, app: ASGIApp, *, within_s: float, sockets: Slots, refuse: Refuse, idle_s: float = SOCKET_IDLE_S
+    ) -> None:
         self._app = app
+        self._idle_s = idle_s
         self._within_s = within_s
         self._sockets = sockets
         self._refuse = refuse
@@ -136,9 +146,70 @@ class OperationGuard:
         context = current()
         try:
             with self._sockets.hold(context.principal, context.peer):
-                await self._app(scope, receive, send)
+                idle = _IdleSocket(receive, send, idle_s=self._idle_s)
+                await self._app(scope, idle.receive, idle.send)
         except TooManyOpen as error:
             await WebSocket(scope, receive, send).close(code=_CLOSE_TOO_MANY, reason=error.message)
+
+
+class _IdleSocket:
+    """A WebSocket of graphql-transport-ws that is closed when it has had no operation for a time; pings are none."""
+
+    def __init__(self, receive: Receive, send: Send, *, idle_s: float) -> None:
+        self._receive = receive
+        self._send = send
+        self._idle_s = idle_s
+        self._operations: set[str] = set()
+        self._idle_since = asyncio.get_running_loop().time()
+        self._waiting: asyncio.Timeout | None = None
+
+    async def receive(self) -> Message:
+        """The next message of the client; a disconnection when it has been idle for too long."""
+        try:
+            async with asyncio.timeout_at(self._until()) as self._waiting:
+                message = await self._receive()
+        except TimeoutError:
+            await self._send({"type": "websocket.close", "code": _CLOSE_IDLE, "reason": "No operation for too long."})
+            return {"type": "websocket.disconnect", "code": _CLOSE_IDLE}
+        finally:
+            self._waiting = None
+        self._note(message.get("text"), begins="subscribe")
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a message to the client."""
+        await self._send(message)
+        self._note(message.get("text"), begins="")
+
+    def _until(self) -> float | None:
+        return None if self._operations else self._idle_since + self._idle_s
+
+    def _note(self, text: str | None, *, begins: str) -> None:
+        kind, operation = _operation_of(text)
+        if operation is None:
+            return
+        if kind == begins and len(self._operations) < _MOST_NOTED:
+            self._operations.add(operation)
+        elif kind in ("complete", "error"):
+            self._operations.discard(operation)
+            if not self._operations:
+                self._idle_since = asyncio.get_running_loop().time()
+        if self._waiting is not None and not self._waiting.expired():
+            self._waiting.reschedule(self._until())
+
+
+def _operation_of(text: str | None) -> tuple[str, str | None]:
+    """The type of a message, and the operation that it begins or ends; None where it is about none."""
+    if not text or not any(kind in text[:200] or kind in text[-200:] for kind in ("subscribe", "complete", "error")):
+        return "", None
+    try:
+        message = orjson.loads(text)
+    except ValueError:
+        return "", None
+    if not isinstance(message, dict):
+        return "", None
+    kind, operation = message.get("type"), message.get("id")
+    return (str(kind), operation) if isinstance(operation, str) and len(operation) <= _LONGEST_ID else ("", None)
 
 
 async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

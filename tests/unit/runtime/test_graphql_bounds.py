@@ -5,6 +5,8 @@ import io
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -21,7 +23,7 @@ from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.documents import KEPT_CHARACTERS, Documents
 from subgraphs.runtime.faces import GroupFaces
 from subgraphs.runtime.graphql import GraphQLContext, build_schema
-from subgraphs.runtime.http_guard import ANONYMOUS_BODY_BYTES, BODY_BYTES
+from subgraphs.runtime.http_guard import ANONYMOUS_BODY_BYTES, BODY_BYTES, OperationGuard
 from subgraphs.runtime.http_server import subgraph_app
 from subgraphs.runtime.settings import Settings
 from subgraphs.runtime.slots import SlotLimits
@@ -408,6 +410,35 @@ async def test_one_account_has_a_share_of_the_sockets(
                 await asyncio.sleep(0.01)
             else:
                 break
+
+
+async def test_a_socket_without_an_operation_is_closed(
+    serve: Serve, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "OperationGuard", partial(OperationGuard, idle_s=0.3))
+    url = await serve(_app()) + "/graphql"
+    silent, used = await _socket(http, url), await _socket(http, url)
+    await used.send_json({"type": "subscribe", "id": "1", "payload": {"query": "subscription { ticks }"}})
+    assert (await used.receive_json(timeout=20))["type"] == "next"
+    pinging = asyncio.create_task(_ping(silent))
+    async with asyncio.timeout(20):
+        while (message := await silent.receive()).type is aiohttp.WSMsgType.TEXT:
+            pass
+    pinging.cancel()
+    assert (message.type, silent.close_code) == (aiohttp.WSMsgType.CLOSE, 4408)
+    assert not used.closed
+    await used.send_json({"type": "ping"})
+    assert (await used.receive_json(timeout=20))["type"] == "pong"
+    await used.send_json({"type": "complete", "id": "1"})
+    assert (await used.receive(timeout=20)).type is aiohttp.WSMsgType.CLOSE
+    assert used.close_code == 4408
+
+
+async def _ping(socket: aiohttp.ClientWebSocketResponse) -> None:
+    with suppress(ConnectionError):
+        while True:
+            await socket.send_json({"type": "ping"})
+            await asyncio.sleep(0.05)
 
 
 async def test_a_message_over_a_socket_has_bounds(url: str, http: aiohttp.ClientSession) -> None:
