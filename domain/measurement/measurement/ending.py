@@ -5,8 +5,6 @@ session that is judged, `health_alert.triggered` follows. An invalid result is t
 measurement, so nobody must count with it, and it raises no alert.
 """
 
-from datetime import datetime
-
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,6 +13,7 @@ from domain.ids import new_id
 from domain.measurement.measurement import chain
 from domain.measurement.measurement.conclusion import Examination
 from domain.measurement.measurement.correction import differential
+from domain.measurement.measurement.effective_time import FrameTimes
 from domain.measurement.measurement.events import (
     FailedElectrodes,
     HealthAlertTriggered,
@@ -29,6 +28,7 @@ from domain.measurement.measurement.models import (
     Coefficients,
     EndReason,
     Result,
+    ResultTimes,
     Session,
     SessionRow,
     SessionStatus,
@@ -59,15 +59,19 @@ class SessionEnding:
         """
         within, coefficients = range_of(row), coefficients_of(row)
         examination = Examination(within, coefficients.gains)
+        times = FrameTimes()
         direction = np.zeros(FINGERPRINT_DIMENSION)
         head, channels = chain.genesis(row.id), 0
         async for rows in FrameRepository(session).stream(row.id):
             frames = [open_frame(self._sealer, frame.session_id, frame.sequence, frame.sealed) for frame in rows]
             examined = examine_stored(frames, _calibrations(frames, coefficients, within))
             examination.add(examined, np.array([frame.raw for frame in frames]))
+            for frame in frames:
+                times.add(measured_at_us=frame.measured_at_us, received_at_us=frame.received_at_us)
             direction += _directions(frames).sum(axis=0)
             head, channels = rows[-1].chain_hash, frames[-1].raw.size
-        row.ended_at = self._clock.now()
+        now = self._clock.now()
+        row.ended_at = row.issued_at = now
         row.end_reason = reason.value
         row.frame_count = examination.frame_count
         row.chain_head = head
@@ -75,6 +79,10 @@ class SessionEnding:
         if not examination.frame_count:
             await session.flush()
             return
+        if reason is EndReason.IDLE:
+            row.ended_at = times.last_arrival
+        effective = times.effective()
+        row.effective_at, row.time_basis = effective.at, effective.basis.value
         row.sealed_result = seal_result(self._sealer, row, examination.conclude())
         await session.flush()
         fingerprint = mean_direction(direction)
@@ -82,22 +90,23 @@ class SessionEnding:
             await self._index.add(
                 session, session_id=row.id, user_id=row.user_id, channels=channels, fingerprint=fingerprint
             )
-        await self._tell(session, session_of(self._sealer, row), row.ended_at)
+        await self._tell(session, session_of(self._sealer, row))
 
-    async def _tell(self, session: AsyncSession, ended: Session, measured_at: datetime) -> None:
+    async def _tell(self, session: AsyncSession, ended: Session) -> None:
         result = ended.result
-        if result is None:
+        if result is None or result.times is None:
             return
+        times = result.times
         outbox = Outbox(session, sealer=self._sealer)
         if result.value is None:
-            await outbox.add(_invalid(ended, result, measured_at))
+            await outbox.add(_invalid(ended, result, times))
             return
-        await outbox.add(_completed(ended, result, result.value, measured_at))
-        if alert := critical_alert(ended, result, measured_at):
+        await outbox.add(_completed(ended, result, result.value, times))
+        if alert := critical_alert(ended, result, times):
             await outbox.add(alert)
 
 
-def critical_alert(ended: Session, result: Result, measured_at: datetime) -> HealthAlertTriggered | None:
+def critical_alert(ended: Session, result: Result, times: ResultTimes) -> HealthAlertTriggered | None:
     """The alert of a result outside the critical limits; None for a session that is not judged, and for an invalid result.
 
     Below range counts as critical where the limit of the range itself is not above the critical limit, above range alike.
@@ -124,11 +133,13 @@ def critical_alert(ended: Session, result: Result, measured_at: datetime) -> Hea
         limit=limit,
         unit=result.unit,
         confidence=result.confidence,
-        measured_at=measured_at,
+        measured_at=times.effective_at,
+        issued_at=times.issued_at,
+        time_basis=times.basis.value,
     )
 
 
-def _completed(ended: Session, result: Result, value: float, measured_at: datetime) -> MeasurementCompleted:
+def _completed(ended: Session, result: Result, value: float, times: ResultTimes) -> MeasurementCompleted:
     return MeasurementCompleted(
         session_id=ended.id,
         user_id=ended.user_id,
@@ -149,11 +160,13 @@ def _completed(ended: Session, result: Result, value: float, measured_at: dateti
         frame_count=ended.frame_count,
         reference_low=ended.reference_low,
         reference_high=ended.reference_high,
-        measured_at=measured_at,
+        measured_at=times.effective_at,
+        issued_at=times.issued_at,
+        time_basis=times.basis.value,
     )
 
 
-def _invalid(ended: Session, result: Result, measured_at: datetime) -> MeasurementInvalid:
+def _invalid(ended: Session, result: Result, times: ResultTimes) -> MeasurementInvalid:
     return MeasurementInvalid(
         session_id=ended.id,
         user_id=ended.user_id,
@@ -172,7 +185,9 @@ def _invalid(ended: Session, result: Result, measured_at: datetime) -> Measureme
         verified=ended.verified,
         calibrated=ended.calibrated,
         frame_count=ended.frame_count,
-        measured_at=measured_at,
+        measured_at=times.effective_at,
+        issued_at=times.issued_at,
+        time_basis=times.basis.value,
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from domain.events import DomainEvent
 
 Comparator = Literal["", "<", ">"]
+TimeBasis = Literal["reader", "unknown"]
 
 
 class MeasurementCompleted(DomainEvent):
@@ -18,6 +19,8 @@ class MeasurementCompleted(DomainEvent):
             arbitrary units.
         comparator: `<` or `>` where the result lies below or above the measuring range; `primary_value` is then the limit.
         confidence: 0 to 1.
+        measured_at: when the value was true, by the reader's clock; with the basis `unknown` when it came in, which was later.
+        issued_at: when the result became known.
         verified: whether reader and cartridge were known to the platform.
     """
 
@@ -45,6 +48,8 @@ class MeasurementCompleted(DomainEvent):
     reference_low: float | None
     reference_high: float | None
     measured_at: datetime
+    issued_at: datetime | None = None
+    time_basis: TimeBasis = "reader"
 
     @property
     def key(self) -> str:
@@ -88,6 +93,8 @@ class MeasurementInvalid(DomainEvent):
     calibrated: bool
     frame_count: int
     measured_at: datetime
+    issued_at: datetime | None = None
+    time_basis: TimeBasis = "reader"
 
     @property
     def key(self) -> str:
@@ -118,6 +125,8 @@ class HealthAlertTriggered(DomainEvent):
     unit: str
     confidence: float
     measured_at: datetime
+    issued_at: datetime | None = None
+    time_basis: TimeBasis = "reader"
 
     @property
     def key(self) -> str:

@@ -18,8 +18,9 @@ from typing import Any
 
 from domain.ids import new_id
 from domain.measurement.measurement.conclusion import Doubt
+from domain.measurement.measurement.effective_time import TimeBasis
 from domain.measurement.measurement.interpretation import interpretation
-from domain.measurement.measurement.models import UNKNOWN_TYPE, Result, Session
+from domain.measurement.measurement.models import UNKNOWN_TYPE, Result, ResultTimes, Session
 from domain.measurement.measurement.quality import ResultStatus
 from domain.quantities import number, ranges
 
@@ -31,6 +32,7 @@ CATEGORIES = "http://terminology.hl7.org/CodeSystem/observation-category"
 INTERPRETATIONS = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 QUALITY_TAGS = "urn:manpasik:fhir:measurement-quality"
 ABSENT_REASONS = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+ABSENT_EXTENSION = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 CONFIDENCE = "urn:manpasik:fhir:measurement-confidence"
 USER_IDS = "urn:manpasik:user"
 DEVICE_IDS = "urn:manpasik:device"
@@ -69,7 +71,7 @@ def observation(session: Session) -> Json:
         ValueError: the session has no result.
     """
     result = session.result
-    if result is None or session.ended_at is None:
+    if result is None or result.times is None:
         raise ValueError(f"session {session.id} has no result")
     found: Json = {
         "resourceType": "Observation",
@@ -78,8 +80,8 @@ def observation(session: Session) -> Json:
         "category": [{"coding": [_coding(CATEGORIES, "laboratory", "Laboratory")]}],
         "code": _code(session),
         "subject": _reference("Patient", USER_IDS, session.user_id),
-        "effectiveDateTime": _instant(session.ended_at),
-        "issued": _instant(session.ended_at),
+        **_effective(result.times),
+        "issued": _instant(result.times.issued_at),
         "device": {
             "type": "Device",
             "identifier": {"system": DEVICE_IDS, "value": session.device_id},
@@ -98,6 +100,13 @@ def observation(session: Session) -> Json:
         if limits := _reference_range(session, result):
             found["referenceRange"] = [limits]
     return found
+
+
+def _effective(times: ResultTimes) -> Json:
+    """The time at which the value was true; a time that is not known is absent, with the reason."""
+    if times.basis is TimeBasis.UNKNOWN:
+        return {"_effectiveDateTime": {"extension": [{"url": ABSENT_EXTENSION, "valueCode": "unknown"}]}}
+    return {"effectiveDateTime": _instant(times.effective_at)}
 
 
 def _status(session: Session, result: Result) -> str:

@@ -50,8 +50,8 @@ MAX_BATCH_CHANNELS = 65_536
 BUSY_RETRY_S = 0.02
 BUSY_LIMIT_S = 10.0
 
-EARLIEST_US = 946_684_800_000_000
-"""2000-01-01: a reader whose clock is older has lost it."""
+EARLIEST_US = 0
+"""1970-01-01. A reader that has lost its clock counts from there: its frames are taken, and their time is unknown."""
 MAX_AHEAD_US = 86_400_000_000
 """A reader's clock may be ahead by a day: more is an error, and would need partitions far ahead."""
 MIN_ENV, MAX_ENV = 0.1, 10.0
@@ -237,7 +237,7 @@ class LiveSession:
                 reading.measured_at_us += 1
         elif not EARLIEST_US <= reading.measured_at_us <= now_us + MAX_AHEAD_US:
             raise FrameInvalid(
-                "timestamp must lie between the year 2000 and tomorrow: set the reader's clock.", field="timestamp"
+                "timestamp must lie between 1970 and tomorrow: set the reader's clock.", field="timestamp"
             )
         elif self._live_from_us is not None and reading.measured_at_us < self._live_from_us:
             raise FrameStoredOffline

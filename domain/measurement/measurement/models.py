@@ -26,6 +26,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from domain.measurement.base import Base
 from domain.measurement.measurement.conclusion import Doubt
 from domain.measurement.measurement.correction import FloatArray
+from domain.measurement.measurement.effective_time import TimeBasis
 from domain.measurement.measurement.electrodes import Fault
 from domain.measurement.measurement.quality import (
     DEFAULT_DECIMAL_PLACES,
@@ -64,7 +65,7 @@ class SessionRow(Base):
     """A session. What it was started with is copied into it, so that a later change elsewhere changes no result.
 
     `idle_deadline`: of an active session, before when it certainly had a signal; of a starting one, until when the
-    attempt that made it may go on. `recalibrated_at`: when its reader was calibrated anew while it ran. `lease` counts the streams that were opened: only the newest may write.
+    attempt that made it may go on. `effective_at`: when its result was true. `recalibrated_at`: when its reader was calibrated anew while it ran. `lease` counts the streams that were opened: only the newest may write.
     """
 
     __tablename__ = "measurement_sessions"
@@ -73,9 +74,9 @@ class SessionRow(Base):
         Index("ix_measurement_sessions_device_started", "device_id", "started_at", "id"),
         Index("ix_measurement_sessions_cartridge_started", "cartridge_uid", "started_at", "id"),
         Index(
-            "ix_measurement_sessions_user_ended",
+            "ix_measurement_sessions_user_effective",
             "user_id",
-            "ended_at",
+            "effective_at",
             "id",
             postgresql_where=text("status = 'completed'"),
         ),
@@ -128,6 +129,9 @@ class SessionRow(Base):
     lease: Mapped[int] = mapped_column(Integer, server_default=text("0"), default=0)
     start_key: Mapped[str | None] = mapped_column(String)
     ended_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    effective_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    time_basis: Mapped[str | None] = mapped_column(String(8))
+    issued_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     end_reason: Mapped[str | None] = mapped_column(String(12))
     frame_count: Mapped[int | None] = mapped_column(Integer)
     chain_head: Mapped[bytes | None] = mapped_column(LargeBinary)
@@ -214,6 +218,15 @@ def range_of(row: SessionRow) -> MeasuringRange:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultTimes:
+    """When a result was true (`effective_at`), what that is based on, and when it became known."""
+
+    effective_at: datetime
+    basis: TimeBasis
+    issued_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a session measured; `value` and `spread` in `unit`, rounded to the digits that they have.
 
@@ -224,6 +237,7 @@ class Result:
         failed: numbers of the failed electrodes, from 1, by what is wrong with them.
         doubts: why the result is invalid.
         electrodes: how many there are; 0 where that was not recorded.
+        times: None only before the session has ended.
     """
 
     status: ResultStatus
@@ -236,6 +250,7 @@ class Result:
     failed: Mapping[Fault, Sequence[int]] = field(default_factory=dict)
     doubts: Sequence[Doubt] = ()
     electrodes: int = 0
+    times: ResultTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +302,7 @@ class SessionFilter:
     """Which sessions of a list are wanted.
 
     Args:
-        since: earliest end (of results) or start (of sessions), included. until: the first one to leave out.
+        since: earliest effective time (of results) or start (of sessions), included. until: the first one to leave out.
         category_code, type_index: of the cartridge type; None = any.
     """
 

@@ -117,12 +117,12 @@ class SessionRepository:
     async def results(
         self, user_id: str, wanted: SessionFilter, *, limit: int, offset: int = 0
     ) -> Sequence[SessionRow]:
-        """Completed sessions of a person, the newest end first."""
+        """Completed sessions of a person, the newest effective time first."""
         shape, values = _Shape.of("results", (user_id,), wanted)
         statement = (
             select(SessionRow)
             .where(*shape.where())
-            .order_by(SessionRow.ended_at.desc(), SessionRow.id.desc())
+            .order_by(SessionRow.effective_at.desc(), SessionRow.id.desc())
             .limit(limit)
             .offset(offset)
         )
@@ -135,7 +135,7 @@ class SessionRepository:
     async def results_page(
         self, user_ids: Sequence[str], wanted: SessionFilter, page: PageRequest
     ) -> dict[str, list[SessionRow]]:
-        """For each person the first `page.first + 1` results after the cursor, the newest end first."""
+        """For each person the first `page.first + 1` results after the cursor, the newest effective time first."""
         return await self._pages(*_Shape.of("results", user_ids, wanted, page=page))
 
     async def sessions_page(
@@ -252,7 +252,7 @@ class _Shape:
     """What makes the statement of one list another than that of the next; the rest of a list are values of parameters.
 
     Args:
-        of_list: `results` (completed sessions of a person, by their end), or the owner of sessions (by their start).
+        of_list: `results` (completed sessions of a person, by their effective time), or the owner of sessions (by their start).
     """
 
     of_list: str
@@ -306,7 +306,7 @@ class _Shape:
     @property
     def sorted_by(self) -> ColumnElement[datetime] | ColumnElement[datetime | None]:
         """The column that the list is sorted by, the newest first."""
-        return SessionRow.ended_at.expression if self.of_list == "results" else SessionRow.started_at.expression
+        return SessionRow.effective_at.expression if self.of_list == "results" else SessionRow.started_at.expression
 
     def where(self) -> list[ColumnElement[bool]]:
         """The conditions of the list."""

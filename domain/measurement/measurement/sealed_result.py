@@ -8,8 +8,17 @@ import math
 from collections.abc import Mapping, Sequence
 
 from domain.measurement.measurement.conclusion import Conclusion, Doubt
+from domain.measurement.measurement.effective_time import TimeBasis
 from domain.measurement.measurement.electrodes import Fault
-from domain.measurement.measurement.models import EndReason, Result, Session, SessionRow, SessionStatus, range_of
+from domain.measurement.measurement.models import (
+    EndReason,
+    Result,
+    ResultTimes,
+    Session,
+    SessionRow,
+    SessionStatus,
+    range_of,
+)
 from domain.measurement.measurement.quality import INVALID, ResultStatus, report
 from domain.quantities import rounded
 from domain.sealing import SealBroken, Sealer
@@ -57,6 +66,7 @@ def open_result(sealer: Sealer, row: SessionRow) -> Result | None:
         spread=rounded(spread, min(within.decimal_places + 1, 6)) if is_valid else None,
         unit=row.unit,
         decimal_places=within.decimal_places,
+        times=times_of(row),
         failed=_failed(rest.get("failed")),
         electrodes=count if isinstance(count := rest.get("electrodes"), int) else 0,
         doubts=_doubts(rest.get("doubts")) if shown.status is ResultStatus.INVALID else (),
@@ -95,6 +105,17 @@ def session_of(sealer: Sealer, row: SessionRow, *, counted: int = 0) -> Session:
         frame_count=counted if row.frame_count is None else row.frame_count,
         recalibrated_at=row.recalibrated_at,
         result=open_result(sealer, row),
+    )
+
+
+def times_of(row: SessionRow) -> ResultTimes | None:
+    """The times of a session's result; None while it has none."""
+    if row.ended_at is None:
+        return None
+    return ResultTimes(
+        effective_at=row.effective_at or row.ended_at,
+        basis=TimeBasis(row.time_basis) if row.time_basis else TimeBasis.UNKNOWN,
+        issued_at=row.issued_at or row.ended_at,
     )
 
 

@@ -197,7 +197,7 @@ class MeasurementService:
         limit: int,
         offset: int,
     ) -> tuple[list[Session], int]:
-        """A page of a person's results, the newest end first, and how many there are.
+        """A page of a person's results, the newest effective time first, and how many there are.
 
         Raises:
             Forbidden: another person's. InvalidInput: a negative limit or offset, or a range that ends before it starts.
@@ -220,7 +220,7 @@ class MeasurementService:
         wanted: SessionFilter,
         page: PageRequest,
     ) -> list[Page[Session]]:
-        """Answer i is a page of the results of person i, the newest end first.
+        """Answer i is a page of the results of person i, the newest effective time first.
 
         Raises:
             Forbidden: one of them is another person.
@@ -345,7 +345,7 @@ class MeasurementService:
     async def export_range(
         self, session: AsyncSession, principal: Principal, *, user_id: str, from_date: str, to_date: str
     ) -> fhir.Json:
-        """A FHIR Bundle with a person's results, the newest first.
+        """A FHIR Bundle with a person's results, the newest effective time first.
 
         Args:
             from_date, to_date: ISO 8601 dates (UTC), both included; empty = no limit on that side.

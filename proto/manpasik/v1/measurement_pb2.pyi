@@ -214,7 +214,9 @@ class MeasurementResult(_message.Message):
     session_id: _builtins.str
     """Session of the frame."""
     primary_value: _builtins.float
-    """The measured quantity, calibrated and corrected for temperature and humidity, in unit."""
+    """The measured quantity, calibrated and corrected for temperature and humidity, in unit, with the digits that it has.
+    The limit of the measuring range for a value outside it; NaN for a frame that cannot be trusted.
+    """
     unit: _builtins.str
     """Unit of primary_value, UCUM, e.g. "mg/dL"."""
     confidence: _builtins.float
@@ -387,12 +389,14 @@ class MeasurementSummary(_message.Message):
     cartridge_type: _builtins.str
     """English name of the cartridge type, e.g. "Glucose"; "unknown" for a cartridge that was never read."""
     primary_value: _builtins.float
-    """The measured quantity in unit: the median of its frames, weighted by confidence."""
+    """The measured quantity in unit, with the digits that it has; the limit of the measuring range for a result outside it,
+    and NaN for one that is invalid.
+    """
     unit: _builtins.str
     """Unit of primary_value, UCUM, e.g. "mg/dL"."""
     @_builtins.property
     def measured_at(self) -> _timestamp_pb2.Timestamp:
-        """When the session ended (UTC)."""
+        """When the value was true, by the reader's clock (UTC); where that clock is not set or wrong, when the frames came in."""
 
     def __init__(
         self,

@@ -100,7 +100,7 @@ class MeasurementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetMeasurementHistory(self, request, context):
-        """Lists the results of a person's ended sessions, newest first.
+        """Lists the results of a person's ended sessions, by the time at which they were measured, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -33,7 +33,7 @@ class MeasurementServiceStub:
     empty.
     """
     GetMeasurementHistory: _aio.UnaryUnaryMultiCallable[_measurement_pb2.GetHistoryRequest, _measurement_pb2.GetHistoryResponse]
-    """Lists the results of a person's ended sessions, newest first."""
+    """Lists the results of a person's ended sessions, by the time at which they were measured, newest first."""
     ExportSingleMeasurement: _aio.UnaryUnaryMultiCallable[_measurement_pb2.ExportSingleMeasurementRequest, _measurement_pb2.ExportFHIRResponse]
     """Exports one session as an HL7 FHIR R4 Observation inside a Bundle."""
     ExportToFHIRObservations: _aio.UnaryUnaryMultiCallable[_measurement_pb2.ExportToFHIRObservationsRequest, _measurement_pb2.ExportFHIRResponse]
@@ -82,7 +82,7 @@ class MeasurementServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _measurement_pb2.GetHistoryRequest,
         context: _aio.ServicerContext[_measurement_pb2.GetHistoryRequest, _abc.Awaitable[_measurement_pb2.GetHistoryResponse]],
     ) -> _abc.Awaitable[_measurement_pb2.GetHistoryResponse]:
-        """Lists the results of a person's ended sessions, newest first."""
+        """Lists the results of a person's ended sessions, by the time at which they were measured, newest first."""
 
     @_abc_1.abstractmethod
     def ExportSingleMeasurement(

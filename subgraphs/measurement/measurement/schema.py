@@ -83,6 +83,14 @@ class DoubtChoice(Enum):
     IMPLAUSIBLE = strawberry.enum_value("implausible", description="No sample gives such a signal.")
 
 
+@strawberry.enum(name="MeasurementTimeBasis", description="What the time of a result is based on.")
+class TimeBasisChoice(Enum):
+    READER = strawberry.enum_value("reader", description="The reader's clock, which can be believed.")
+    UNKNOWN = strawberry.enum_value(
+        "unknown", description="The reader's clock is not set or wrong: measured at some time before it came in."
+    )
+
+
 @strawberry.type(description="Electrodes with the same fault.")
 class FailedElectrodes:
     fault: ElectrodeFaultChoice = strawberry.field(description="What is wrong with them.")
@@ -130,13 +138,17 @@ class Measurement:
     doubts: list[DoubtChoice] = strawberry.field(
         description="Why the result is invalid; empty for every other one.", directives=[list_size(assumed=3)]
     )
-    measured_at: datetime = strawberry.field(description="When the session ended (UTC).")
+    measured_at: datetime = strawberry.field(
+        description="When the value was true, by the reader's clock (UTC); with an unknown time, when it came in."
+    )
+    time_basis: TimeBasisChoice = strawberry.field(description="What `measuredAt` is based on.")
+    issued_at: datetime = strawberry.field(description="When the result became known (UTC).")
 
     @classmethod
     def of(cls, session: Session) -> Self | None:
         """The result of a session; null while it has none."""
-        result, ended_at = session.result, session.ended_at
-        if result is None or ended_at is None:
+        result = session.result
+        if result is None or result.times is None:
             return None
         known = session.is_judged
         return cls(
@@ -159,7 +171,9 @@ class Measurement:
                 for fault, numbers in result.failed.items()
             ],
             doubts=[DoubtChoice(doubt.value) for doubt in result.doubts],
-            measured_at=ended_at,
+            measured_at=result.times.effective_at,
+            time_basis=TimeBasisChoice(result.times.basis.value),
+            issued_at=result.times.issued_at,
         )
 
     @classmethod
@@ -485,13 +499,18 @@ async def results(
     page = await info.context.pages.load(PageKey(ListOf.RESULTS_OF_USER, user_id, wanted, request))
     # A result brings its whole session along, and this look at it is logged: `Measurement.session` needs no other one.
     info.context.sessions.prime_many({item.id: item for item in page.items})
-    cursors = cursors_of(page.items, lambda s: encode_cursor(s.ended_at or s.started_at, s.id))
+    cursors = cursors_of(page.items, lambda s: encode_cursor(_effective_at(s), s.id))
     nodes = [found for item in page.items if (found := Measurement.of(item)) is not None]
     return MeasurementConnection(
         edges=[MeasurementEdge(node=node, cursor=cursor) for node, cursor in zip(nodes, cursors, strict=True)],
         page_info=page_info(cursors, has_next=page.has_next, request=request),
         total_count=page.total,
     )
+
+
+def _effective_at(session: Session) -> datetime:
+    times = session.result.times if session.result is not None else None
+    return session.started_at if times is None else times.effective_at
 
 
 async def sessions(

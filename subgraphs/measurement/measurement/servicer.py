@@ -209,14 +209,14 @@ def _varint(number: int) -> bytes:
 
 
 def _summary(session: Session) -> measurement_pb2.MeasurementSummary | None:
-    if session.result is None:
+    if session.result is None or session.result.times is None:
         return None
     return measurement_pb2.MeasurementSummary(
         session_id=session.id,
         cartridge_type=session.type_name_en,
         primary_value=float("nan") if session.result.value is None else session.result.value,
         unit=session.result.unit,
-        measured_at=_timestamp(session.ended_at),
+        measured_at=_timestamp(session.result.times.effective_at),
     )
 
 

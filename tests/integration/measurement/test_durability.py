@@ -217,13 +217,16 @@ async def test_a_database_that_breaks_off_fails_the_stream_and_a_resume_loses_no
 
 async def test_partitions_are_made_ahead_and_take_over_what_the_default_held(measurement: Measurement) -> None:
     session_id = await measurement.start()
-    await measurement.stream([frame(session_id, n) for n in range(3)])
+    earlier_s = 62 * 86_400  # two months ago, for which no partition was made
+    await measurement.stream([frame(session_id, n - earlier_s) for n in range(3)])
     place = "SELECT DISTINCT tableoid::regclass::text AS place FROM measurement_frames"
     assert [row["place"] for row in await measurement.fetch(place)] == ["frame_partitions.other"]
-    then = frame(session_id, 0).timestamp.ToDatetime()
+    then = frame(session_id, -earlier_s).timestamp.ToDatetime()
     made = await asyncio.gather(*(ensure_partitions(measurement.database, then.replace(tzinfo=UTC)) for _ in range(3)))
     names = [name for of_one in made for name in of_one]
     assert len(names) == len(set(names)), "two have made the same"
-    assert "y2026m09" in names  # how many more there are depends on which months the start has made by the calendar
-    assert [row["place"] for row in await measurement.fetch(place)] == ["frame_partitions.y2026m09"]
+    assert (
+        f"y{then:%Y}m{then:%m}" in names
+    )  # how many more there are depends on which months the start has made by the calendar
+    assert [row["place"] for row in await measurement.fetch(place)] == [f"frame_partitions.y{then:%Y}m{then:%m}"]
     assert (await measurement.end(session_id)).total_measurements == 3

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -20,7 +20,7 @@ from subgraphs.measurement.measurement.adapters.pgvector_index import PgVectorIn
 from subgraphs.measurement.measurement.background import sweep
 from subgraphs.measurement.measurement.consumers import CalibrationCompleted
 from subgraphs.runtime.faces import EventMetadata
-from tests.integration.measurement.conftest import DEVICE, OTHER, USER, Measurement, as_, frame, user
+from tests.integration.measurement.conftest import BASE_US, DEVICE, OTHER, USER, Measurement, as_, frame, user
 
 OWNER = as_(f"user:{USER}")
 
@@ -165,21 +165,95 @@ async def test_the_chain_holds_and_shows_every_kind_of_tampering(measurement: Me
     assert await first_broken(session_id) is None
 
 
-async def test_history_is_newest_first_and_by_the_time_of_the_end(measurement: Measurement) -> None:
-    ids = []
-    for number in range(5):
-        measurement.clock.ahead = timedelta(days=number)
-        ids.append(await measured(measurement, 90 + number))
-    page = await measurement.stub.GetMeasurementHistory(pb.GetHistoryRequest(limit=2, offset=1), metadata=OWNER)
-    assert [m.session_id for m in page.measurements] == [ids[3], ids[2]]
-    assert page.total_count == 5
-    since = pb.GetHistoryRequest(start_time=page.measurements[1].measured_at)
+async def measured_at(measurement: Measurement, when: datetime, level: float = 90.0, *, frames: int = 3) -> str:
+    """An ended session whose frames were taken then, a second apart up to that moment."""
+    session_id = await measurement.start()
+    messages = []
+    for number in range(frames):
+        messages.append(frame(session_id, level=level, s_ref=0))
+        messages[-1].timestamp.FromDatetime(when - timedelta(seconds=frames - 1 - number))
+    await measurement.stream(messages)
+    await measurement.end(session_id)
+    return session_id
+
+
+async def test_history_is_newest_first_by_the_time_at_which_it_was_measured(measurement: Measurement) -> None:
+    now = measurement.clock.now().replace(microsecond=0)
+    hours_ago = [20, 0, 30, 10, 25]  # delivered in this order: late ones interleave with those that came at once
+    by_age = {age: await measured_at(measurement, now - timedelta(hours=age)) for age in hours_ago}
+    newest = [by_age[age] for age in sorted(hours_ago)]
+    page = await measurement.stub.GetMeasurementHistory(pb.GetHistoryRequest(limit=10), metadata=OWNER)
+    assert [m.session_id for m in page.measurements] == newest
+    assert [m.measured_at.ToDatetime(tzinfo=UTC) for m in page.measurements] == [
+        now - timedelta(hours=age) for age in sorted(hours_ago)
+    ]
+    part = await measurement.stub.GetMeasurementHistory(pb.GetHistoryRequest(limit=2, offset=1), metadata=OWNER)
+    assert [m.session_id for m in part.measurements] == newest[1:3]
+    since = pb.GetHistoryRequest(start_time=part.measurements[1].measured_at)
     assert (await measurement.stub.GetMeasurementHistory(since, metadata=OWNER)).total_count == 3
-    until = pb.GetHistoryRequest(end_time=page.measurements[1].measured_at)
+    until = pb.GetHistoryRequest(end_time=part.measurements[1].measured_at)
     assert (await measurement.stub.GetMeasurementHistory(until, metadata=OWNER)).total_count == 2
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await measurement.stub.GetMeasurementHistory(pb.GetHistoryRequest(user_id=USER), metadata=as_(f"user:{OTHER}"))
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_late_result_belongs_to_the_day_on_which_it_was_measured_and_says_when_it_became_known(
+    measurement: Measurement,
+) -> None:
+    now = measurement.clock.now()
+    when = now - timedelta(hours=40)
+    await measured_at(measurement, when, level=450)
+    told = dict(await events(measurement))
+    for event in told.values():
+        assert datetime.fromisoformat(event["measured_at"]) == when
+        assert datetime.fromisoformat(event["issued_at"]) >= now
+        assert event["time_basis"] == "reader"
+    day = when.date().isoformat()
+    request = pb.ExportToFHIRObservationsRequest(from_date=day, to_date=day)
+    answer = await measurement.stub.ExportToFHIRObservations(request, metadata=OWNER)
+    Bundle.model_validate_json(answer.fhir_bundle_json)
+    [entry] = json.loads(answer.fhir_bundle_json)["entry"]
+    assert datetime.fromisoformat(entry["resource"]["effectiveDateTime"]).replace(microsecond=0) == when.replace(
+        microsecond=0
+    )
+    assert datetime.fromisoformat(entry["resource"]["issued"]) >= now - timedelta(seconds=1)
+    today = pb.ExportToFHIRObservationsRequest(from_date=now.date().isoformat())
+    assert (await measurement.stub.ExportToFHIRObservations(today, metadata=OWNER)).resource_count == 0
+
+
+@pytest.mark.parametrize(
+    "clock",
+    [
+        datetime(1970, 1, 1, 0, 5, tzinfo=UTC),
+        datetime(2020, 1, 1, tzinfo=UTC),
+        timedelta(hours=9),  # local time of Seoul, told as UTC
+    ],
+)
+async def test_a_clock_that_cannot_be_believed_leaves_the_time_unknown(
+    measurement: Measurement, clock: datetime | timedelta
+) -> None:
+    now = measurement.clock.now()
+    await measured_at(measurement, now + clock if isinstance(clock, timedelta) else clock, level=450)
+    for event in dict(await events(measurement)).values():
+        assert event["time_basis"] == "unknown"
+        assert now <= datetime.fromisoformat(event["measured_at"]) <= measurement.clock.now()
+    answer = await measurement.stub.ExportToFHIRObservations(pb.ExportToFHIRObservationsRequest(), metadata=OWNER)
+    Bundle.model_validate_json(answer.fhir_bundle_json)
+    [entry] = json.loads(answer.fhir_bundle_json)["entry"]
+    assert "effectiveDateTime" not in entry["resource"]
+    assert entry["resource"]["_effectiveDateTime"]["extension"][0]["valueCode"] == "unknown"
+
+
+async def test_a_session_that_ends_by_idleness_ends_at_its_last_frame(measurement: Measurement, sealer: Sealer) -> None:
+    session_id = await measurement.start()
+    [answer] = await measurement.stream([frame(session_id, level=90)])
+    measurement.clock.ahead += timedelta(seconds=4_000)
+    await sweep(service_of(measurement, sealer), measurement.database)
+    [row] = await measurement.fetch("SELECT end_reason, ended_at, issued_at FROM measurement_sessions")
+    assert row["end_reason"] == "idle"
+    assert row["ended_at"] == answer.processed_at.ToDatetime(tzinfo=UTC)
+    assert row["issued_at"] - row["ended_at"] >= timedelta(seconds=4_000)
 
 
 async def test_reading_results_is_logged_in_a_chain_that_holds(measurement: Measurement) -> None:
@@ -232,7 +306,7 @@ async def test_a_fhir_export_validates_and_says_what_is_known(measurement: Measu
 
 async def test_an_export_takes_whole_days_and_refuses_what_is_no_date(measurement: Measurement) -> None:
     session_id = await measured(measurement, 65)
-    today = measurement.clock.now().date()
+    today = datetime.fromtimestamp(BASE_US / 1e6, UTC).date()
 
     async def count(**days: str) -> int:
         request = pb.ExportToFHIRObservationsRequest(**days)

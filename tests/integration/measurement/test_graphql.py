@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from sqlalchemy import event
 from domain.principal import ANONYMOUS, Principal
 from subgraphs.measurement.schema import schema
 from subgraphs.runtime.context import RequestContext
-from tests.integration.measurement.conftest import CARTRIDGE, DEVICE, OTHER, USER, Measurement, frame, user
+from tests.integration.measurement.conftest import BASE_US, CARTRIDGE, DEVICE, OTHER, USER, Measurement, frame, user
 
 SESSION_FIELDS = (
     "id status verified calibrated frameCount device { id } cartridge { id } user { id } result { id value }"
@@ -34,9 +34,9 @@ async def data(measurement: Measurement, query: str, who: Principal | None = Non
     return found
 
 
-async def measured(measurement: Measurement, level: float = 90.0) -> str:
+async def measured(measurement: Measurement, level: float = 90.0, *, after_s: int = 0) -> str:
     session_id = await measurement.start()
-    await measurement.stream([frame(session_id, n, level=level, s_ref=0) for n in range(3)])
+    await measurement.stream([frame(session_id, after_s + n, level=level, s_ref=0) for n in range(3)])
     await measurement.end(session_id)
     return session_id
 
@@ -85,7 +85,7 @@ async def test_results_are_paged_by_cursor_without_gap_or_repeat(measurement: Me
     ids = []
     for number in range(5):
         measurement.clock.ahead = timedelta(hours=number)
-        ids.append(await measured(measurement, 80 + number))
+        ids.append(await measured(measurement, 80 + number, after_s=3600 * number))
     query = (
         "query ($after: String) { measurements(first: 2, after: $after)"
         " { totalCount pageInfo { hasNextPage endCursor } edges { node { id value } } } }"
@@ -98,7 +98,7 @@ async def test_results_are_paged_by_cursor_without_gap_or_repeat(measurement: Me
         seen += [edge["node"]["id"] for edge in page["edges"]]
         after, more = page["pageInfo"]["endCursor"], page["pageInfo"]["hasNextPage"]
     assert seen == ids[::-1]
-    since = measurement.clock.now() - timedelta(hours=1, minutes=30)
+    since = datetime.fromtimestamp(BASE_US / 1e6, UTC) + timedelta(hours=2, minutes=30)
     filtered = await data(
         measurement,
         "query ($since: DateTime, $kind: CartridgeTypeFilter) "

@@ -128,7 +128,7 @@ async def test_frames_without_a_timestamp_get_the_time_of_their_arrival(measurem
         {"raw": [100.0] * 87 + [1e9]},  # no converter gives so much
         {"s_ref": 1e9},
         {"number": 1_000_000_000},  # in thirty years
-        {"number": -1_700_000_000},
+        {"number": -1_800_000_000},  # before 1970
     ],
 )
 async def test_a_wrong_frame_is_refused_and_harms_nothing_else(

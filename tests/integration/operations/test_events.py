@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -90,6 +91,21 @@ INVALID = MeasurementInvalid(
 PUBLISHED: Sequence[tuple[DomainEvent, str, str]] = (
     (ALERT, "건강 경고", "혈당 측정값이 452 mg/dL로, 위험 기준 400 mg/dL"),
     (ALERT.model_copy(update={"value": 600, "comparator": ">"}), "건강 경고", "혈당 측정값이 >600 mg/dL로"),
+    (
+        ALERT.model_copy(update={"issued_at": NOW + timedelta(minutes=50)}),
+        "건강 경고",
+        "혈당 측정값이 452 mg/dL로",
+    ),
+    (
+        ALERT.model_copy(update={"issued_at": NOW + timedelta(hours=20)}),
+        "지난 측정에 대한 건강 안내",
+        "2026년 11월 22일 18:00에 측정한 혈당 값이 452 mg/dL로",
+    ),
+    (
+        ALERT.model_copy(update={"issued_at": NOW, "time_basis": "unknown"}),
+        "측정 시각을 알 수 없는 건강 안내",
+        "결과는 2026년 11월 22일 18:00에 전송되었습니다",
+    ),
     (INVALID, "다시 측정해 주세요", "고장 난 전극 4/88개: 1-3, 9번."),
     (
         SubscriptionCreated(**PLAN, tier=Tier.FREE, status="active", amount_due_krw=0, created_at=NOW, expires_at=None),
