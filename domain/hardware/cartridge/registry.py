@@ -145,6 +145,13 @@ class RegistryService:
         registry = RegistryRepository(session)
         if category_of(definition.category, await registry.plain_categories()) is None:
             raise CartridgeTypeNotFound(f"There is no cartridge category {definition.category}.")
+        known = await registry.type(definition.category, definition.type_index)
+        # Calibrations hold gains in the type's unit: another unit would relabel what they give, 101 mg/dL as 101 mmol/L.
+        _need(
+            known is None or known.unit == definition.unit,
+            "unit",
+            "the unit of a registered type cannot change, because calibrations are in it: register another type",
+        )
         if definition.legacy_code is not None:
             holder = await registry.type_of_legacy_code(definition.legacy_code)
             if holder is not None and CartridgeCode(holder.category, holder.type_index) != code:

@@ -21,9 +21,11 @@ from domain.hardware.cartridge.nfc_tag import TagForged
 from domain.hardware.cartridge.registry import (
     CategoryDefinition,
     LegacyCodeTaken,
+    RegistryService,
     TypeDefinition,
 )
-from domain.principal import ANONYMOUS, Principal
+from domain.hardware.cartridge.registry_data import TYPES
+from domain.principal import ANONYMOUS, Principal, Role
 from tests.integration.hardware.conftest import (
     ADMIN,
     ALICE,
@@ -34,6 +36,7 @@ from tests.integration.hardware.conftest import (
     TECHNICIAN,
     Hardware,
 )
+from tests.integration.hardware.conftest import person as administrator
 
 UID = GLUCOSE_TAG.cartridge_uid
 
@@ -285,3 +288,12 @@ async def test_categories_count_their_types_and_a_makers_code_can_get_a_name(har
         after = {s.category.name_en: s.type_count for s in await registry.categories(session)}
     assert (len(before), before["HealthBiomarker"], before["ThirdParty"]) == (15, 14, 0)
     assert (len(after), after["Acme"], after["ThirdParty"]) == (16, 1, 0)
+
+
+async def test_the_unit_of_a_registered_type_cannot_change(hardware: Hardware) -> None:
+    async with hardware.database.transaction() as session:
+        glucose = next(t for t in TYPES if t.name_en == "Glucose")
+        registry, admin = RegistryService(), administrator("admin", role=Role.ADMIN)
+        await registry.upsert_type(session, admin, glucose)
+        with pytest.raises(RegistryEntryInvalid, match="unit"):
+            await registry.upsert_type(session, admin, replace(glucose, unit="mmol/L"))
