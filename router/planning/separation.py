@@ -12,10 +12,14 @@ answered in place: what one type is asked for must not be fetched, nor its input
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from router.errors import ClientError
 from router.planning.fetch_graph import Path
 from router.planning.query_graph import QueryGraph
 from router.supergraph.model import Kind, SubgraphName
 from router.supergraph.selection import NOT_DEFERRED, Field, Fragment, Selection, print_selection
+
+MAX_FIELDS = 20_000
+"""What is asked of an interface too is repeated for each type that is kept apart, at every level: so many fields at most."""
 
 Renamed = Mapping[tuple[Path, str, str], str]
 Items = tuple[Field | Fragment, ...]
@@ -30,7 +34,11 @@ class Separated:
 
 
 def separate(graph: QueryGraph, selection: Selection, root_type: str) -> Separated:
-    """The selection with keys of their own for what must be kept apart; itself where nothing must."""
+    """The selection with keys of their own for what must be kept apart; itself where nothing must.
+
+    Raises:
+        ClientError: it would have more than `MAX_FIELDS` fields.
+    """
     if not _has_siblings(selection):
         return Separated(selection, {})
     separation = _Separation(graph, selection)
@@ -81,6 +89,7 @@ class _Separation:
         self._supergraph = graph.supergraph
         self._taken = set(_keys(selection))
         self._count = 0
+        self._left = MAX_FIELDS
         self._texts: dict[Selection, str] = {}
         self.renamed: dict[tuple[Path, str, str], str] = {}
 
@@ -118,6 +127,7 @@ class _Separation:
                 stored = key if position == 0 else self._fresh(key)
                 for member in alike:
                     field = having[member]
+                    self._spend(field)
                     own.setdefault(member, []).append(_under(stored, field))
                     if stored != key:
                         self.renamed[path, member, key] = stored
@@ -259,6 +269,13 @@ class _Separation:
         if selection not in self._texts:
             self._texts[selection] = print_selection(selection)
         return self._texts[selection]
+
+    def _spend(self, field: Field) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise ClientError("The operation expands to too many fields.", code="OPERATION_TOO_LARGE")
+        for _, below in self._each(field.selection.items if field.selection else (), ""):
+            self._spend(below)
 
     def _fresh(self, key: str) -> str:
         while True:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from router.composition import Subgraph, compose
+from router.errors import ClientError
 from tests.federation.graph import Computed, Federation, Universe
 
 FEDERATION = 'extend schema @link(url: "https://specs.apollo.dev/federation/v2.3", import: ["@key", "@requires", "@external", "@shareable", "@interfaceObject", "@provides"])'
@@ -196,6 +197,21 @@ async def test_alike_fields_of_an_interface_object_are_one_request() -> None:
     given.sent.clear()
     await given.ask("{ all { id views ... on M1 { likes } } }")
     assert [sent.subgraph for sent in given.sent] == ["a", "b"]
+
+
+async def test_an_operation_that_multiplies_by_what_is_kept_apart_is_refused() -> None:
+    """Each level repeats what is below it for each of its types."""
+    members = [f"M{n}" for n in range(6)]
+    fields = "{ i: I a: Int b: Int }"
+    types = " ".join(f"type {m} implements I {fields}" for m in members)
+    given = federation({"a": f"type Query {{ i: I }} interface I {fields} {types}"}, {"i": None})
+    inner = "{ i { __typename } }"
+    for depth in range(12):
+        apart = " ".join(f"... on {m} {{ i {{ x{depth}: {'ab'[n % 2]} }} }}" for n, m in enumerate(members))
+        inner = f"{{ i {inner} {apart} }}"
+    with pytest.raises(ClientError) as refused:
+        await given.ask(f"{{ i {inner} }}")
+    assert refused.value.code == "OPERATION_TOO_LARGE"
 
 
 # --- W2: requirements into one object
