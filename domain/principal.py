@@ -7,6 +7,9 @@ from domain.errors import Forbidden, InvalidInput, Unauthenticated
 from domain.ids import UserId
 from domain.validation import MAX_ID, short_enough
 
+ACCESS_TOKEN_AUDIENCE = "manpasik-api"  # noqa: S105 - a name
+"""The `aud` of access tokens (RFC 7519, 4.1.3): router, subgraphs and gRPC services, which all take the same token."""
+
 
 class PrincipalKind(StrEnum):
     ANONYMOUS = "anonymous"
@@ -75,6 +78,7 @@ class Principal:
     Args:
         subject: user id, device id or service name (as in the catalogue), by kind; empty for anonymous callers.
         owner: of a device, the user who registered it; of a service, the user on whose behalf it calls, if any.
+        sign_in: of a person, the sign-in that the token belongs to (`sid`).
     """
 
     kind: PrincipalKind
@@ -83,6 +87,7 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     owner: UserId | None = None
     email: str = ""
+    sign_in: str = ""
 
     @property
     def is_trusted(self) -> bool:

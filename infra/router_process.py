@@ -5,6 +5,7 @@ from pathlib import Path
 from prometheus_client import make_asgi_app
 
 from domain.catalog import built_groups
+from domain.principal import ACCESS_TOKEN_AUDIENCE
 from router.serving.app import create_app
 from router.serving.settings import CorsSettings, JwtIssuer, Limits, RouterSettings, SubgraphSettings
 from subgraphs.runtime.serving import HttpServer, PortInUse
@@ -26,7 +27,9 @@ def router_settings(settings: Settings) -> RouterSettings:
     """
     tokens, production = settings.tokens, settings.service.is_production
     jwks_url = tokens.jwks_url or "http://manpasik-auth-service:8081/.well-known/jwks.json"
-    issuers = [JwtIssuer(issuer=tokens.issuer, jwks_url=jwks_url, algorithms=("ES256",))]
+    issuers = [
+        JwtIssuer(issuer=tokens.issuer, jwks_url=jwks_url, audience=ACCESS_TOKEN_AUDIENCE, algorithms=("ES256",))
+    ]
     if tokens.keycloak_enabled:
         realm = f"{tokens.keycloak_url.rstrip('/')}/realms/{tokens.keycloak_realm}"
         issuers.append(JwtIssuer(issuer=realm, jwks_url=f"{realm}/protocol/openid-connect/certs"))

@@ -23,6 +23,7 @@ from domain.identity.auth.tokens import AccessTokens
 from domain.identity.user.service import UserService
 from subgraphs.identity.auth import servicer as auth_face
 from subgraphs.identity.auth.adapters.social import SocialProviders
+from subgraphs.identity.auth.ended import DatabaseEndedSignIns, ended_endpoint
 from subgraphs.identity.context import IdentityContext
 from subgraphs.identity.schema import schema
 from subgraphs.identity.user import servicer as user_face
@@ -68,6 +69,8 @@ async def build(resources: GroupResources) -> GroupFaces:
         mailer=SmtpMailer(settings.smtp),
         public_url=settings.service.public_url,
     )
+
+    ended = DatabaseEndedSignIns(database)
 
     def graphql_context(request: RequestContext) -> IdentityContext:
         people = people_loader(users, database, request.principal)
@@ -115,8 +118,12 @@ async def build(resources: GroupResources) -> GroupFaces:
         ),
         schema=schema,
         graphql_context=graphql_context,
-        http_routes=(Route("/.well-known/jwks.json", jwks_endpoint(keys), methods=["GET"]),),
+        http_routes=(
+            Route("/.well-known/jwks.json", jwks_endpoint(keys), methods=["GET"]),
+            Route("/.well-known/ended-sign-ins", ended_endpoint(ended), methods=["GET"]),
+        ),
         key_source=keys,
+        ended_sign_ins=ended,
         close=close,
     )
 

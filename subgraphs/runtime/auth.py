@@ -12,6 +12,7 @@ Source: RFC 7519 (JWT), RFC 7517 (JWK), RFC 8725 (JWT best practice: fixed algor
 import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -22,8 +23,9 @@ from joserfc.jwk import KeySet
 from joserfc.jwt import JWTClaimsRegistry
 
 from domain.errors import ErrorKind, Unavailable
-from domain.principal import ANONYMOUS, ROLE_SCOPES, Principal, PrincipalKind, Role
+from domain.principal import ACCESS_TOKEN_AUDIENCE, ANONYMOUS, ROLE_SCOPES, Principal, PrincipalKind, Role
 from subgraphs.runtime.errors import as_app_error
+from subgraphs.runtime.revocation import Revocations
 from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import TokenSettings
 from subgraphs.runtime.tokens import (
@@ -147,11 +149,18 @@ class Authenticator:
 
     Args:
         issuers: the issuers of bearer tokens, by their `iss`.
+        revocations: the sign-ins that ended; without them, tokens are good until they expire.
     """
 
     def __init__(
-        self, issuers: Mapping[str, Issuer], *, services: ServiceTokens, devices: DeviceCredentials | None
+        self,
+        issuers: Mapping[str, Issuer],
+        *,
+        services: ServiceTokens,
+        devices: DeviceCredentials | None,
+        revocations: Revocations | None = None,
     ) -> None:
+        self._revocations = revocations or Revocations()
         self._issuers = issuers
         self._services = services
         self._devices = devices
@@ -164,7 +173,7 @@ class Authenticator:
             callee: short name of the called service; service tokens are taken only where it is given.
 
         Raises:
-            TokenInvalid, TokenExpired, Unauthenticated: a credential was sent that does not hold.
+            TokenInvalid, TokenExpired, SignInEnded, Unauthenticated: a credential was sent that does not hold.
             Unavailable: the keys or the credentials cannot be checked now.
         """
         if not authorization:
@@ -173,7 +182,9 @@ class Authenticator:
         credential = credential.strip()
         match scheme.lower():
             case "bearer":
-                return await self._bearer(credential)
+                principal = await self._bearer(credential)
+                await self._revocations.require(principal)
+                return principal
             case "service" if callee:
                 return self._services.verify(credential, callee=callee)
             case "device" if self._devices is not None:
@@ -183,6 +194,16 @@ class Authenticator:
                 return await self._devices.verify(device_id, secret)
             case _:
                 raise TokenInvalid(f"Credentials of the scheme {scheme[:20]!r} are not taken here.")
+
+    def while_valid(
+        self, principal: Principal, authorization: str, *, callee: str = ""
+    ) -> AbstractAsyncContextManager[None]:
+        """Run a block, such as a stream, for as long as the credential that it came with is valid.
+
+        Raises:
+            SignInEnded: in the block's place, once the credential was revoked.
+        """
+        return self._revocations.while_valid(principal, lambda: self.principal(authorization, callee=callee))
 
     async def _bearer(self, token: str) -> Principal:
         held = self._held.find(token)
@@ -208,6 +229,8 @@ class Authenticator:
         )
         if issuer.client_id:
             _check_keycloak(claims, issuer.client_id)
+        else:
+            _check_own(claims)
         held = HeldToken(_user_of(claims), float(claims["exp"]), issuer.name, kid)
         self._held.keep(token, held)
         return held.principal
@@ -219,6 +242,16 @@ def _key_set_of(key: dict[str, Any]) -> KeySet:
         return KeySet.import_key_set({"keys": [cast("Any", key)]})
     except (JoseError, ValueError, TypeError, KeyError) as error:
         raise TokenInvalid("The token is signed with a key that cannot be read.") from error
+
+
+def _check_own(claims: dict[str, Any]) -> None:
+    """Raises: TokenInvalid: a token of auth-service for another audience, or that names no sign-in."""
+    check_claims(
+        claims,
+        JWTClaimsRegistry(
+            aud={"essential": True, "value": ACCESS_TOKEN_AUDIENCE}, sid={"essential": True}, iat={"essential": True}
+        ),
+    )
 
 
 def _check_keycloak(claims: Mapping[str, Any], client_id: str) -> None:
@@ -246,6 +279,7 @@ def _user_of(claims: Mapping[str, Any]) -> Principal:
         role=role,
         scopes=frozenset(scopes),
         email=str(claims.get("email", "")),
+        sign_in=str(claims.get("sid", "")) if realm is None else "",
     )
 
 

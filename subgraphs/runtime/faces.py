@@ -24,6 +24,7 @@ from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.objects import ObjectStore
+from subgraphs.runtime.revocation import EndedSignIns
 from subgraphs.runtime.settings import Settings
 
 Event = TypeVar("Event", bound=DomainEvent)
@@ -109,6 +110,7 @@ class GroupFaces:
     Args:
         graphql_context: a fresh GraphQL context (loaders included) for a request.
         key_source: given by the group that signs access tokens.
+        ended_sign_ins: given by the group that signs people in.
         device_credentials: given by the group that registers readers.
         close: releases what the group holds, after its servers have drained.
     """
@@ -119,6 +121,7 @@ class GroupFaces:
     graphql_context: Callable[[RequestContext], object]
     http_routes: Sequence[BaseRoute] = ()
     key_source: KeySource | None = None
+    ended_sign_ins: EndedSignIns | None = None
     device_credentials: DeviceCredentials | None = None
     close: Callable[[], Awaitable[None]] = field(default=_nothing_to_close)
 

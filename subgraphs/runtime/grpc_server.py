@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -186,7 +186,11 @@ class _Call:
             with ServerSpan(self._name, metadata.get("traceparent", "")) as traceparent:
                 try:
                     overdue_s = await self._enter(context, metadata, traceparent)
-                    if current().principal is ANONYMOUS or reads_stream:
+                    if reads_stream:
+                        async with self._while_valid(metadata):
+                            with self._hold():
+                                response = await answer(incoming, context, overdue_s)
+                    elif current().principal is ANONYMOUS:
                         with self._hold():
                             response = await answer(incoming, context, overdue_s)
                     else:
@@ -210,16 +214,17 @@ class _Call:
             self._open_streams.inc()
             try:
                 await self._enter(context, metadata, traceparent_of(metadata.get("traceparent", "")))
-                with self._hold():
-                    request = await self._request(incoming, reads_stream=reads_stream)
-                    answers = behavior(request, context)
-                    if isinstance(answers, AsyncGenerator):
-                        # Closed here and now, so that what it holds is released when the caller goes in mid-write.
-                        async with aclosing(answers):
-                            async for response in answers:
-                                await context.write(response)
-                    else:
-                        await answers  # it writes the context by itself
+                async with self._while_valid(metadata):
+                    with self._hold():
+                        request = await self._request(incoming, reads_stream=reads_stream)
+                        answers = behavior(request, context)
+                        if isinstance(answers, AsyncGenerator):
+                            # Closed here and now, so that what it holds is released when the caller goes in mid-write.
+                            async with aclosing(answers):
+                                async for response in answers:
+                                    await context.write(response)
+                        else:
+                            await answers  # it writes the context by itself
                 self._answered.inc()
             except asyncio.CancelledError:
                 self._count("CANCELLED")
@@ -237,6 +242,11 @@ class _Call:
         if reads_stream:
             return self._requests.stream(incoming, principal)
         return await self._requests.single(incoming, principal)
+
+    def _while_valid(self, metadata: dict[str, str]) -> AbstractAsyncContextManager[None]:
+        return self._access.authenticator.while_valid(
+            current().principal, metadata.get("authorization", ""), callee=self._access.workload
+        )
 
     def _hold(self) -> AbstractContextManager[None]:
         context = current()

@@ -7,6 +7,7 @@ Stop: the other way round, within `SHUTDOWN_TIMEOUT_SECONDS`, so that nothing th
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from urllib.parse import urljoin
 
 import structlog
 from redis.asyncio import Redis
@@ -33,6 +34,7 @@ from subgraphs.runtime.objects import object_store
 from subgraphs.runtime.outages import is_outage
 from subgraphs.runtime.outbox import OutboxRelay
 from subgraphs.runtime.proxies import TrustedProxies
+from subgraphs.runtime.revocation import RemoteEndedSignIns, Revocations
 from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.serving import HttpServer, PortInUse
 from subgraphs.runtime.settings import RedisSettings, Settings
@@ -168,7 +170,8 @@ class Host:
 
     def _authenticator(self, key_source: KeySource | None) -> Authenticator:
         tokens = self._settings.tokens
-        keys = key_source or RemoteKeys(tokens.jwks_url or "http://manpasik-auth-service:8081/.well-known/jwks.json")
+        jwks_url = tokens.jwks_url or "http://manpasik-auth-service:8081/.well-known/jwks.json"
+        keys = key_source or RemoteKeys(jwks_url)
         devices: DeviceCredentials | None = next(
             (f.device_credentials for f in self._faces if f.device_credentials), None
         )
@@ -176,7 +179,11 @@ class Host:
             caller = next((w.name for w in self._workloads if w.name == "measurement"), None)
             if caller is not None:
                 devices = RemoteDeviceCredentials(client_factory(self._channels, self._tokens)(caller))
-        return Authenticator(issuers_of(tokens, keys), services=self._tokens, devices=devices)
+        ended = next((f.ended_sign_ins for f in self._faces if f.ended_sign_ins), None)
+        self._revocations = Revocations(ended or RemoteEndedSignIns(urljoin(jwks_url, "ended-sign-ins")))
+        return Authenticator(
+            issuers_of(tokens, keys), services=self._tokens, devices=devices, revocations=self._revocations
+        )
 
     def _hosted(self) -> list[ServiceFaces]:
         names = {w.name for w in self._workloads}
@@ -205,6 +212,7 @@ class Host:
         checks = self._checks = {
             f"database {group.value}": database.ping for group, database in self._databases.items()
         }
+        checks["ended sign-ins"] = self._revocations.check
         proxies = TrustedProxies(self._settings.service.trusted_proxies)
         app = subgraph_app(
             self._faces,
@@ -244,6 +252,7 @@ class Host:
     def _start_tasks(self, hosted: Sequence[ServiceFaces]) -> None:
         kafka = self._settings.kafka
         self._keep_running(Background("readiness", self._follow_readiness))
+        self._keep_running(Background("ended sign-ins", self._revocations.follow))
         event_sealer = EventSealer([master_key(self._settings.master_secret)])
         writer = EventWriter(self._service_keys, event_sealer)
         reader = EventReader(self._published_keys, event_sealer)

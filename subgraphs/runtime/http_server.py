@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 
@@ -29,6 +29,7 @@ from subgraphs.runtime.faces import GroupFaces
 from subgraphs.runtime.http_guard import BodyLimit, OperationGuard
 from subgraphs.runtime.outages import ERRORS_BENEATH
 from subgraphs.runtime.proxies import TrustedProxies
+from subgraphs.runtime.revocation import SignInEnded
 from subgraphs.runtime.slots import CONNECTIONS, Slots
 from subgraphs.runtime.telemetry import GRAPHQL_REQUESTS, ServerSpan
 
@@ -80,7 +81,27 @@ class ContextMiddleware:
                     peer=context.peer,
                 )
             )
-            await self._app(scope, receive, send)
+            begun = False
+
+            async def sending(message: Message) -> None:
+                nonlocal begun
+                begun = True
+                await send(message)
+
+            try:
+                async with self._authenticator.while_valid(principal, headers.get("authorization", "")):
+                    await self._app(scope, receive, sending)
+            except SignInEnded as error:
+                await self._end(error, scope, receive, send, begun=begun)
+
+    async def _end(self, error: AppError, scope: Scope, receive: Receive, send: Send, *, begun: bool) -> None:
+        """End what a revoked credential has open; of a response that has begun, nothing but its end can be sent."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 4401, "reason": error.message})
+        elif not begun:
+            await self._refuse(error, scope, receive, send)
+        else:
+            raise error
 
     @staticmethod
     async def _refuse(error: AppError, scope: Scope, receive: Receive, send: Send) -> None:

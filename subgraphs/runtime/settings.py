@@ -124,7 +124,7 @@ class TokenSettings(_Concern):
     """Access and refresh tokens, and the identity providers that we believe."""
 
     jwt_secret: SecretStr = Field(SecretStr(DEVELOPMENT_JWT_SECRET), alias="JWT_SECRET")
-    access_ttl_minutes: int = Field(15, alias="JWT_ACCESS_TTL_MINUTES", ge=1, le=1440)
+    access_ttl_minutes: int = Field(15, alias="JWT_ACCESS_TTL_MINUTES", ge=1, le=60)
     refresh_ttl_days: int = Field(7, alias="JWT_REFRESH_TTL_DAYS", ge=1, le=365)
     issuer: str = Field("manpasik-auth", alias="JWT_ISSUER")
     jwks_url: str = Field("", alias="AUTH_JWKS_URL")

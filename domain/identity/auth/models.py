@@ -85,7 +85,11 @@ class SignIn(Base):
     """
 
     __tablename__ = "sign_ins"
-    __table_args__ = (Index("ix_sign_ins_user_id", "user_id"), Index("ix_sign_ins_expires_at", "expires_at"))
+    __table_args__ = (
+        Index("ix_sign_ins_user_id", "user_id"),
+        Index("ix_sign_ins_expires_at", "expires_at"),
+        Index("ix_sign_ins_revoked_at", "revoked_at", "id", postgresql_where="revoked_at IS NOT NULL"),
+    )
 
     id: Mapped[str] = mapped_column(String, primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import String, any_, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import String, any_, bindparam, case, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -169,6 +169,16 @@ class SignInRepository:
         ids = live.all()
         await self._session.execute(update(SignIn).where(SignIn.id.in_(ids)).values(revoked_at=at, revoked_for=why))
         return len(ids)
+
+    async def ended_after(self, at: datetime, sign_in_id: str, *, limit: int) -> Sequence[tuple[str, datetime]]:
+        """Ids and times of the ended sign-ins that follow this time and id, in this order."""
+        rows = await self._session.execute(
+            select(SignIn.id, SignIn.revoked_at)
+            .where(SignIn.revoked_at.is_not(None), tuple_(SignIn.revoked_at, SignIn.id) > (at, sign_in_id))
+            .order_by(SignIn.revoked_at, SignIn.id)
+            .limit(limit)
+        )
+        return [(ended_id, ended_at) for ended_id, ended_at in rows if ended_at is not None]
 
     async def delete_expired(self, before: datetime) -> None:
         """Forget sign-ins, with their tokens, whose last refresh token expired before that."""

@@ -17,7 +17,7 @@ from domain.clock import Clock
 from domain.identity.auth.errors import InvalidAccessToken
 from domain.identity.auth.keys import KeyRing, SigningKey
 from domain.ids import UserId, new_id
-from domain.principal import ROLE_SCOPES, Role
+from domain.principal import ACCESS_TOKEN_AUDIENCE, ROLE_SCOPES, Role
 
 _ALGORITHMS = ["ES256"]
 _MAX_TOKEN = 8192
@@ -63,6 +63,7 @@ class AccessTokens:
             {"alg": "ES256", "kid": signer.kid, "typ": "JWT"},
             {
                 "iss": self._issuer,
+                "aud": ACCESS_TOKEN_AUDIENCE,
                 "sub": claims.user_id,
                 "email": claims.email,
                 "role": claims.role.value,
@@ -80,7 +81,7 @@ class AccessTokens:
         """What a token of ours says. Whether its sign-in was revoked is not in it.
 
         Raises:
-            InvalidAccessToken: malformed, not signed by a key of ours, of another issuer, or expired.
+            InvalidAccessToken: malformed, not signed by a key of ours, of another issuer or for another audience, or expired.
         """
         key = await self._keys.public_key(_key_id(token))
         if key is None:
@@ -90,6 +91,8 @@ class AccessTokens:
         expires, role = claims.get("exp"), claims.get("role")
         subject, sign_in_id = claims.get("sub"), claims.get("sid")
         if claims.get("iss") != self._issuer or not isinstance(expires, int) or expires <= now:
+            raise InvalidAccessToken
+        if claims.get("aud") != ACCESS_TOKEN_AUDIENCE:
             raise InvalidAccessToken
         if not isinstance(subject, str) or not isinstance(sign_in_id, str) or role not in list(Role):
             raise InvalidAccessToken

@@ -19,6 +19,9 @@ from router.serving.upstream.source import EventSource
 _HEARTBEAT_S = 30.0
 _ID = "1"
 
+_UNAUTHENTICATED = 4401
+"""How a subgraph closes a connection whose credentials were revoked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -123,6 +126,8 @@ async def _receive(
         code = connection.close_code
         if code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
             raise SubgraphFailure("an event is too large.", code="SUBGRAPH_MALFORMED_RESPONSE")
+        if code == _UNAUTHENTICATED:
+            raise SubgraphFailure("the credentials are not valid any more.", code="UNAUTHENTICATED")
         why = f" (closed with {code})" if code is not None else ""
         raise SubgraphFailure(f"its event stream broke{why}.", code="SERVICE_UNAVAILABLE")
     try:

@@ -168,7 +168,11 @@ class World:
 
 @asynccontextmanager
 async def serving(
-    environ: dict[str, str] | None = None, *, service_only: bool = False, public: frozenset[str] = frozenset()
+    environ: dict[str, str] | None = None,
+    *,
+    service_only: bool = False,
+    public: frozenset[str] = frozenset(),
+    authenticator: Authenticator | None = None,
 ) -> AsyncIterator[World]:
     """A world for the length of the block; `environ` as the process would read it."""
     settings = Settings.load(environ or {})
@@ -194,7 +198,7 @@ async def serving(
             ),
         ),
     )
-    authenticator = Authenticator({}, services=tokens, devices=_Readers())
+    authenticator = authenticator or Authenticator({}, services=tokens, devices=_Readers())
     access = access_of("user", servicers, authenticator, settings.service)
     server = GrpcServer("127.0.0.1:0", servicers, access, settings.service)
     port = await server.start()

@@ -66,6 +66,9 @@ def _claims(**changed: object) -> dict[str, Any]:
         "email": "u1@example.com",
         "role": "technician",
         "scope": "profile:read device:write",
+        "aud": "manpasik-api",
+        "sid": "s1",
+        "iat": int(time.time()),
         "exp": int(time.time()) + 900,
     }
     claims.update(changed)
@@ -94,6 +97,7 @@ async def test_a_token_of_ours_tells_the_user() -> None:
         Role.TECHNICIAN,
         frozenset({"profile:read", "device:write"}),
         email="u1@example.com",
+        sign_in="s1",
     )
 
 
@@ -126,6 +130,10 @@ _FORGED: dict[str, Callable[[], str]] = {
     "unknown key": lambda: _signed(_OTHER_KEY, kid="k2"),
     "no key named": lambda: jwt.encode({"alg": "ES256"}, _claims(), _KEY),
     "other issuer": lambda: _signed(iss="https://evil.example"),
+    "no audience": lambda: _signed(aud=None),
+    "other audience": lambda: _signed(aud="manpasik-auth"),
+    "no sign-in": lambda: _signed(sid=None),
+    "no issue time": lambda: _signed(iat=None),
     "no issuer": lambda: _signed(iss=None),
     "no expiry": lambda: _signed(exp=None),
     "expiry that is a text": lambda: _signed(exp="never"),
@@ -361,7 +369,9 @@ async def test_odd_roles_of_the_realm_give_no_more_than_a_user_has(
     assert principal.role is Role.USER
 
 
-@pytest.mark.parametrize("changed", [{"azp": "other"}, {"azp": None, "aud": "account"}, {"typ": "ID"}, {"exp": None}])
+@pytest.mark.parametrize(
+    "changed", [{"azp": "other", "aud": None}, {"azp": None, "aud": "account"}, {"typ": "ID"}, {"exp": None}]
+)
 async def test_tokens_of_the_realm_for_others_are_refused(
     keycloak: tuple[Authenticator, str], changed: dict[str, object]
 ) -> None:
