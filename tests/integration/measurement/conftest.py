@@ -49,7 +49,7 @@ class NamedPrincipals(Authenticator):
     """Believes `user:<id>` and `device:<id>:<owner>`: how tokens are checked is the runtime's own test."""
 
     def __init__(self) -> None:
-        pass
+        super().__init__({}, services=service_tokens(), devices=None)
 
     async def principal(self, authorization: str, *, callee: str = "") -> Principal:
         match authorization.split(":"):
