@@ -115,7 +115,8 @@ async def test_a_stream_in_another_process_ends_with_its_sign_in(served: Served,
     async with other_process(served) as world:
         chat = ai_inference_pb2_grpc.AiInferenceServiceStub(world.channel)
         stream = chat.StreamChat(ai_inference_pb2.StreamChatRequest(message="one wait"), metadata=bearer(tokens))
-        assert (await stream.read()).chunk == "one"
+        first: Any = await stream.read()
+        assert first.chunk == "one"
         await cause(served, tokens)
         async with asyncio.timeout(_WAIT_S):
             with pytest.raises(grpc.aio.AioRpcError) as ended:
