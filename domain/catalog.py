@@ -156,6 +156,12 @@ TOPICS: tuple[Topic, ...] = (
     Topic("shop.order_cancelled", ("shop",), ("payment", "notification")),
     Topic("subscription.payment_due", ("subscription",), ("shop", "notification")),
     Topic("subscription.changed", ("subscription",), ("user", "notification")),
+    # Beyond the published list: what an unproven holder of an account has set ends when its address is proven by another.
+    Topic(
+        "account.proven",
+        ("auth",),
+        ("notification", "device", "cartridge", "measurement", "shop"),
+    ),
     Topic("reservation.created", ("reservation",), ("notification",)),
     Topic("reservation.cancelled", ("reservation",), ("notification",)),
     Topic("prescription.created", ("prescription",), ("notification", "health-record")),

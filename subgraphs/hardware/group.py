@@ -26,6 +26,7 @@ from subgraphs.hardware.device.servicer import DeviceDirectoryServicer, DeviceSe
 from subgraphs.hardware.factory import CartridgeFactoryServicer, DeviceFactoryServicer
 from subgraphs.hardware.schema import schema
 from subgraphs.hardware.services import HardwareServices, hardware_services
+from subgraphs.runtime.account_proof import account_proof_consumer
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, GrpcServicer, ServiceFaces
 from subgraphs.runtime.signals import Signals
@@ -108,6 +109,7 @@ def _cartridge(services: HardwareServices, database: Database, *, default_alpha:
                 service_only=True,
             ),
         ),
+        consumers=(account_proof_consumer("cartridge", services.cartridges.drop),),
     )
 
 

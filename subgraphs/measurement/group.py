@@ -18,6 +18,7 @@ from subgraphs.measurement.measurement.consumers import calibration_completed
 from subgraphs.measurement.measurement.loaders import page_loader, session_loader
 from subgraphs.measurement.measurement.servicer import FULL_NAME, MeasurementServicer
 from subgraphs.measurement.schema import schema
+from subgraphs.runtime.account_proof import account_proof_consumer
 from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.faces import Background, GroupFaces, GroupResources, GrpcServicer, ServiceFaces
 
@@ -69,7 +70,7 @@ async def build(resources: GroupResources) -> GroupFaces:
                         ),
                     ),
                 ),
-                consumers=(calibration_completed(service),),
+                consumers=(calibration_completed(service), account_proof_consumer("measurement", service.drop)),
                 background=(
                     Background("idle sessions", lambda: keep_sweeping(service, database)),
                     Background("frame partitions", lambda: keep_partitions(database, clock)),

@@ -34,6 +34,7 @@ ADDED_CALLS: dict[tuple[str, str], str] = {
 """Calls that the published list lacks, with the reason for each."""
 
 ADDED_TOPICS: dict[str, str] = {
+    "account.proven": "what an unproven holder of an account has set ends when somebody else proves its address",
     "measurement.invalid": "who measured with a broken sensor has no result, and must measure again",
     "payment.failed": "an order whose payment was refused is cancelled, and its stock is free again",
     "payment.refunded": "an order or a plan that was paid back ends",

@@ -61,5 +61,5 @@ class OrderCancelled(ShopEvent):
     subscription_id: str
     payment_id: str
     amount_krw: int
-    reason: Literal["payment_failed", "timed_out", "by_customer", "refunded", "not_owed"]
+    reason: Literal["payment_failed", "timed_out", "by_customer", "refunded", "not_owed", "account_proven"]
     cancelled_at: datetime

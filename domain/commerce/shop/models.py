@@ -64,6 +64,7 @@ class CancelReason(StrEnum):
     TIMED_OUT = "timed_out"
     BY_CUSTOMER = "by_customer"
     REFUNDED = "refunded"
+    ACCOUNT_PROVEN = "account_proven"  # an unproven holder of the account ordered it
 
 
 class MovementKind(StrEnum):

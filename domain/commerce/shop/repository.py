@@ -221,6 +221,10 @@ class CartRepository:
         )
         return await self._session.scalar(statement) is not None
 
+    async def clear_until(self, user_id: str, until: datetime) -> None:
+        """Remove what was put in until a moment, which is included."""
+        await self._session.execute(delete(CartItem).where(CartItem.user_id == user_id, CartItem.added_at <= until))
+
     async def clear(self, user_id: str) -> None:
         await self._session.execute(delete(CartItem).where(CartItem.user_id == user_id))
 
@@ -317,6 +321,24 @@ class OrderRepository:
             .execution_options(populate_existing=True)
         )
         return rows.all()
+
+    async def pending_until(self, user_id: str, until: datetime) -> Sequence[str]:
+        """Ids of a person's orders that wait for their payment since a moment or longer."""
+        rows = await self._session.scalars(
+            select(Order.order_id)
+            .where(Order.user_id == user_id, Order.status == OrderStatus.PENDING, Order.created_at <= until)
+            .order_by(Order.order_id)
+        )
+        return rows.all()
+
+    async def forget_addresses(self, user_id: str, until: datetime) -> None:
+        """Remove the addresses, and the keys of requests, of the orders that a person has made until a moment."""
+        await self._session.execute(
+            update(Order)
+            .where(Order.user_id == user_id, Order.created_at <= until)
+            .values(shipping_address=None, idempotency_key=None)
+            .execution_options(synchronize_session=False)
+        )
 
     async def claim_unpaid(self, *, now: datetime, next_check_at: datetime, limit: int) -> Sequence[str]:
         """Ids of orders whose time is over; nobody else is given them before `next_check_at`."""

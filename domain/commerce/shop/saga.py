@@ -15,10 +15,10 @@ from domain.commerce.shop.lifecycle import OrderLifecycle
 from domain.commerce.shop.models import CancelReason, Order, OrderItem, OrderKind, OrderStatus, TimelineKind
 from domain.commerce.shop.plan_lines import PlanLine
 from domain.commerce.shop.ports import Payments
-from domain.commerce.shop.repository import OrderRepository
+from domain.commerce.shop.repository import CartRepository, OrderRepository
 from domain.commerce.shop.states import may_move
 from domain.commerce.terms import Cancellation
-from domain.ids import new_id
+from domain.ids import UserId, new_id
 
 PAY_WITHIN = timedelta(minutes=30)
 """An order of goods that is not paid by then is given up: others wait for its stock."""
@@ -172,6 +172,25 @@ class OrderSaga:
             return False
         await self._lifecycle.cancel(session, order, CancelReason.TIMED_OUT)
         return True
+
+    async def drop(self, session: AsyncSession, user_id: UserId, until: datetime) -> None:
+        """Drop what a person has put into the cart and ordered until a moment: an unproven holder of the account did it.
+
+        Orders without a payment are cancelled; one whose payment is being captured is left to `time_out` or to its payment.
+        What is paid stays as it is, without its address: before it is sent, its owner is asked, or takes it back.
+        """
+        await CartRepository(session).clear_until(user_id, until)
+        orders = OrderRepository(session)
+        for order_id in await orders.pending_until(user_id, until):
+            order = await orders.get_for_update(order_id)
+            if (
+                order is not None
+                and order.status == OrderStatus.PENDING
+                and await self._give_payment_up(session, order)
+            ):
+                await self._lifecycle.cancel(session, order, CancelReason.ACCOUNT_PROVEN)
+        await session.flush()
+        await orders.forget_addresses(user_id, until)
 
     async def _give_payment_up(self, session: AsyncSession, order: Order) -> bool:
         """Whether no payment of the order can be captured any more."""

@@ -28,6 +28,10 @@ _CANCELLED: dict[CancelReason, dict[Locale, str]] = {
         "en": "Cancelled, because it was not paid in time.",
     },
     CancelReason.BY_CUSTOMER: {"ko": "요청에 따라 주문이 취소되었습니다.", "en": "Cancelled as requested."},
+    CancelReason.ACCOUNT_PROVEN: {
+        "ko": "이메일 주소를 확인하기 전에 만들어진 주문이라 취소되었습니다.",
+        "en": "Cancelled, because it was made before the mail address was proven.",
+    },
     CancelReason.REFUNDED: {"ko": "환불되어 주문이 취소되었습니다.", "en": "Cancelled, because it was paid back."},
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -221,6 +221,25 @@ class CartridgeRepository:
             .where(Cartridge.owner_user_id == owner, Cartridge.uid.in_(unused))
             .execution_options(synchronize_session=False)
         )
+
+    async def drop(self, owner: str, *, until: datetime, heir: str) -> None:
+        """Take a person's readings and uses until a moment, which is included, away from them.
+
+        Readings that prove nothing are deleted. A signed cartridge, and one that was released, keeps its count of uses under
+        the id `heir` and belongs to nobody; so do the recorded uses, which are worn off the cartridge for good.
+        """
+        mine = (Cartridge.owner_user_id == owner, Cartridge.first_read_at <= until)
+        keeps_count = or_(Cartridge.signed, Cartridge.released_at.is_not(None))
+        for statement in (
+            delete(Cartridge).where(*mine, ~keeps_count),
+            update(Cartridge)
+            .where(*mine)
+            .values(owner_user_id=heir, signed=False, released_at=func.coalesce(Cartridge.released_at, until)),
+            update(CartridgeUsage)
+            .where(CartridgeUsage.user_id == owner, CartridgeUsage.used_at <= until)
+            .values(user_id=heir),
+        ):
+            await self._session.execute(statement.execution_options(synchronize_session=False))
 
     async def uses_of(self, uid: str, owner: str) -> int:
         """How many uses of a cartridge are recorded for a person."""

@@ -40,7 +40,7 @@ from domain.hardware.cartridge.registry import category_of
 from domain.hardware.cartridge.repository import CartridgeRepository, RegistryRepository
 from domain.hardware.cartridge.tag_content import TagContent, content_of
 from domain.hardware.codes import CartridgeCode
-from domain.ids import new_id
+from domain.ids import UserId, new_id
 from domain.paging import page_limit
 from domain.principal import Principal, PrincipalKind, Scope
 
@@ -320,6 +320,12 @@ class CartridgeService:
         """
         principal.require_scope(Scope.REGISTRY_WRITE)
         return await CartridgeRepository(session).release(normal_uid(uid), at=self.clock.now())
+
+    async def drop(self, session: AsyncSession, user_id: UserId, until: datetime) -> None:
+        """Take the cartridges that were read for a person until a moment away from them: an unproven holder of the account
+        read them. Their counts of uses stay, under an id of no person.
+        """
+        await CartridgeRepository(session).drop(user_id, until=until, heir=f"unproven:{new_id()}")
 
     async def _detail(self, session: AsyncSession, reading: Cartridge) -> CartridgeDetail:
         await session.flush()

@@ -101,6 +101,17 @@ class DeviceRepository:
     async def remove(self, device_id: str) -> None:
         await self._session.execute(delete(Device).where(Device.device_id == device_id))
 
+    async def registered_until_for_update(self, user_id: UserId, until: datetime) -> Sequence[Device]:
+        """A person's readers that were registered until a moment, which is included; locked in the order of their ids."""
+        found = await self._session.scalars(
+            select(Device)
+            .where(Device.owner_user_id == user_id, Device.registered_at <= until)
+            .order_by(Device.device_id)
+            .with_for_update()
+            .execution_options(populate_existing=True)
+        )
+        return found.all()
+
     async def owned_by(self, user_id: UserId) -> Sequence[Device]:
         """All of a person's readers, oldest registration first."""
         found = await self._session.scalars(

@@ -228,6 +228,16 @@ class DeviceService:
         device = await self._own_for_update(session, principal, device_id, by_person=True)
         await DeviceRepository(session).remove(device.device_id)
 
+    async def drop(self, session: AsyncSession, user_id: UserId, until: datetime) -> None:
+        """Remove the readers that were registered for a person until a moment, with their credentials, commands and field
+        calibrations: an unproven holder of the account registered them. Who holds them can register them again.
+        """
+        devices = DeviceRepository(session)
+        for device in await devices.registered_until_for_update(user_id, until):
+            if self._rules.field_calibrations is not None:
+                await self._rules.field_calibrations.forget(session, device.device_id)
+            await devices.remove(device.device_id)
+
     async def set_status(self, session: AsyncSession, principal: Principal, *, device_id: str, status: str) -> Device:
         """Set a reader's state; it counts as a sign of life.
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
@@ -27,7 +28,8 @@ class Account(Base):
     """A person who can sign in.
 
     `email` is kept in lower case, so that the constraint makes it unique whatever the case; people from a provider that
-    tells no address have none. `email_verified_at` is set once somebody proved to read its mail. Without
+    tells no address have none. `email_verified_at` is set once somebody proved to read its mail, and `proof` counts these
+    proofs: 0 is an unproven account. Without
     `password_hash` (Argon2id, PHC text) there is no password to sign in with.
     """
 
@@ -40,6 +42,7 @@ class Account(Base):
     id: Mapped[str] = mapped_column(String, primary_key=True)
     email: Mapped[str | None] = mapped_column(String)
     email_verified_at: Mapped[datetime | None] = mapped_column(_TIME)
+    proof: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     password_hash: Mapped[str | None] = mapped_column(String)
     role: Mapped[str] = mapped_column(String)
     disabled_at: Mapped[datetime | None] = mapped_column(_TIME)

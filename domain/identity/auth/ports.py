@@ -32,6 +32,14 @@ class Profiles(Protocol):
         """
         ...
 
+    async def replace(self, session: AsyncSession, user_id: UserId, profile: NewProfile) -> None:
+        """Replace all that a profile states, health details included; the plan that it holds stays.
+
+        Raises:
+            InvalidInput: a field breaks its rule.
+        """
+        ...
+
     async def language_of(self, session: AsyncSession, user_id: UserId) -> str | None:
         """The BCP 47 tag of messages to the person; None without a profile."""
         ...

@@ -78,6 +78,7 @@ class AccountRepository:
                 id=account.id,
                 email=account.email,
                 email_verified_at=account.email_verified_at,
+                proof=account.proof,
                 password_hash=account.password_hash,
                 role=account.role,
                 disabled_at=account.disabled_at,
@@ -87,6 +88,12 @@ class AccountRepository:
             .returning(Account.id)
         )
         return added is not None
+
+    async def remove_social_identities(self, user_id: str) -> None:
+        await self._session.execute(delete(SocialIdentity).where(SocialIdentity.user_id == user_id))
+
+    async def remove_consents(self, user_id: str) -> None:
+        await self._session.execute(delete(Consent).where(Consent.user_id == user_id))
 
     def add_consents(self, consents: Collection[Consent]) -> None:
         self._session.add_all(consents)

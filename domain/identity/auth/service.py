@@ -38,6 +38,7 @@ from domain.identity.auth.models import (
 )
 from domain.identity.auth.passwords import Passwords, require_strong
 from domain.identity.auth.ports import Profiles, SocialProof, SocialToken, SocialVerifier
+from domain.identity.auth.proof import is_proven, note_proof, take_over
 from domain.identity.auth.repository import AccountRepository, Credential, ResetRepository, SignInRepository
 from domain.identity.auth.tokens import AccessClaims, AccessTokens, Tokens, new_secret_token, token_hash
 from domain.identity.person import NOTHING_STATED, HealthDetails, NewProfile
@@ -180,7 +181,7 @@ class AuthService:
 
         A known (provider, id) is that account. Otherwise, an address that the provider has proven joins the account that
         has it. If nobody had proven that account's address yet, whoever registered it may have done so with somebody
-        else's address: then its password and its sign-ins end here. An unproven address joins nothing.
+        else's address: then all that they have set ends (`proof`). An unproven address joins nothing.
 
         Raises:
             EmailTaken: an account has the address, and the provider does not prove it.
@@ -196,6 +197,8 @@ class AuthService:
             account = await repository.by_id_for_update(identity.user_id)
             if account is None:
                 raise AccountNotFound
+            if proof.email_is_proven and proof.email and normal_email(proof.email) == account.email:
+                note_proof(account, at=self._clock.now())
         else:
             account = await self._account_to_link(session, proof, language)
             repository.add_social_identity(
@@ -285,7 +288,8 @@ class AuthService:
         await session.flush()
 
     async def complete_password_reset(self, session: AsyncSession, *, token: str, new_password: str) -> None:
-        """Set a new password by a mailed token, and end all sign-ins. Whoever had the token reads the account's mail.
+        """Set a new password by a mailed token, and end all sign-ins. Whoever had the token reads the account's mail: an
+        unproven account becomes theirs, without what its holder has set (`proof`).
 
         Raises:
             WeakPassword: the policy is not met; the token is still good.
@@ -305,8 +309,9 @@ class AuthService:
         account = await AccountRepository(session).by_id_for_update(user_id)
         if account is None:
             raise InvalidResetToken
+        profile = NewProfile(display_name=_name_of(account.email))
+        await take_over(session, account, self._profiles, profile=profile, by="reset mail", at=now)
         account.password_hash = password_hash
-        account.email_verified_at = account.email_verified_at or now
         await resets.use_up_others(user_id, now)
         await SignInRepository(session).revoke_all(user_id, at=now, why="password reset")
         _log.info("password_reset", user_id=user_id)
@@ -411,16 +416,21 @@ class AuthService:
         if email is not None and (known := await repository.by_email_for_update(email)) is not None:
             if not proof.email_is_proven:
                 raise EmailTaken
-            if known.email_verified_at is None:
-                known.password_hash, known.email_verified_at = None, self._clock.now()
-                await SignInRepository(session).revoke_all(known.id, at=self._clock.now(), why="address proven")
-                _log.warning("unproven_account_taken_over_by_proof", user_id=known.id, provider=proof.provider.value)
+            if not is_proven(known):
+                known.password_hash = None
+                await take_over(
+                    session,
+                    known,
+                    self._profiles,
+                    profile=_profile_of(proof, email, language),
+                    by=proof.provider.value,
+                    at=self._clock.now(),
+                )
             return known
         account = self._new_account(email=email, password_hash=None)
-        account.email_verified_at = self._clock.now() if email and proof.email_is_proven else None
-        name = proof.name or (email.partition("@")[0] if email else proof.provider.value.capitalize())
-        profile = NewProfile(display_name=name[:100], language=language, avatar_url=_https_only(proof.picture_url))
-        await self._open(session, account, profile)
+        if email and proof.email_is_proven:
+            note_proof(account, at=self._clock.now())
+        await self._open(session, account, _profile_of(proof, email, language))
         return account
 
     async def _open(self, session: AsyncSession, account: Account, profile: NewProfile) -> str:
@@ -434,6 +444,7 @@ class AuthService:
             email=email,
             password_hash=password_hash,
             role=Role.USER.value,
+            proof=0,
             created_at=self._clock.now(),
         )
 
@@ -470,6 +481,15 @@ class AuthService:
             refresh_token=refresh_token,
             expires_in_s=int(self._access_tokens.ttl.total_seconds()),
         )
+
+
+def _name_of(email: str | None) -> str:
+    return (email or "").partition("@")[0][:100]
+
+
+def _profile_of(proof: SocialProof, email: str | None, language: str) -> NewProfile:
+    name = proof.name or _name_of(email) or proof.provider.value.capitalize()
+    return NewProfile(display_name=name[:100], language=language, avatar_url=_https_only(proof.picture_url))
 
 
 def _https_only(url: str) -> str:

@@ -73,6 +73,20 @@ class UserService:
         await session.flush()
         return row.display_name
 
+    async def replace(self, session: AsyncSession, user_id: UserId, profile: NewProfile) -> None:
+        """Replace all that a profile states, health details included; the plan that it holds stays.
+
+        Raises:
+            InvalidProfile: a field breaks its rule.
+        """
+        row = await ProfileRepository(session).by_id_for_update(user_id)
+        if row is None:
+            return
+        fresh = self._new_row(user_id, profile)
+        for name in ("display_name", "avatar_url", "language", "timezone", "health", "created_at", "updated_at"):
+            setattr(row, name, getattr(fresh, name))
+        await session.flush()
+
     async def language_of(self, session: AsyncSession, user_id: UserId) -> str | None:
         """The BCP 47 tag of messages to the person; None without a profile."""
         return await ProfileRepository(session).language_of(user_id)

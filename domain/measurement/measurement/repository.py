@@ -19,7 +19,9 @@ from sqlalchemy import (
     Uuid,
     any_,
     bindparam,
+    case,
     cast,
+    delete,
     extract,
     func,
     select,
@@ -29,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.measurement.measurement.models import FrameRow, SessionFilter, SessionRow, SessionStatus
+from domain.measurement.measurement.models import FingerprintRow, FrameRow, SessionFilter, SessionRow, SessionStatus
 from domain.paging import PageRequest
 
 _CHUNK = 200
@@ -113,6 +115,31 @@ class SessionRepository:
             .limit(1)
             .with_for_update(skip_locked=True)
         )
+
+    async def detach(self, user_id: str, *, until: datetime, heir: str) -> None:
+        """Give the sessions that were started for a person until a moment, which is included, to the id of no person.
+
+        Those that run stop without a result: their writers check the status, and wait for the lock. Their fingerprints are
+        deleted, so that none is compared with the person's own.
+        """
+        theirs = (SessionRow.user_id == user_id, SessionRow.started_at <= until)
+        locked = select(SessionRow.id).where(*theirs).order_by(SessionRow.id).with_for_update()
+        ids = (await self._session.scalars(locked)).all()
+        if not ids:
+            return
+        these = any_(bindparam("ids", list(ids), type_=ARRAY(Uuid(as_uuid=False))))
+        runs = SessionRow.status.in_((SessionStatus.STARTING, SessionStatus.ACTIVE))
+        for statement in (
+            delete(FingerprintRow).where(FingerprintRow.session_id == these),
+            update(SessionRow)
+            .where(SessionRow.id == these)
+            .values(
+                user_id=heir,
+                start_key=None,
+                status=case((runs, SessionStatus.ABANDONED.value), else_=SessionRow.status),
+            ),
+        ):
+            await self._session.execute(statement.execution_options(synchronize_session=False))
 
     async def results(
         self, user_id: str, wanted: SessionFilter, *, limit: int, offset: int = 0

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.audit import AccessLog
 from domain.clock import Clock
 from domain.errors import Forbidden, InvalidInput
+from domain.ids import UserId, new_id
 from domain.measurement.measurement import chain, fhir
 from domain.measurement.measurement.access import parse_session_id, require_owner, user_of
 from domain.measurement.measurement.ending import SessionEnding
@@ -149,6 +150,13 @@ class MeasurementService:
         await SessionRepository(session).mark_recalibrated(
             device_id=device_id, category_code=category_code, type_index=type_index, at=self._clock.now()
         )
+
+    async def drop(self, session: AsyncSession, user_id: UserId, until: datetime) -> None:
+        """Detach the sessions that were started for a person until a moment: an unproven holder of the account measured.
+
+        What was measured is kept under an id of no person; nobody but services and administrators can read it.
+        """
+        await SessionRepository(session).detach(user_id, until=until, heir=f"unproven:{new_id()}")
 
     async def abandon_starts(self, session: AsyncSession) -> None:
         """Give up the starts that broke off long ago."""

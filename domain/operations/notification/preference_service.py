@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -10,7 +11,12 @@ from domain.ids import UserId
 from domain.operations.notification import fields
 from domain.operations.notification.models import Platform, Preferences, PreferencesRow, PushToken
 from domain.operations.notification.quiet_hours import QuietHours
-from domain.operations.notification.repository import PhoneRepository, PreferencesRepository, PushTokenRepository
+from domain.operations.notification.repository import (
+    PersonRepository,
+    PhoneRepository,
+    PreferencesRepository,
+    PushTokenRepository,
+)
 from domain.principal import Principal, Scope
 from domain.sealing import Sealer
 
@@ -114,6 +120,10 @@ class PreferenceService:
         sealed = self._sealer.seal(number.encode(), context=_phone_context(owner))
         await PhoneRepository(session).put(owner, sealed, at=self._clock.now())
         return masked(number)
+
+    async def drop(self, session: AsyncSession, user_id: UserId, until: datetime) -> None:
+        """Drop all that was set for, and sent to, a person until a moment: an unproven holder of the account has set it."""
+        await PersonRepository(session).drop(user_id, until=until)
 
     async def masked_phone(self, session: AsyncSession, principal: Principal, *, user_id: str = "") -> str:
         """The person's number with its middle hidden; empty without one. Raises: as `get`."""

@@ -403,6 +403,31 @@ class PushTokenRepository:
         return dict(found)
 
 
+class PersonRepository:
+    """All that is stored for one person, whatever it is."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def drop(self, user_id: str, *, until: datetime) -> None:
+        """Delete what was stored for a person until a moment, which is included."""
+        theirs = select(Notification.notification_id).where(
+            Notification.user_id == user_id, Notification.created_at <= until
+        )
+        locked = select(Delivery.notification_id).where(Delivery.notification_id.in_(theirs))
+        await self._session.execute(
+            locked.order_by(Delivery.notification_id, Delivery.channel).with_for_update(of=Delivery)
+        )
+        for statement in (
+            delete(Delivery).where(Delivery.notification_id.in_(theirs)),
+            delete(Notification).where(Notification.user_id == user_id, Notification.created_at <= until),
+            delete(PushToken).where(PushToken.user_id == user_id, PushToken.registered_at <= until),
+            delete(ContactPhone).where(ContactPhone.user_id == user_id, ContactPhone.updated_at <= until),
+            delete(PreferencesRow).where(PreferencesRow.user_id == user_id, PreferencesRow.updated_at <= until),
+        ):
+            await self._session.execute(statement.execution_options(synchronize_session=False))
+
+
 class TemplateRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session

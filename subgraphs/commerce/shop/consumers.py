@@ -9,6 +9,7 @@ from domain.commerce.shop.plan_lines import PlanLine
 from domain.commerce.shop.saga import Charge, OrderSaga, ReportedPayment
 from domain.commerce.terms import Tier
 from domain.events import DomainEvent
+from subgraphs.runtime.account_proof import account_proof_consumer
 from subgraphs.runtime.faces import Consumer, EventMetadata
 
 _SERVICE = "shop"
@@ -154,4 +155,5 @@ def shop_consumers(saga: OrderSaga) -> tuple[Consumer[Any], ...]:
         Consumer(_SERVICE, PaymentCompleted.topic, PaymentCompleted, payment_completed),
         Consumer(_SERVICE, PaymentFailed.topic, PaymentFailed, payment_failed),
         Consumer(_SERVICE, PaymentRefunded.topic, PaymentRefunded, payment_refunded),
+        account_proof_consumer(_SERVICE, saga.drop),
     )

@@ -1,12 +1,13 @@
 """What device-service listens to."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.events import DomainEvent
 from domain.hardware.device.service import DeviceService
+from subgraphs.runtime.account_proof import account_proof_consumer
 from subgraphs.runtime.faces import Consumer, EventMetadata
 
 
@@ -24,7 +25,7 @@ class CalibrationCompleted(DomainEvent):
         return self.device_id
 
 
-def device_consumers(devices: DeviceService) -> tuple[Consumer[CalibrationCompleted]]:
+def device_consumers(devices: DeviceService) -> tuple[Consumer[Any], ...]:
     """The topics that device-service takes part in."""
 
     async def calibration_completed(
@@ -39,4 +40,5 @@ def device_consumers(devices: DeviceService) -> tuple[Consumer[CalibrationComple
             event=CalibrationCompleted,
             handle=calibration_completed,
         ),
+        account_proof_consumer("device", devices.drop),
     )

@@ -14,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.events import DomainEvent
 from domain.operations.notification.announcements import Announcement
+from domain.operations.notification.preference_service import PreferenceService
 from domain.operations.notification.sending import SendingService
 from domain.operations.notification.voice import Bilingual, Value, Won
 from domain.quantities import MAX_DECIMAL_PLACES, digits, ranges
+from subgraphs.runtime.account_proof import account_proof_consumer
 from subgraphs.runtime.faces import Consumer, EventMetadata
 
 _PLANS = {
@@ -30,6 +32,10 @@ _CANCELLED_FOR = {
     "timed_out": Bilingual("정해진 시간 안에 결제되지 않아 취소되었습니다.", "It was not paid in time."),
     "by_customer": Bilingual("요청하신 대로 취소되었습니다.", "It was cancelled as you asked."),
     "refunded": Bilingual("환불되어 취소되었습니다.", "It was refunded."),
+    "account_proven": Bilingual(
+        "이메일 주소를 확인하기 전에 만들어진 주문이라 취소되었습니다.",
+        "It was made before your mail address was proven.",
+    ),
     "not_owed": Bilingual("더 이상 결제할 필요가 없어 취소되었습니다.", "It is not owed any more."),
 }
 _DOUBTS = {
@@ -397,7 +403,7 @@ ANNOUNCED: Sequence[type[AnnouncedEvent]] = (
 )
 
 
-def notification_consumers(sending: SendingService) -> tuple[Consumer[Any], ...]:
+def notification_consumers(sending: SendingService, preferences: PreferenceService) -> tuple[Consumer[Any], ...]:
     """The topics that notification-service takes part in."""
 
     async def announce(session: AsyncSession, event: AnnouncedEvent, metadata: EventMetadata) -> None:
@@ -405,6 +411,7 @@ def notification_consumers(sending: SendingService) -> tuple[Consumer[Any], ...]
         if announcement is not None:
             await sending.announce(session, announcement, event_id=metadata.event_id)
 
-    return tuple(
+    announced = (
         Consumer(service="notification", topic=event.topic, event=event, handle=announce) for event in ANNOUNCED
     )
+    return (*announced, account_proof_consumer("notification", preferences.drop))

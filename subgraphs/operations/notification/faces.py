@@ -22,7 +22,7 @@ def notification_faces(services: OperationsServices, database: Database, signals
                 register=lambda server: add_NotificationServiceServicer_to_server(servicer, server),
             ),
         ),
-        consumers=notification_consumers(services.sending),
+        consumers=notification_consumers(services.sending, services.preferences),
         background=(
             Background("notification deliveries", lambda: keep_delivering(services.deliveries)),
             Background("notification signals", signals.listen),

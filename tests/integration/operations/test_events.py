@@ -216,7 +216,10 @@ TOLD: Sequence[tuple[str, dict[str, Any], str]] = (
 
 async def deliver(operations: Operations, topic: str, payload: dict[str, Any], event_id: str = "") -> None:
     """As the runtime hands an event over, without its inbox."""
-    consumers = {consumer.topic: consumer for consumer in notification_consumers(operations.services.sending)}
+    consumers = {
+        consumer.topic: consumer
+        for consumer in notification_consumers(operations.services.sending, operations.services.preferences)
+    }
     consumer = consumers[topic]
     event = consumer.event.model_validate(payload)
     async with operations.database.transaction() as session:
@@ -232,9 +235,13 @@ async def inbox(operations: Operations, who: Principal = ALICE) -> list[Message]
 
 
 def test_every_topic_of_the_catalogue_is_listened_to(operations: Operations) -> None:
-    topics = {consumer.topic for consumer in notification_consumers(operations.services.sending)}
+    topics = {
+        consumer.topic
+        for consumer in notification_consumers(operations.services.sending, operations.services.preferences)
+    }
     assert topics == {topic.name for topic in TOPICS if "notification" in topic.subscribers}
-    assert topics == {event.topic for event, _, _ in PUBLISHED} | {topic for topic, _, _ in TOLD}
+    told = {event.topic for event, _, _ in PUBLISHED} | {topic for topic, _, _ in TOLD}
+    assert topics == told | {"account.proven"}
 
 
 @pytest.mark.parametrize(("event", "title", "words"), PUBLISHED, ids=lambda value: getattr(value, "topic", ""))
@@ -334,7 +341,7 @@ async def test_events_reach_the_list_over_the_broker_once_also_when_published_tw
     host = ConsumerHost(
         database=operations.database,
         kafka=kafka,
-        consumers=notification_consumers(operations.services.sending),
+        consumers=notification_consumers(operations.services.sending, operations.services.preferences),
         reader=event_reader(),
         principal_service="notification",
         session_timeout_s=1.0,
