@@ -5,9 +5,10 @@ from pathlib import Path
 from prometheus_client import make_asgi_app
 
 from domain.catalog import built_groups
+from domain.paging import DEFAULT_PAGE
 from domain.principal import ACCESS_TOKEN_AUDIENCE
 from router.serving.app import create_app
-from router.serving.settings import CorsSettings, JwtIssuer, Limits, RouterSettings, SubgraphSettings
+from router.serving.settings import CorsSettings, JwtIssuer, Limits, OperationLimits, RouterSettings, SubgraphSettings
 from subgraphs.runtime.serving import HttpServer, PortInUse
 from subgraphs.runtime.settings import Settings, SettingsError
 
@@ -15,8 +16,14 @@ SUPERGRAPH = Path(__file__).parents[1] / "schema" / "supergraph.graphql"
 
 _MAX_BODY_BYTES = 12_000_000  # a firmware image of 8 MiB in base64
 
-_MAX_COST = 100_000
-"""Ten times that of a page of 50 readers with 50 sessions each; three levels of similar sessions cost fourteen times it."""
+_LIMITS = Limits(
+    max_body_bytes=_MAX_BODY_BYTES,
+    max_cost=20_000,  # four times that of a page of 50 readers with 50 sessions each
+    default_list_size=DEFAULT_PAGE,
+    max_root_fields=50,
+    max_repeats=20,
+    anonymous=OperationLimits(max_root_fields=10, max_repeats=3, max_cost=2_000),  # the shop's pages, or to sign in
+)
 
 
 def router_settings(settings: Settings) -> RouterSettings:
@@ -42,7 +49,7 @@ def router_settings(settings: Settings) -> RouterSettings:
         redact_errors=production,
         cors=CorsSettings(allow_origins=settings.service.cors_allow_origins),
         jwt=tuple(issuers),
-        limits=Limits(max_body_bytes=_MAX_BODY_BYTES, max_cost=_MAX_COST),
+        limits=_LIMITS,
         metrics=False,  # they have a port of their own, which is not the public one
     )
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.errors import ClientError
-from router.serving.engine import GraphQLRequest
+from router.serving.engine import GraphQLRequest, Spending
 from router.serving.explorer import EXPLORER_HTML
 from router.serving.http import (
     JSON,
@@ -112,6 +112,8 @@ class GraphQLEndpoint:
                 body = await read_body(headers, receive, self._settings.limits.max_body_bytes)
                 return decode_body(headers, body)
             case "GET":
+                if len(scope["query_string"]) > (most := self._settings.limits.max_url_bytes):
+                    raise ClientError(f"The URL is longer than {most} bytes.", code="REQUEST_TOO_LARGE", status=414)
                 parameters = parameters_of(scope["query_string"])
                 if "query" not in parameters and "text/html" in headers.get("accept", ""):
                     return self._explorer()
@@ -163,7 +165,11 @@ class GraphQLEndpoint:
     async def _batch(self, operations: list[Any], headers: Mapping[str, str], media_type: str) -> ASGIApp:
         if not self._service.settings.batching:
             raise ClientError("Batches are not served here; send one operation.", code="BATCHING_NOT_SUPPORTED")
-        requests = [each if isinstance(each, GraphQLRequest) else request_from(each) for each in operations]
+        if len(operations) > (most := self._settings.limits.max_batch):
+            raise ClientError(f"The batch has more than {most} operations.", code="REQUEST_TOO_LARGE")
+        given = [each if isinstance(each, GraphQLRequest) else request_from(each) for each in operations]
+        spending = Spending()
+        requests = [replace(request, spending=spending) for request in given]
 
         async def one(request: GraphQLRequest) -> dict[str, Any]:
             try:

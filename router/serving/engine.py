@@ -32,10 +32,10 @@ from router.planning.plan import QueryPlan, fetches
 from router.planning.planner import Planner
 from router.serving.access import Refusal, denied, guarded, without
 from router.serving.cache import Cache
-from router.serving.cost import estimate_cost
+from router.serving.cost import Amount, Pricing, evaluate
 from router.serving.identity import Identity
 from router.serving.labels import OverrideLabels
-from router.serving.limits import check_size, parse_limited, within_the_stack
+from router.serving.limits import Breadth, breadth_of, check_breadth, check_size, parse_limited, within_the_stack
 from router.serving.settings import RouterSettings
 from router.serving.validation.validator import Validator
 from router.serving.variables import Variables
@@ -56,7 +56,7 @@ _WORKERS = 2
 class GraphQLRequest:
     """query: "" when only the id of a trusted document was sent. in_parts: whether the client takes deferred parts.
 
-    uploads: the files among the variables.
+    uploads: the files among the variables. spending: what the operations of its batch may ask for together.
     """
 
     query: str
@@ -65,15 +65,29 @@ class GraphQLRequest:
     document_id: str | None = None
     in_parts: bool = False
     uploads: Uploads | None = None
+    spending: "Spending | None" = None
+
+
+class Spending:
+    """What the operations of one batch have asked for so far, and may together."""
+
+    def __init__(self) -> None:
+        self.cost = 0
+        self.root_fields = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Normalized:
-    """An operation in normal form. coordinates: what it uses that not everyone may; labels: what may decide its plan."""
+    """An operation in normal form.
+
+    coordinates: what it uses that not everyone may; labels: what may decide its plan; cost: 0 where it has no limit.
+    """
 
     operation: Operation
     coordinates: tuple[str, ...]
     labels: tuple[str, ...]
+    breadth: Breadth
+    cost: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +151,9 @@ class Engine:
         self._labels = OverrideLabels(self.supergraph, settings)
         self._planner_for = lru_cache(_PLANNERS)(partial(Planner, self.supergraph))
         self._validator = Validator(self.supergraph.api_schema, introspection=settings.introspection)
+        limits = settings.limits
+        self._pricing = Pricing(self.supergraph, default_list_size=limits.default_list_size)
+        self._has_costs = limits.max_cost is not None or limits.anonymous.max_cost is not None
         self._workers = ThreadPoolExecutor(_WORKERS, "planning")
         self._apart_from = apart_from
         self.documents: Cache[Document] = Cache(settings.plan_cache_size, self._workers)
@@ -163,8 +180,6 @@ class Engine:
             key, lambda: self._read(request), apart=self._is_large(request.query)
         )
         variables = self._check_variables(document, request.variables)
-        if self.settings.limits.max_cost is not None:
-            self._check_cost(document, variables)
         decided = tuple([(name, bool(variables.get(name))) for name in document.conditions])
         if document.has_defer and (request.in_parts or document.operation.operation is OperationType.SUBSCRIPTION):
             decided = (*decided, (_IN_PARTS, True))
@@ -172,6 +187,7 @@ class Engine:
         normalized = self._normalized.known(asked) or await self._normalized.get(
             asked, lambda: self._normalize(document, dict(decided)), apart=document.is_large
         )
+        self._check_demand(normalized, variables, identity, request.spending)
         coordinates, labels = normalized.coordinates, frozenset[str]()
         refused = denied(self.supergraph, coordinates, identity) if coordinates else frozenset()
         if normalized.labels:
@@ -220,12 +236,23 @@ class Engine:
         return read
 
     @within_the_stack()
-    def _check_cost(self, document: Document, variables: Mapping[str, Any]) -> None:
-        most = self.settings.limits.max_cost
-        cost = estimate_cost(self.supergraph, document.document, document.operation, variables)
-        if most is not None and cost > most:
-            message = f"The operation may cost {cost}; at most {most} is served."
-            raise ClientError(message, code="OPERATION_TOO_COSTLY")
+    def _check_demand(
+        self, normalized: Normalized, variables: Mapping[str, Any], identity: Identity, spending: Spending | None
+    ) -> None:
+        """Raises:
+        ClientError: the operation asks for more than this caller may (`OPERATION_TOO_LARGE`, `OPERATION_TOO_COSTLY`).
+        """
+        limits = self.settings.limits
+        breadth, cost = normalized.breadth, evaluate(normalized.cost, variables)
+        if spending is not None:
+            spending.root_fields += breadth.root_fields
+            spending.cost += cost
+            breadth, cost = replace(breadth, root_fields=spending.root_fields), spending.cost
+        check_breadth(breadth, limits.max_root_fields, limits.max_repeats)
+        _check_cost(cost, limits.max_cost)
+        if not identity.authenticated:
+            check_breadth(breadth, limits.anonymous.max_root_fields, limits.anonymous.max_repeats)
+            _check_cost(cost, limits.anonymous.max_cost)
 
     @within_the_stack()
     def _normalize(self, document: Document, decided: Mapping[str, bool]) -> Normalized:
@@ -237,7 +264,13 @@ class Engine:
             max_fields=self.settings.limits.max_fields,
             defer=_IN_PARTS in decided,
         )
-        return Normalized(operation, guarded(self.supergraph, operation), self._labels.touched_by(operation))
+        return Normalized(
+            operation,
+            guarded(self.supergraph, operation),
+            self._labels.touched_by(operation),
+            breadth_of(operation),
+            self._pricing.formula(operation, document.document) if self._has_costs else 0,
+        )
 
     @within_the_stack()
     def _compile(
@@ -319,3 +352,9 @@ class Engine:
 
 def _formatted(error: GraphQLError) -> Mapping[str, Any]:
     return {key: value for key, value in error.formatted.items() if key in ("message", "locations")}
+
+
+def _check_cost(cost: int, most: int | None) -> None:
+    if most is not None and cost > most:
+        message = f"The operation may cost {cost}; at most {most} is served."
+        raise ClientError(message, code="OPERATION_TOO_COSTLY")

@@ -98,17 +98,18 @@ async def read_body(headers: Mapping[str, str], receive: Receive, max_bytes: int
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise ClientError(too_large, code="REQUEST_TOO_LARGE", status=413)
-    body = b""
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientError("The body is not complete.", code="BAD_REQUEST")
-        part: bytes = message.get("body", b"")
-        body = body + part if body else part
-        if len(body) > max_bytes:
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > max_bytes:
             raise ClientError(too_large, code="REQUEST_TOO_LARGE", status=413)
         if not message.get("more_body", False):
-            return body
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def decode_body(headers: Mapping[str, str], body: bytes) -> Any:
@@ -237,7 +238,7 @@ def error_entries(error: ClientError) -> list[dict[str, Any]]:
 
 # -- answers -----------------------------------------------------------------------------------------------------------
 
-_ABOUT_HTTP = frozenset({401, 405, 406, 413, 415, 429, 503})
+_ABOUT_HTTP = frozenset({401, 405, 406, 413, 414, 415, 429, 503})
 _ABOUT_THE_DOCUMENT = frozenset({"GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED", "BAD_USER_INPUT"})
 
 

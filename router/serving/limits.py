@@ -4,6 +4,7 @@ Fragments are measured once each and multiplied, never expanded, so that a bomb 
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -20,7 +21,9 @@ from graphql import (
 )
 
 from router.errors import ClientError
+from router.planning.operation import Operation
 from router.serving.settings import Limits
+from router.supergraph.selection import Fragment, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +124,55 @@ class _Measure:
         if size is None:
             raise ClientError(f"Cannot spread fragment {name!r} within itself.", code="GRAPHQL_VALIDATION_FAILED")
         return size
+
+
+@dataclass(frozen=True, slots=True)
+class Breadth:
+    """root_fields: how many a normalized operation asks for; those of introspection are among them.
+
+    root_repeats, repeats: the field that is asked most often of one object, at the root and anywhere, and how often.
+    """
+
+    root_fields: int
+    root_repeats: tuple[int, str]
+    repeats: tuple[int, str]
+
+
+def breadth_of(operation: Operation) -> Breadth:
+    """How often a normalized operation asks for the same."""
+    own = Counter(field.name.value for field in operation.introspection)
+    asked = Counter(name for name, _ in _asked(operation.selection, leaves=True)) + own
+    root_repeats = _most(asked)
+    return Breadth(asked.total(), root_repeats, max(root_repeats, _repeats(operation.selection)))
+
+
+def check_breadth(breadth: Breadth, max_root_fields: int | None, max_repeats: int | None) -> None:
+    """Raises:
+    ClientError: the operation has too many root fields, or one field too often (`OPERATION_TOO_LARGE`).
+    """
+    if max_root_fields is not None and breadth.root_fields > max_root_fields:
+        raise _too_large(f"more than {max_root_fields} root fields")
+    count, name = breadth.repeats
+    if max_repeats is not None and count > max_repeats:
+        raise _too_large(f"more than {max_repeats} times the field {name!r} on one object")
+
+
+def _repeats(selection: Selection) -> tuple[int, str]:
+    here = _most(Counter(name for name, _ in _asked(selection, leaves=False)))
+    below = [item.selection for item in selection.items if item.selection is not None]
+    return max([here, *(_repeats(inner) for inner in below)])
+
+
+def _asked(selection: Selection, *, leaves: bool) -> set[tuple[str, str]]:
+    """The fields of one object, by name and response key, those of fragments on its possible types among them."""
+    asked: set[tuple[str, str]] = set()
+    for item in selection.items:
+        if isinstance(item, Fragment):
+            asked |= _asked(item.selection, leaves=leaves)
+        elif leaves or item.arguments or item.selection is not None:
+            asked.add((item.name, item.key))
+    return asked
+
+
+def _most(counts: Counter[str]) -> tuple[int, str]:
+    return max(((count, name) for name, count in counts.items()), default=(0, ""))

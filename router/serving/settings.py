@@ -115,22 +115,42 @@ class SubscriptionSettings(_Settings):
     send_timeout_s: float = Field(default=30.0, gt=0)
 
 
+class OperationLimits(_Settings):
+    """What one operation may ask at most; None: no limit of its own.
+
+    max_repeats: how often one field may be asked of one object, under different response keys (leaves without arguments
+    may be asked as often as `max_aliases` allows). max_cost: by `@cost` and `@listSize`.
+    """
+
+    max_root_fields: int | None = Field(default=None, gt=0)
+    max_repeats: int | None = Field(default=None, gt=0)
+    max_cost: int | None = Field(default=None, gt=0)
+
+
 class Limits(_Settings):
     """What one request may ask before anything is planned; beyond, it is refused with a clear error.
 
-    max_cost: by `@cost` and `@listSize`; None: not checked. max_fetches: requests to subgraphs in its plan, each counted
-    once however many entities it asks for.
+    max_url_bytes: of the path and query of a request (414).
+    max_batch: operations in one body, whose costs and root fields are counted together.
+    max_root_fields, max_repeats: as in `OperationLimits`, which has them for callers without credentials (`anonymous`).
+    max_cost: by `@cost` and `@listSize`; None: not checked. default_list_size: of a list that neither a directive nor an
+    argument gives a size. max_fetches: requests to subgraphs in its plan, each counted once however many entities it asks for.
     """
 
     max_body_bytes: int = Field(default=2_000_000, gt=0)
+    max_url_bytes: int = Field(default=16_384, gt=0)
+    max_batch: int = Field(default=20, gt=0)
     max_tokens: int = Field(default=15_000, gt=0)
     max_depth: int = Field(default=50, gt=0)
     max_aliases: int = Field(default=500, ge=0)
-    max_root_fields: int = Field(default=200, gt=0)
+    max_root_fields: int = Field(default=100, gt=0)
+    max_repeats: int = Field(default=50, gt=0)
     max_fields: int = Field(default=20_000, gt=0)
     max_cost: int | None = Field(default=None, gt=0)
+    default_list_size: int = Field(default=10, ge=0)
     max_fetches: int | None = Field(default=None, gt=0)
     max_subgraph_response_bytes: int = Field(default=64_000_000, gt=0)
+    anonymous: OperationLimits = OperationLimits(max_root_fields=30, max_repeats=10)
 
 
 class UploadSettings(_Settings):
