@@ -4,10 +4,10 @@ import asyncio
 import gc
 import json
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from graphql import (
@@ -27,8 +27,8 @@ from router.planning.operation import condition_variables, normalize
 from router.planning.plan import QueryPlan
 from router.planning.planner import Planner
 from router.serving.app import create_app
-from router.serving.service import RouterService, logger
 from router.serving.settings import RouterSettings, load_settings
+from router.serving.watching import watcher
 from router.supergraph.changes import Severity, find_changes
 from router.supergraph.read import read_supergraph
 
@@ -51,9 +51,10 @@ def serve(
     with _told():
         settings = load_settings(config) if config else RouterSettings()
         host, port = _address(listen or settings.listen)
+        watch = watcher(supergraph, settings.reload_interval_s)
         gc.disable()  # nothing that is built here is garbage
         try:
-            app = create_app(_read(supergraph), settings, watch=_watcher(supergraph, settings.reload_interval_s))
+            app = create_app(_read(supergraph), settings, watch=watch)
         finally:
             gc.enable()
     serve_forever(app, host, port)
@@ -221,31 +222,6 @@ def _replace(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(text + "\n", encoding="utf-8")
     part.replace(path)
-
-
-def _watcher(path: Path, interval_s: float) -> Callable[[RouterService], Coroutine[Any, Any, None]]:
-    def stamp() -> tuple[int, int] | None:
-        try:
-            stat = path.stat()
-        except OSError:
-            return None  # in the middle of being replaced
-        return stat.st_mtime_ns, stat.st_size
-
-    async def watch(service: RouterService) -> None:
-        seen = stamp()
-        while True:
-            await asyncio.sleep(interval_s)
-            now = stamp()
-            if now is None or now == seen:
-                continue
-            seen = now
-            try:
-                await service.reload(await asyncio.to_thread(_read, path))
-                logger.warning("took over the changed supergraph %s", path)
-            except (RouterError, OSError, UnicodeDecodeError) as error:
-                logger.error("kept the old supergraph: %s", error)
-
-    return watch
 
 
 class _told:  # noqa: N801  reads as a statement

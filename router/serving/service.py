@@ -10,9 +10,9 @@ from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from graphql import OperationType
+from graphql import GraphQLError, OperationType
 
-from router.errors import ClientError, PlanningError, RouterError
+from router.errors import ClientError, InvalidSupergraph, PlanningError
 from router.execution.files import FilesOf
 from router.execution.request import Transport
 from router.execution.run import Response
@@ -51,6 +51,24 @@ def _tracing() -> ModuleType | None:
     from router.serving import tracing  # noqa: PLC0415  reads all installed packages when it is imported
 
     return tracing if tracing.is_set_up() else None
+
+
+def _complete_engine(supergraph_sdl: str, settings: RouterSettings) -> Engine:
+    """An engine whose API schema is whole: types are made when first asked for, and one that is wrong must not be.
+
+    Raises:
+        InvalidSupergraph: it is not.
+    """
+    engine = Engine(supergraph_sdl, settings)
+    try:
+        for named in engine.supergraph.api_schema.type_map.values():
+            for member in getattr(named, "fields", {}).values():
+                _ = member.type, [argument.type for argument in getattr(member, "args", {}).values()]
+            _ = getattr(named, "interfaces", ()), getattr(named, "types", ())
+    except (LookupError, TypeError, ValueError, AttributeError, GraphQLError) as error:
+        engine.close()
+        raise InvalidSupergraph(f"The supergraph has no usable API schema: {error}") from error
+    return engine
 
 
 class RouterService:
@@ -106,16 +124,20 @@ class RouterService:
         """Serves another supergraph from the next request on; requests under way end on the old one.
 
         Raises:
-            RouterError: the new supergraph cannot be served; the old one stays.
+            InvalidSupergraph: the new supergraph cannot be served; the old one stays.
         """
         try:
-            engine = await asyncio.to_thread(Engine, supergraph_sdl, self.settings)
-        except RouterError:
-            self._metrics.reloads["refused"] += 1
+            engine = await asyncio.to_thread(_complete_engine, supergraph_sdl, self.settings)
+        except Exception:
+            self.refuse_supergraph()
             raise
         self.engine = engine  # the one before goes when the last request that it began has ended
         self._connect()
         self._metrics.reloads["taken"] += 1
+
+    def refuse_supergraph(self) -> None:
+        """Counts a supergraph that is not taken over."""
+        self._metrics.reloads["refused"] += 1
 
     def _connect(self) -> None:
         if self._streams is not None:

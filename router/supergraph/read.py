@@ -8,7 +8,7 @@ Source: Apollo join specification v0.1-v0.5 (specs.apollo.dev/join).
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphql import (
@@ -35,6 +35,7 @@ from graphql import (
 from router.errors import InvalidSupergraph
 from router.sdl import parse_sdl
 from router.supergraph.api_schema import build_api_schema, linked_names, schema_definition
+from router.supergraph.faults import describe
 from router.supergraph.model import (
     Access,
     ContextArgument,
@@ -58,20 +59,44 @@ def read_supergraph(sdl: str) -> Supergraph:
     """The model of a supergraph.
 
     Raises:
-        InvalidSupergraph: the text is not SDL, or not a supergraph in the join specification.
+        InvalidSupergraph: the text is not SDL, or not a supergraph in the join specification; the message names the line.
     """
     try:
         document = parse_sdl(sdl, no_location=True)
     except GraphQLError as error:
-        raise InvalidSupergraph(f"The supergraph is not valid SDL: {error.message}") from error
-    return _Reader(document).read()
+        line = f"line {error.locations[0].line}: " if error.locations else ""
+        raise InvalidSupergraph(f"The supergraph is not valid SDL: {line}{error.message}") from error
+    except RecursionError as error:
+        raise InvalidSupergraph("The supergraph is not valid SDL: it is nested too deeply.") from error
+    place = _Place()
+    try:
+        return _Reader(document, place).read()
+    except InvalidSupergraph as error:
+        if not place.at:
+            raise
+        raise InvalidSupergraph(describe(sdl, error, join=place.join, at=place.at)) from error
+    except _WRONG_TEXT as error:
+        raise InvalidSupergraph(describe(sdl, error, join=place.join, at=place.at)) from error
+
+
+_WRONG_TEXT = (LookupError, TypeError, ValueError, AttributeError, AssertionError, RecursionError, GraphQLError)
+"""What reading a text raises that is SDL but has not the form of a supergraph."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """Where reading has come to. join: the prefix of the join directives; at: a type, or a field of one."""
+
+    join: str = "join"
+    at: str = ""
 
 
 class _Reader:
-    def __init__(self, document: DocumentNode) -> None:
+    def __init__(self, document: DocumentNode, place: _Place) -> None:
         self._document = document
+        self._place = place
         features = linked_names(schema_definition(document))
-        self._join = features["join"]
+        self._join = place.join = features["join"]
         self._names = {feature: features.get(feature, feature) for feature in _DIRECTIVES_READ}
         # By identity: the parser makes equal directives, and equal references to types, one node.
         self._known_arguments: dict[int, _Arguments] = {}
@@ -92,8 +117,10 @@ class _Reader:
         for name, node in self._types.items():
             if name.startswith(f"{self._join}__"):
                 continue
+            self._place.at = name
             for graph, view in self._views(node).items():
                 views[graph][name] = view
+        self._place.at = ""
         if owned := self._read_owned():
             views = {graph: with_unsaid_fields(types, owned) for graph, types in views.items()}
         subgraphs = {
@@ -257,6 +284,7 @@ class _Reader:
         for definition in node.fields or ():
             joins = self._directives(definition, "field")
             base = self._base(definition)
+            self._place.at = f"{node.name.value}.{base.name}"
             if not joins:
                 for graph in (owner,) if owner else graphs:
                     fields[graph][base.name] = base
@@ -305,6 +333,7 @@ class _Reader:
     def _read_access(self) -> dict[str, Access]:
         access = {}
         for coordinate, node in self._marked:
+            self._place.at = coordinate
             scopes = self._named(node, "requiresScopes")
             policies = self._named(node, "policy")
             rule = Access(
@@ -319,6 +348,7 @@ class _Reader:
     def _read_costs(self) -> dict[str, Cost]:
         costs = {}
         for coordinate, node in self._marked:
+            self._place.at = coordinate
             weight = (self._named(node, "cost") or {}).get("weight")
             size = self._named(node, "listSize")
             if weight is None and size is None:
