@@ -305,10 +305,13 @@ class _FleetReader:
             ),
             name="RegisterFactoryCalibration",
             policy=patient_policy().calls,
-            metadata=lambda: bearer_metadata(self._access.technician),
+            metadata=self._factory_metadata,
         )
         await self._insert_cartridge()
         self._fleet.note_ready()
+
+    async def _factory_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (*await bearer_metadata(self._access.technician), ("x-calibration-unit", GLUCOSE_UNIT))
 
     async def _insert_cartridge(self) -> None:
         uses = self._fleet.plan.uses_per_cartridge

@@ -10,6 +10,14 @@ CHANNEL_COUNTS = (88, 448, 896, 1792)
 DEFAULT_VALIDITY_DAYS = 365
 
 
+@dataclass(frozen=True, slots=True)
+class VersionedUnit:
+    """The unit (UCUM) of a cartridge type, and which of its versions has it. Another unit is another version."""
+
+    version: int
+    unit: str
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class CartridgeCode:
     """Names a cartridge type: category byte and index byte, each 1 to 255.

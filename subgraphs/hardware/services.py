@@ -58,12 +58,13 @@ def hardware_services(
         field_calibrations=FieldCalibrationsOfOwners(),
     )
     devices = DeviceService(clock, offline_after=offline_after, registration=registration)
+    registry = RegistryService()
     return HardwareServices(
         devices=devices,
         device_records=DeviceRecordService(clock),
         firmware=FirmwareService(clock, devices, store),
         cartridges=CartridgeService(clock, devices, plans, keys),
         lots=LotService(clock, keys),
-        registry=RegistryService(),
-        calibrations=CalibrationService(clock, devices, default_alpha=settings.default_alpha),
+        registry=registry,
+        calibrations=CalibrationService(clock, devices, registry, default_alpha=settings.default_alpha),
     )

@@ -19,3 +19,9 @@ class CalibrationFitPoor(WrongState):
     """The reference points do not lie close enough to a line; the message names the figures."""
 
     reason = "CALIBRATION_FIT_POOR"
+
+
+class CalibrationUnitOutdated(WrongState):
+    """The calibration in force is in another unit than the type is now."""
+
+    reason = "CALIBRATION_UNIT_OUTDATED"

@@ -38,7 +38,10 @@ class CalibrationStatus(StrEnum):
 
 
 class Calibration(Base):
-    """One calibration of one reader for one cartridge type. `superseded_at` is set by a newer one that replaces it."""
+    """One calibration of one reader for one cartridge type. `superseded_at` is set by a newer one that replaces it.
+
+    `unit` (UCUM) is what its gains and offsets give; None when no type was registered for its code.
+    """
 
     __tablename__ = "calibrations"
     __table_args__ = (
@@ -72,6 +75,7 @@ class Calibration(Base):
     measured_values: Mapped[list[float] | None] = mapped_column(ARRAY(Double))
     ambient_temp_c: Mapped[float | None] = mapped_column(Double)
     ambient_humidity_pct: Mapped[float | None] = mapped_column(Double)
+    unit: Mapped[str | None] = mapped_column(String(24))
     based_on: Mapped[str | None] = mapped_column(String(36))
     reference_standard: Mapped[str] = mapped_column(String(200))
     calibrated_by: Mapped[str] = mapped_column(String(200))

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from domain.hardware.codes import CartridgeCode, VersionedUnit
 from domain.ids import UserId
 
 
@@ -17,4 +18,12 @@ class ReaderOwners(Protocol):
 
     async def owners_of(self, session: AsyncSession, device_ids: Collection[str]) -> dict[str, UserId]:
         """Who registered the readers; those that nobody has are missing."""
+        ...
+
+
+class TypeUnits(Protocol):
+    """The units of cartridge types."""
+
+    async def unit_of(self, session: AsyncSession, code: CartridgeCode) -> VersionedUnit | None:
+        """The unit of a type now; None when the registry does not know the type."""
         ...

@@ -12,7 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.clock import Clock
 from domain.hardware.access import require_access, require_scope
-from domain.hardware.calibration.errors import CalibrationFitPoor, CalibrationInvalid, CalibrationNotFound
+from domain.hardware.calibration.errors import (
+    CalibrationFitPoor,
+    CalibrationInvalid,
+    CalibrationNotFound,
+    CalibrationUnitOutdated,
+)
 from domain.hardware.calibration.events import CalibrationCompleted
 from domain.hardware.calibration.least_squares import MAX_POINTS, MIN_POINTS, Line, fit_line
 from domain.hardware.calibration.models import (
@@ -22,9 +27,9 @@ from domain.hardware.calibration.models import (
     CalibrationStatus,
     StatusReport,
 )
-from domain.hardware.calibration.ports import ReaderOwners
+from domain.hardware.calibration.ports import ReaderOwners, TypeUnits
 from domain.hardware.calibration.repository import CalibrationRepository, LotRepository
-from domain.hardware.codes import CHANNEL_COUNTS, DEFAULT_VALIDITY_DAYS, CartridgeCode
+from domain.hardware.codes import CHANNEL_COUNTS, DEFAULT_VALIDITY_DAYS, CartridgeCode, VersionedUnit
 from domain.hardware.ranges import alpha_fault, coefficient_fault, gains_fault, offsets_fault
 from domain.ids import DeviceId, UserId, new_id
 from domain.messaging import Outbox
@@ -37,6 +42,7 @@ FIELD_VALIDITY_DAYS = 90
 EXPIRING_WITHIN = timedelta(days=7)
 TEMPERATURE_RANGE_C = (-40.0, 85.0)
 MAX_TEXT_LENGTH = 200
+MAX_UNIT_LENGTH = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +52,7 @@ class FactoryValues:
     Args:
         alpha: 0 means the default of the type's model.
         channel_offsets, channel_gains: one entry for all channels, or one a channel; empty means 0 and 1.
+        unit: of the values that they give (UCUM); empty: the type's, while it has had but one.
     """
 
     alpha: float
@@ -55,16 +62,22 @@ class FactoryValues:
     humidity_coefficient: float
     reference_standard: str
     calibrated_by: str
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferencePoints:
-    """What a reader showed (`measured`) where the truth was known (`reference`), both in the type's unit."""
+    """What a reader showed (`measured`) where the truth was known (`reference`), both in `unit`.
+
+    Args:
+        unit: UCUM; empty: the type's, while it has had but one.
+    """
 
     reference: Sequence[float]
     measured: Sequence[float]
     temp_c: float
     humidity_pct: float
+    unit: str = ""
 
 
 class CalibrationService:
@@ -74,9 +87,10 @@ class CalibrationService:
         default_alpha: for types without a model (`DEFAULT_ALPHA`).
     """
 
-    def __init__(self, clock: Clock, readers: ReaderOwners, *, default_alpha: float) -> None:
+    def __init__(self, clock: Clock, readers: ReaderOwners, types: TypeUnits, *, default_alpha: float) -> None:
         self._clock = clock
         self._readers = readers
+        self._types = types
         self._default_alpha = default_alpha
 
     async def register_factory(
@@ -92,11 +106,13 @@ class CalibrationService:
 
         Raises:
             Forbidden: without the scope calibration:factory.
-            CalibrationInvalid: values that are not finite, out of range, or for another number of channels.
+            CalibrationInvalid: values that are not finite, out of range, or for another number of channels; another unit
+                than the type's, or none where the type has had several.
         """
         principal.require_scope(Scope.CALIBRATION_FACTORY)
         _check_device_id(device_id)
         _check_factory(values)
+        unit = _unit(values.unit, await self._types.unit_of(session, code))
         calibrations = CalibrationRepository(session)
         await calibrations.lock(device_id, code)
         model = await calibrations.model_for(code)
@@ -113,6 +129,7 @@ class CalibrationService:
             channel_gains=list(values.channel_gains) or [1.0],
             temp_coefficient=values.temp_coefficient,
             humidity_coefficient=values.humidity_coefficient,
+            unit=unit,
             accuracy_score=1.0,  # by definition: field fits are judged against it
             reference_standard=values.reference_standard.strip(),
             calibrated_by=values.calibrated_by.strip() or principal.subject,
@@ -141,14 +158,22 @@ class CalibrationService:
             Forbidden, DeviceNotFound: the reader is not the caller's, or nobody registered it.
             CalibrationInvalid: fewer than 3 points, unequal numbers, values that are not finite or do not differ.
             CalibrationFitPoor: R2 or a residual is beyond its limit; the message names it.
+            CalibrationUnitOutdated: the calibration in force is in another unit than the type is now.
         """
         user = principal.acting_for(user_id)
         await self._require_access(session, principal, device_id, scope=Scope.DEVICE_WRITE, technicians=False)
         line = _fit(points)
+        unit = _unit(points.unit, await self._types.unit_of(session, code))
         calibrations = CalibrationRepository(session)
         await calibrations.lock(device_id, code)
         now = self._clock.now()
         current = await calibrations.in_force(device_id, code, now=now)
+        if current is not None and current.unit != unit:
+            # Which unit the points are in would be a guess: what the reader showed is in that of the calibration.
+            raise CalibrationUnitOutdated(
+                f"The calibration in force is in {current.unit or 'an unknown unit'}, the type in {unit or 'none'}: "
+                "have the reader calibrated by the factory first."
+            )
         model = await calibrations.model_for(code)
         validity_days = min(FIELD_VALIDITY_DAYS, model.validity_days if model else FIELD_VALIDITY_DAYS)
         offsets = [line.gain * offset + line.offset for offset in (current.channel_offsets if current else [0.0])]
@@ -166,6 +191,7 @@ class CalibrationService:
             channel_gains=gains,
             temp_coefficient=current.temp_coefficient if current else 0.0,
             humidity_coefficient=current.humidity_coefficient if current else 0.0,
+            unit=unit,
             accuracy_score=line.r_squared,
             max_residual=line.max_residual,
             reference_values=list(points.reference),
@@ -200,6 +226,17 @@ class CalibrationService:
         if found is None:
             raise CalibrationNotFound(f"No calibration of {device_id} for type {code} is in force.")
         return found
+
+    async def unit_of(self, session: AsyncSession, calibration_id: str) -> str | None:
+        """The unit of a calibration, for the platform's own services; None when it is not known.
+
+        Raises:
+            CalibrationNotFound: there is no such calibration.
+        """
+        found = (await CalibrationRepository(session).by_ids([calibration_id])).get(calibration_id)
+        if found is None:
+            raise CalibrationNotFound("There is no calibration with this id.")
+        return found.unit
 
     async def history(
         self, session: AsyncSession, principal: Principal, *, device_id: str, limit: int, offset: int
@@ -316,6 +353,22 @@ class CalibrationService:
 
     def _alpha_of(self, model: CalibrationModel | None) -> float:
         return model.default_alpha if model else self._default_alpha
+
+
+def _unit(given: str, known: VersionedUnit | None) -> str | None:
+    """The unit of a new calibration; None when the type is not registered and the caller names none."""
+    if len(given) > MAX_UNIT_LENGTH or not given.isprintable():
+        raise CalibrationInvalid(f"unit must be a UCUM code of up to {MAX_UNIT_LENGTH} characters.", field="unit")
+    if known is None:
+        return given or None
+    if not given and known.version > 1:
+        raise CalibrationInvalid(
+            f"This type has had more than one unit, and is in {known.unit} now: say which unit the values are in.",
+            field="unit",
+        )
+    if given not in ("", known.unit):
+        raise CalibrationInvalid(f"The values are in {given}, the type is in {known.unit}.", field="unit")
+    return known.unit
 
 
 def _fit(points: ReferencePoints) -> Line:

@@ -44,6 +44,7 @@ class CartridgeCategory(Base):
 class CartridgeType(Base):
     """What cartridges of one kind measure.
 
+    A type in another unit is a new version of it; the one before is kept in `CartridgeTypeVersion`.
     Limits are in `unit`; None means that side has none. `source` cites where they stand, `measuring_source` where the
     measuring range stands.
     """
@@ -59,6 +60,7 @@ class CartridgeType(Base):
         CheckConstraint("measuring_low < measuring_high", name="measuring"),
         CheckConstraint("min_confidence > 0 AND min_confidence <= 1", name="min_confidence"),
         CheckConstraint("decimal_places BETWEEN 0 AND 6", name="decimal_places"),
+        CheckConstraint("version > 0", name="version"),
         Index(
             "uq_cartridge_types_legacy_code",
             "legacy_code",
@@ -88,6 +90,7 @@ class CartridgeType(Base):
     min_confidence: Mapped[float] = mapped_column(Double, default=0.5, server_default=text("0.5"))
     decimal_places: Mapped[int] = mapped_column(SmallInteger, default=2, server_default=text("2"))
     measuring_source: Mapped[str] = mapped_column(String(500), default="", server_default=text("''"))
+    version: Mapped[int] = mapped_column(SmallInteger, default=1, server_default=text("1"))
     default_uses: Mapped[int] = mapped_column(Integer, default=1)
     manufacturer: Mapped[str] = mapped_column(String(80), default="ManPaSik")
     is_active: Mapped[bool] = mapped_column(Boolean, default=True)
@@ -107,6 +110,48 @@ class CartridgeType(Base):
                 shown = f"{low:g}-{high:g}"
         note = f" ({self.reference_note})" if self.reference_note else ""
         return f"{shown} {self.unit}{note}"
+
+
+class CartridgeTypeVersion(Base):
+    """A version of a type that a newer one has replaced: what is in its unit. It interprets what is calibrated in it."""
+
+    __tablename__ = "cartridge_type_versions"
+
+    category: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    type_index: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    unit: Mapped[str] = mapped_column(String(24))
+    loinc_code: Mapped[str | None] = mapped_column(String(12))
+    reference_low: Mapped[float | None] = mapped_column(Double)
+    reference_high: Mapped[float | None] = mapped_column(Double)
+    reference_note: Mapped[str] = mapped_column(String(120))
+    critical_low: Mapped[float | None] = mapped_column(Double)
+    critical_high: Mapped[float | None] = mapped_column(Double)
+    source: Mapped[str] = mapped_column(String(500))
+    measuring_low: Mapped[float | None] = mapped_column(Double)
+    measuring_high: Mapped[float | None] = mapped_column(Double)
+    min_confidence: Mapped[float] = mapped_column(Double)
+    decimal_places: Mapped[int] = mapped_column(SmallInteger)
+    measuring_source: Mapped[str] = mapped_column(String(500))
+    replaced_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=text("now()"))
+
+
+VERSIONED = (
+    "unit",
+    "loinc_code",
+    "reference_low",
+    "reference_high",
+    "reference_note",
+    "critical_low",
+    "critical_high",
+    "source",
+    "measuring_low",
+    "measuring_high",
+    "min_confidence",
+    "decimal_places",
+    "measuring_source",
+)
+"""What a version of a type has of its own; the rest is the same in all versions."""
 
 
 class CartridgeLot(Base):

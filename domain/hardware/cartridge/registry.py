@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from domain.errors import AlreadyExists
 from domain.hardware.cartridge.errors import CartridgeTypeNotFound, RegistryEntryInvalid
-from domain.hardware.cartridge.models import CartridgeCategory, CartridgeType, CategorySummary
+from domain.hardware.cartridge.models import VERSIONED, CartridgeCategory, CartridgeType, CategorySummary
 from domain.hardware.cartridge.repository import RegistryRepository
-from domain.hardware.codes import CHANNEL_COUNTS, CartridgeCode
+from domain.hardware.codes import CHANNEL_COUNTS, CartridgeCode, VersionedUnit
 from domain.principal import Principal, Scope
 from domain.quantities import MAX_DECIMAL_PLACES
 
@@ -39,6 +39,8 @@ class TypeDefinition:
         min_confidence: least confidence of a result, above 0 and at most 1.
         decimal_places: digits after the point that a result has.
         measuring_source: where the measuring range stands; needed when there is one.
+        version: which version of the type this is: the current one, or the next, which may have another unit. None: the
+            current one, and 1 of a new type.
         default_uses: how often a cartridge with a version 1 tag can be used, as its tag does not say.
     """
 
@@ -63,6 +65,7 @@ class TypeDefinition:
     min_confidence: float = 0.5
     decimal_places: int = 2
     measuring_source: str = ""
+    version: int | None = None
     default_uses: int = 1
     manufacturer: str = "ManPaSik"
     is_active: bool = True
@@ -107,6 +110,28 @@ class RegistryService:
             raise CartridgeTypeNotFound(f"There is no cartridge type {category}/{type_index}.")
         return found
 
+    async def type_in(self, session: AsyncSession, code: CartridgeCode, *, unit: str) -> CartridgeType:
+        """A type as its newest version with this unit has it: what interprets results that are calibrated in the unit.
+
+        Raises:
+            CartridgeTypeNotFound: the code names none, or no version of it has this unit.
+        """
+        current = await self.type(session, code.category, code.type_index)
+        if current.unit == unit:
+            return current
+        kept = await RegistryRepository(session).newest_version_in(code, unit)
+        if kept is None:
+            raise CartridgeTypeNotFound(f"No version of the cartridge type {code} is in {unit[:24]}.")
+        names = [column.key for column in CartridgeType.__table__.columns]
+        return CartridgeType(
+            **{name: getattr(kept if name in (*VERSIONED, "version") else current, name) for name in names}
+        )
+
+    async def unit_of(self, session: AsyncSession, code: CartridgeCode) -> VersionedUnit | None:
+        """The unit of a type now; None when the code names none."""
+        found = await RegistryRepository(session).type(code.category, code.type_index)
+        return VersionedUnit(found.version, found.unit) if found else None
+
     async def types_by_codes(
         self, session: AsyncSession, codes: Collection[CartridgeCode]
     ) -> dict[CartridgeCode, CartridgeType]:
@@ -131,7 +156,7 @@ class RegistryService:
     async def upsert_type(
         self, session: AsyncSession, principal: Principal, definition: TypeDefinition
     ) -> CartridgeType:
-        """Add a type, or replace what it says.
+        """Add a type, replace what its current version says, or make its next version. Versions before are kept.
 
         Raises:
             Forbidden: without the scope registry:write.
@@ -145,18 +170,16 @@ class RegistryService:
         registry = RegistryRepository(session)
         if category_of(definition.category, await registry.plain_categories()) is None:
             raise CartridgeTypeNotFound(f"There is no cartridge category {definition.category}.")
+        await registry.lock(code)
         known = await registry.type(definition.category, definition.type_index)
-        # Calibrations hold gains in the type's unit: another unit would relabel what they give, 101 mg/dL as 101 mmol/L.
-        _need(
-            known is None or known.unit == definition.unit,
-            "unit",
-            "the unit of a registered type cannot change, because calibrations are in it: register another type",
-        )
+        version = _version_of(definition, known)
         if definition.legacy_code is not None:
             holder = await registry.type_of_legacy_code(definition.legacy_code)
             if holder is not None and CartridgeCode(holder.category, holder.type_index) != code:
                 raise LegacyCodeTaken(f"The legacy code 0x{definition.legacy_code:02X} is that of {holder.name_en}.")
-        return await registry.upsert_type(asdict(definition))
+        if known is not None and version > known.version:
+            await registry.keep_version(known)
+        return await registry.upsert_type(asdict(definition) | {"version": version})
 
     async def upsert_category(
         self, session: AsyncSession, principal: Principal, definition: CategoryDefinition
@@ -171,6 +194,28 @@ class RegistryService:
         _need(1 <= definition.code <= definition.last_code <= 0xFF, "code", "codes must be within 1 to 255, in order")
         _check_texts(definition.name_en, definition.name_ko, definition.description)
         return await RegistryRepository(session).upsert_category(asdict(definition))
+
+
+def _version_of(given: TypeDefinition, known: CartridgeType | None) -> int:
+    """The version that a definition describes."""
+    if known is None:
+        _need(given.version in (None, 1), "version", "the first version of a type is 1")
+        return 1
+    version = known.version if given.version is None else given.version
+    following = known.version + 1
+    _need(
+        version in (known.version, following),
+        "version",
+        f"the version must be the current one, {known.version}, or the next, {following}",
+    )
+    # Calibrations hold gains in the unit of their version: changed in place, 101 mg/dL would read 101 mmol/L.
+    _need(
+        given.unit == known.unit or version == following,
+        "unit",
+        f"version {known.version} of this type is in {known.unit}, as are its calibrations and results: "
+        f"another unit is version {following}",
+    )
+    return version
 
 
 def _check_type(given: TypeDefinition) -> None:

@@ -10,10 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from domain.hardware.cartridge.models import (
+    VERSIONED,
     Cartridge,
     CartridgeCategory,
     CartridgeLot,
     CartridgeType,
+    CartridgeTypeVersion,
     CartridgeUsage,
     CategorySummary,
     RegisteredCartridge,
@@ -54,6 +56,30 @@ class RegistryRepository:
 
     async def type(self, category: int, type_index: int) -> CartridgeType | None:
         return await self._session.get(CartridgeType, (category, type_index))
+
+    async def lock(self, code: CartridgeCode) -> None:
+        """Only one change of a type at a time, until the transaction ends."""
+        name = f"cartridge-type:{code}"
+        await self._session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
+
+    async def keep_version(self, replaced: CartridgeType) -> None:
+        """Keep what a type says now as the version that it has now."""
+        kept = {name: getattr(replaced, name) for name in ("category", "type_index", "version", *VERSIONED)}
+        self._session.add(CartridgeTypeVersion(**kept))
+        await self._session.flush()
+
+    async def newest_version_in(self, code: CartridgeCode, unit: str) -> CartridgeTypeVersion | None:
+        """The newest of the replaced versions of a type that has this unit."""
+        return await self._session.scalar(
+            select(CartridgeTypeVersion)
+            .where(
+                CartridgeTypeVersion.category == code.category,
+                CartridgeTypeVersion.type_index == code.type_index,
+                CartridgeTypeVersion.unit == unit,
+            )
+            .order_by(CartridgeTypeVersion.version.desc())
+            .limit(1)
+        )
 
     async def type_of_legacy_code(self, legacy_code: int) -> CartridgeType | None:
         return await self._session.scalar(select(CartridgeType).where(CartridgeType.legacy_code == legacy_code))

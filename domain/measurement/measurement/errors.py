@@ -21,6 +21,17 @@ class SessionForeign(Forbidden):
         super().__init__("This measurement session belongs to somebody else.", session_id=session_id)
 
 
+class CalibrationUnitUnknown(WrongState):
+    """The unit of the reader's calibration is not known, so its values would have none."""
+
+    reason = "CALIBRATION_UNIT_UNKNOWN"
+
+    def __init__(self, *, device_id: str) -> None:
+        super().__init__(
+            "The unit of this reader's calibration is not known; have the reader calibrated again.", device_id=device_id
+        )
+
+
 class SessionEnded(WrongState):
     """The session takes no more frames."""
 

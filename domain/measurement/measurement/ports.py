@@ -74,13 +74,18 @@ class Permission:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownCalibration:
-    """A calibration in force; see `correction` for what its numbers mean."""
+    """A calibration in force; see `correction` for what its numbers mean.
+
+    Args:
+        type: the cartridge type as it is in the calibration's unit; None when the unit is not known.
+    """
 
     alpha: float | None
     temp_coefficient: float
     humidity_coefficient: float
     gains: FloatArray
     offsets: FloatArray
+    type: KnownType | None
 
 
 class Hardware(Protocol):

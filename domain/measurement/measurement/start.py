@@ -34,6 +34,7 @@ from domain.ids import UserId, new_id
 from domain.measurement.measurement.access import user_of
 from domain.measurement.measurement.correction import FloatArray
 from domain.measurement.measurement.errors import (
+    CalibrationUnitUnknown,
     CartridgeMismatch,
     CartridgeRefused,
     DeviceForeign,
@@ -256,6 +257,11 @@ class SessionStarter:
         """Copy into the session what its results depend on."""
         kind = checked.cartridge.type if checked.cartridge is not None and checked.known else None
         calibration = checked.calibration if checked.known else None
+        if calibration is not None:
+            # The numbers of a calibration are in its own unit, and limits with it: the type may be in another one since.
+            kind = calibration.type
+            if kind is None:
+                raise CalibrationUnitUnknown(device_id=request.device_id)
         row.verified = checked.verified
         row.calibrated = calibration is not None
         row.cartridge_known = checked.cartridge is not None

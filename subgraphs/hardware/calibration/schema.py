@@ -43,6 +43,9 @@ class Calibration:
     )
     temp_coefficient: float = strawberry.field(description="Relative change per degree Celsius away from 25.")
     humidity_coefficient: float = strawberry.field(description="Relative change per percentage point away from 50 %.")
+    unit: str | None = strawberry.field(
+        description="Unit (UCUM) of the values that it gives; null when its cartridge type was not registered."
+    )
     accuracy_score: float = strawberry.field(description="How well it fits, 0 to 1: R2 of a field fit.")
     reference_standard: str = strawberry.field(description="What it was measured against.")
     calibrated_at: datetime = strawberry.field(description="When it was done.")
@@ -61,6 +64,7 @@ class Calibration:
             channel_gains=row.channel_gains,
             temp_coefficient=row.temp_coefficient,
             humidity_coefficient=row.humidity_coefficient,
+            unit=row.unit,
             accuracy_score=row.accuracy_score,
             reference_standard=row.reference_standard,
             calibrated_at=row.calibrated_at,
@@ -133,6 +137,9 @@ class FieldCalibrationInput:
     measured_values: list[float] = strawberry.field(description="What the device showed for each, in their order.")
     temperature_c: float = strawberry.field(description="Ambient temperature, degrees Celsius.")
     humidity_pct: float = strawberry.field(description="Relative humidity, 0 to 100 %.")
+    unit: str = strawberry.field(
+        default="", description="Unit of both (UCUM); needed only where the type has had more than one."
+    )
 
 
 @strawberry.type
@@ -158,6 +165,7 @@ class CalibrationMutation:
             measured=input.measured_values,
             temp_c=input.temperature_c,
             humidity_pct=input.humidity_pct,
+            unit=input.unit,
         )
         principal = info.context.principal
         async with info.context.database.transaction() as session:

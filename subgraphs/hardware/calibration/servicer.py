@@ -1,5 +1,8 @@
 """calibration-service over gRPC."""
 
+from typing import Any
+
+import grpc.aio
 from manpasik.v1 import calibration_pb2 as pb
 from manpasik.v1 import calibration_pb2_grpc as pb_grpc
 
@@ -11,6 +14,12 @@ from subgraphs.hardware.services import HardwareServices
 from subgraphs.hardware.wire import timestamp
 from subgraphs.runtime.context import current
 from subgraphs.runtime.database import Database
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+UNIT_METADATA = "x-calibration-unit"
+"""Unit (UCUM) of the values of a new calibration: the messages of the wire have no field for it. Needed only where the
+type has had more than one unit."""
 
 _KIND_TO_WIRE = {
     CalibrationKind.FACTORY: pb.CALIBRATION_TYPE_FACTORY,
@@ -33,7 +42,7 @@ class CalibrationServicer(pb_grpc.CalibrationServiceServicer):
         self._database = database
 
     async def RegisterFactoryCalibration(  # noqa: N802 - the name of the wire
-        self, request: pb.RegisterFactoryCalibrationRequest, _context: object
+        self, request: pb.RegisterFactoryCalibrationRequest, context: _Context
     ) -> pb.CalibrationRecord:
         values = FactoryValues(
             alpha=request.alpha,
@@ -43,6 +52,7 @@ class CalibrationServicer(pb_grpc.CalibrationServiceServicer):
             humidity_coefficient=request.humidity_coefficient,
             reference_standard=request.reference_standard,
             calibrated_by=request.calibrated_by,
+            unit=_unit(context),
         )
         async with self._database.transaction() as session:
             calibration = await self._calibrations.register_factory(
@@ -51,13 +61,14 @@ class CalibrationServicer(pb_grpc.CalibrationServiceServicer):
         return self._record(calibration)
 
     async def PerformFieldCalibration(  # noqa: N802 - the name of the wire
-        self, request: pb.PerformFieldCalibrationRequest, _context: object
+        self, request: pb.PerformFieldCalibrationRequest, context: _Context
     ) -> pb.CalibrationRecord:
         points = ReferencePoints(
             reference=list(request.reference_values),
             measured=list(request.measured_values),
             temp_c=request.temperature_c,
             humidity_pct=request.humidity_pct,
+            unit=_unit(context),
         )
         async with self._database.transaction() as session:
             calibration = await self._calibrations.perform_field(
@@ -158,3 +169,9 @@ def _code(
     | pb.CheckCalibrationStatusRequest,
 ) -> CartridgeCode:
     return CartridgeCode(request.cartridge_category, request.cartridge_type_index)
+
+
+def _unit(context: _Context) -> str:
+    """The unit that a call names in its metadata; empty when it names none."""
+    given = [value for key, value in context.invocation_metadata() or () if key == UNIT_METADATA]
+    return given[0] if given and isinstance(given[0], str) else ""

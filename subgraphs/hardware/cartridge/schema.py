@@ -52,6 +52,9 @@ class CartridgeType:
     min_confidence: float = strawberry.field(description="Least confidence of a result, 0 to 1.")
     decimal_places: int = strawberry.field(description="Digits after the point that a result has.")
     measuring_source: str = strawberry.field(description="Where the measuring range stands; empty without one.")
+    version: int = strawberry.field(
+        description="Version, from 1. Another unit is another version; what was calibrated in the one before stays in it."
+    )
     manufacturer: str = strawberry.field(description="Who makes it.")
     is_active: bool = strawberry.field(description="Whether cartridges of this type may be used.")
     is_beta: bool = strawberry.field(description="Whether it is only for people in the beta programme.")
@@ -81,6 +84,7 @@ class CartridgeType:
             min_confidence=row.min_confidence,
             decimal_places=row.decimal_places,
             measuring_source=row.measuring_source,
+            version=row.version,
             manufacturer=row.manufacturer,
             is_active=row.is_active,
             is_beta=row.is_beta,
@@ -204,6 +208,10 @@ class CartridgeTypeInput:
     measuring_source: str = strawberry.field(
         default="", description="Where the measuring range stands; needed when there is one."
     )
+    version: int | None = strawberry.field(
+        default=None,
+        description="The version that this describes: the current one, which null means, or the next, which may have another unit.",
+    )
     default_uses: int = strawberry.field(default=1, description="Uses of a cartridge with a version 1 tag.")
     manufacturer: str = strawberry.field(default="ManPaSik", description="Who makes it.")
     is_active: bool = strawberry.field(default=True, description="Whether cartridges of this type may be used.")
@@ -233,6 +241,7 @@ class CartridgeTypeInput:
             min_confidence=self.min_confidence,
             decimal_places=self.decimal_places,
             measuring_source=self.measuring_source,
+            version=self.version,
             default_uses=self.default_uses,
             manufacturer=self.manufacturer,
             is_active=self.is_active,

@@ -9,7 +9,9 @@ from manpasik.v1 import cartridge_pb2 as pb
 from manpasik.v1 import cartridge_pb2_grpc as pb_grpc
 from manpasik.v1 import common_pb2
 
+from domain.hardware.cartridge.errors import CartridgeTypeNotFound
 from domain.hardware.cartridge.models import UNVERIFIED_MESSAGES, CartridgeDetail, CartridgeType, PlanLevel
+from domain.hardware.codes import CartridgeCode
 from subgraphs.hardware.services import HardwareServices
 from subgraphs.hardware.wire import timestamp
 from subgraphs.runtime.context import current
@@ -198,13 +200,20 @@ class CartridgeRegistryServicer(registry_grpc.CartridgeRegistryServicer):
     def __init__(self, services: HardwareServices, database: Database) -> None:
         self._cartridges = services.cartridges
         self._registry = services.registry
+        self._calibrations = services.calibrations
         self._database = database
 
     async def GetType(  # noqa: N802 - the name of the wire
         self, request: registry_pb.GetTypeRequest, _context: object
     ) -> registry_pb.TypeRecord:
         async with self._database.read() as session:
-            return _type_record(await self._registry.type(session, request.category_code, request.type_index))
+            if not request.calibration_id:
+                return _type_record(await self._registry.type(session, request.category_code, request.type_index))
+            unit = await self._calibrations.unit_of(session, request.calibration_id)
+            if unit is None:
+                raise CartridgeTypeNotFound("The unit of the calibration is not known.")
+            code = CartridgeCode(request.category_code, request.type_index)
+            return _type_record(await self._registry.type_in(session, code, unit=unit))
 
     async def GetCartridge(  # noqa: N802 - the name of the wire
         self, request: registry_pb.GetCartridgeRequest, _context: object

@@ -12,16 +12,22 @@ from hypothesis import strategies as st
 from domain.clock import SystemClock
 from domain.errors import Forbidden, InvalidInput
 from domain.hardware.access import DeviceNotFound
-from domain.hardware.calibration.errors import CalibrationFitPoor, CalibrationInvalid, CalibrationNotFound
+from domain.hardware.calibration.errors import (
+    CalibrationFitPoor,
+    CalibrationInvalid,
+    CalibrationNotFound,
+    CalibrationUnitOutdated,
+)
 from domain.hardware.calibration.models import Calibration, CalibrationKind, CalibrationStatus, StatusReport
 from domain.hardware.calibration.service import FactoryValues, ReferencePoints
+from domain.hardware.cartridge.registry_data import TYPES
 from domain.hardware.codes import CartridgeCode
 from domain.ids import new_id
 from domain.principal import Principal
 from subgraphs.hardware.calibration.consumers import CartridgeReplaced, calibration_consumers
 from subgraphs.hardware.device.consumers import CalibrationCompleted, device_consumers
 from subgraphs.runtime.faces import EventMetadata
-from tests.integration.hardware.conftest import ALICE, BOB, GLUCOSE_TAG, TECHNICIAN, Hardware
+from tests.integration.hardware.conftest import ADMIN, ALICE, BOB, GLUCOSE_TAG, TECHNICIAN, Hardware
 from tests.support.outbox import payloads_of
 
 GLUCOSE = CartridgeCode(1, 1)
@@ -63,6 +69,41 @@ async def in_force(hardware: Hardware, principal: Principal = ALICE) -> Calibrat
 async def status(hardware: Hardware) -> StatusReport:
     async with hardware.database.read() as session:
         return await hardware.services.calibrations.status(session, ALICE, device_id="dev-1", code=GLUCOSE)
+
+
+async def _glucose_in_mmol(hardware: Hardware) -> None:
+    glucose = next(t for t in TYPES if t.name_en == "Glucose")
+    molar = replace(
+        glucose, unit="mmol/L", loinc_code="15074-8", reference_low=None, reference_high=None, critical_low=None,
+        critical_high=None, measuring_low=1.1, measuring_high=33.3, decimal_places=1, version=2,
+    )  # fmt: skip
+    async with hardware.database.transaction() as session:
+        await hardware.services.registry.upsert_type(session, ADMIN, molar)
+
+
+async def test_a_calibration_keeps_its_unit_when_the_type_gets_another(hardware: Hardware) -> None:
+    await hardware.register()
+    made = await factory(hardware)
+    assert (made.unit, (await field(hardware)).unit) == ("mg/dL", "mg/dL")
+    await _glucose_in_mmol(hardware)
+    assert (await in_force(hardware)).unit == "mg/dL"
+    for unit in ("", "mg/dL", "mmol", "x" * 25):  # not said, or another than the type's
+        with pytest.raises(CalibrationInvalid, match=r"unit|type is in mmol/L"):
+            await factory(hardware, replace(FACTORY, unit=unit))
+        with pytest.raises(CalibrationInvalid, match=r"unit|type is in mmol/L"):
+            await field(hardware, replace(POINTS, unit=unit))
+    with pytest.raises(CalibrationUnitOutdated, match="in mg/dL, the type in mmol/L"):
+        await field(hardware, replace(POINTS, unit="mmol/L"))
+    assert (await factory(hardware, replace(FACTORY, unit="mmol/L"))).unit == "mmol/L"
+    assert (await field(hardware, replace(POINTS, unit="mmol/L"))).unit == "mmol/L"
+
+
+async def test_a_calibration_for_a_type_that_is_not_registered_has_no_unit(hardware: Hardware) -> None:
+    async with hardware.database.transaction() as session:
+        made = await hardware.services.calibrations.register_factory(
+            session, TECHNICIAN, device_id="dev-1", code=CartridgeCode(0xF0, 9), values=FACTORY
+        )
+        assert await hardware.services.calibrations.unit_of(session, made.calibration_id) is None
 
 
 async def test_a_field_calibration_stands_on_the_one_in_force(hardware: Hardware) -> None:

@@ -21,11 +21,11 @@ from domain.hardware.cartridge.nfc_tag import TagForged
 from domain.hardware.cartridge.registry import (
     CategoryDefinition,
     LegacyCodeTaken,
-    RegistryService,
     TypeDefinition,
 )
 from domain.hardware.cartridge.registry_data import TYPES
-from domain.principal import ANONYMOUS, Principal, Role
+from domain.hardware.codes import CartridgeCode
+from domain.principal import ANONYMOUS, Principal
 from tests.integration.hardware.conftest import (
     ADMIN,
     ALICE,
@@ -36,7 +36,6 @@ from tests.integration.hardware.conftest import (
     TECHNICIAN,
     Hardware,
 )
-from tests.integration.hardware.conftest import person as administrator
 
 UID = GLUCOSE_TAG.cartridge_uid
 
@@ -290,10 +289,40 @@ async def test_categories_count_their_types_and_a_makers_code_can_get_a_name(har
     assert (len(after), after["Acme"], after["ThirdParty"]) == (16, 1, 0)
 
 
-async def test_the_unit_of_a_registered_type_cannot_change(hardware: Hardware) -> None:
+async def test_the_unit_of_a_version_cannot_change_and_another_unit_is_the_next_version(hardware: Hardware) -> None:
+    glucose = next(t for t in TYPES if t.name_en == "Glucose")
+    molar = replace(
+        glucose,
+        unit="mmol/L",
+        loinc_code="15074-8",
+        reference_low=3.9,
+        reference_high=5.5,
+        critical_low=3.0,
+        critical_high=22.2,
+        measuring_low=1.1,
+        measuring_high=33.3,
+        decimal_places=1,
+    )
+    registry, code = hardware.services.registry, CartridgeCode(1, 1)
     async with hardware.database.transaction() as session:
-        glucose = next(t for t in TYPES if t.name_en == "Glucose")
-        registry, admin = RegistryService(), administrator("admin", role=Role.ADMIN)
-        await registry.upsert_type(session, admin, glucose)
-        with pytest.raises(RegistryEntryInvalid, match="unit"):
-            await registry.upsert_type(session, admin, replace(glucose, unit="mmol/L"))
+        await registry.upsert_type(session, ADMIN, glucose)
+        for refused in (molar, replace(molar, version=1), replace(molar, version=3), replace(glucose, version=0)):
+            with pytest.raises(RegistryEntryInvalid, match=r"unit|version"):
+                await registry.upsert_type(session, ADMIN, refused)
+    for _ in range(2):  # repeated, it makes no further version
+        async with hardware.database.transaction() as session:
+            made = await registry.upsert_type(session, ADMIN, replace(molar, version=2))
+        assert (made.version, made.unit) == (2, "mmol/L")
+    async with hardware.database.read() as session:
+        before = await registry.type_in(session, code, unit="mg/dL")
+        now = await registry.type_in(session, code, unit="mmol/L")
+        with pytest.raises(CartridgeTypeNotFound):
+            await registry.type_in(session, code, unit="g/L")
+    assert (before.version, before.critical_high, before.loinc_code, before.name_ko) == (1, 400, "2339-0", "혈당")
+    assert (before.decimal_places, before.measuring_high, before.reference_high) == (0, 600, 99)
+    assert (now.version, now.critical_high, now.loinc_code) == (2, 22.2, "15074-8")
+    async with hardware.database.transaction() as session:  # a third version, back in the first's unit
+        await registry.upsert_type(session, ADMIN, replace(glucose, version=3, critical_high=380))
+    async with hardware.database.read() as session:
+        assert (await registry.type_in(session, code, unit="mg/dL")).critical_high == 380
+        assert (await registry.type_in(session, code, unit="mmol/L")).version == 2

@@ -338,6 +338,10 @@ async def test_the_directories_answer_services_and_nobody_else(hardware: Hardwar
             crp = await registry.GetType(
                 cartridge_registry_pb2.GetTypeRequest(category_code=1, type_index=13), metadata=service("cartridge")
             )
+            unknown = cartridge_registry_pb2.GetTypeRequest(category_code=1, type_index=1, calibration_id="no such")
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await registry.GetType(unknown, metadata=service("cartridge"))
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
             assert not crp.HasField("critical_high")
             assert not crp.HasField("reference_low")
 

@@ -63,6 +63,15 @@ async def test_rows_from_before_are_kept_and_compared_without_case_from_now_on(p
                     uid,
                     reader,
                 )
+            for number, type_index in enumerate((1, 200)):  # a registered type, and one that is not
+                await connection.execute(
+                    "INSERT INTO calibrations (calibration_id, device_id, category, type_index, kind, alpha, "
+                    "channel_offsets, channel_gains, temp_coefficient, humidity_coefficient, accuracy_score, "
+                    "reference_standard, calibrated_by, calibrated_at, expires_at) VALUES ($1, 'Dev-1', 1, $2, 'factory', "
+                    "0.9, '{0}', '{1}', 0, 0, 1, '', '', now(), now() + interval '1 day')",
+                    f"c-{number}",
+                    type_index,
+                )
             await connection.execute("INSERT INTO cartridge_usages VALUES ('r-1', 'AA', 's-1', 'alice', 1, 1, now())")
             await _upgrade_to(postgres, name, "head")
             keys = await connection.fetch("SELECT device_id, device_key, serial_key, verified FROM devices ORDER BY 2")
@@ -71,6 +80,8 @@ async def test_rows_from_before_are_kept_and_compared_without_case_from_now_on(p
                 ("dev-1", "dev-1#2", "sn-1#2", False),
                 ("DEV-1", "dev-1#3", "sn-2", False),
             ]
+            units = await connection.fetch("SELECT unit FROM calibrations ORDER BY calibration_id")
+            assert [row["unit"] for row in units] == ["mg/dL", None]
             read = await connection.fetch(
                 "SELECT uid, owner_user_id, signed, remaining_uses FROM cartridges ORDER BY 1"
             )

@@ -60,7 +60,7 @@ class Hardware(
     cartridge_pb2_grpc.CartridgeServiceServicer,
     calibration_pb2_grpc.CalibrationServiceServicer,
 ):
-    """What is registered, by id; `away` makes every call fail, `lose_answers` only the answers to RecordUsage."""
+    """What is registered, by id; `calibrated_in` is the type in the unit of all calibrations; `away` makes every call fail, `lose_answers` only the answers to RecordUsage."""
 
     owners: dict[str, str] = field(default_factory=dict)
     spellings: dict[str, str] = field(default_factory=dict)
@@ -68,6 +68,7 @@ class Hardware(
     expired: set[str] = field(default_factory=set)
     widths: dict[str, int] = field(default_factory=dict)
     calibrations: dict[tuple[str, int, int], calibration_pb2.CalibrationRecord] = field(default_factory=dict)
+    calibrated_in: registry.TypeRecord | None = field(default_factory=lambda: GLUCOSE)
     uses: dict[str, list[str]] = field(default_factory=dict)
     away: bool = False
     lose_answers: int = 0
@@ -84,6 +85,7 @@ class Hardware(
 
     def calibrate(self, device_id: str, **numbers: Any) -> None:
         self.calibrations[device_id, 1, 1] = calibration_pb2.CalibrationRecord(
+            calibration_id=f"calibration-of-{device_id}",
             device_id=device_id,
             cartridge_category=1,
             cartridge_type_index=1,
@@ -107,6 +109,12 @@ class Hardware(
         if request.cartridge_uid not in self.cartridges:
             await refuse(context, NotFound("never read"))
         return self.cartridges[request.cartridge_uid]
+
+    async def GetType(self, request: registry.GetTypeRequest, context: _Context) -> registry.TypeRecord:
+        await self._here(context)
+        if not request.calibration_id or self.calibrated_in is None:
+            await refuse(context, NotFound("no such type"))
+        return self.calibrated_in
 
     async def ValidateCartridge(
         self, request: cartridge_pb2.ValidateCartridgeRequest, context: _Context

@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from manpasik.internal.v1 import cartridge_registry_pb2 as registry
 from manpasik.v1 import measurement_pb2 as pb
 
 from domain.catalog import Group
@@ -20,7 +21,7 @@ from tests.integration.measurement.conftest import (
     as_,
     running,
 )
-from tests.integration.measurement.hardware import Hardware
+from tests.integration.measurement.hardware import GLUCOSE, Hardware
 from tests.support.postgres import DatabaseFor
 
 
@@ -106,6 +107,28 @@ async def test_a_session_without_calibration_is_uncalibrated_but_verified(measur
     [row] = await measurement.fetch("SELECT verified, calibrated, unit FROM measurement_sessions")
     assert dict(row) == {"verified": True, "calibrated": False, "unit": "[arb'U]"}
     assert session_id
+
+
+async def test_a_session_has_the_unit_and_the_limits_that_its_calibration_was_made_for(
+    measurement: Measurement,
+) -> None:
+    molar = registry.TypeRecord()
+    molar.CopyFrom(GLUCOSE)
+    molar.unit, molar.loinc_code, molar.critical_high, molar.decimal_places = "mmol/L", "15074-8", 22.2, 1
+    for uid in measurement.hardware.cartridges:  # the type has another unit since; the calibration has not
+        measurement.hardware.cartridges[uid].type.CopyFrom(molar)
+    await measurement.start()
+    [row] = await measurement.fetch(
+        "SELECT unit, loinc_code, critical_high, measuring_high, decimal_places FROM measurement_sessions"
+    )
+    assert tuple(row.values()) == ("mg/dL", "2339-0", 400, 600, 0)
+
+
+async def test_a_calibration_without_a_unit_starts_no_session(measurement: Measurement) -> None:
+    measurement.hardware.calibrated_in = None
+    expected = (grpc.StatusCode.FAILED_PRECONDITION, "CALIBRATION_UNIT_UNKNOWN")
+    assert await refusal(measurement.start()) == expected
+    assert measurement.hardware.uses == {}
 
 
 async def test_an_unverified_cartridge_is_measured_with_the_readers_calibration_and_marked(

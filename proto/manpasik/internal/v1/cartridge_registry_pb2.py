@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-manpasik/internal/v1/cartridge_registry.proto\x12\x14manpasik.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\";\n\x0eGetTypeRequest\x12\x15\n\rcategory_code\x18\x01 \x01(\x05\x12\x12\n\ntype_index\x18\x02 \x01(\x05\"\x8c\x04\n\nTypeRecord\x12\x15\n\rcategory_code\x18\x01 \x01(\x05\x12\x12\n\ntype_index\x18\x02 \x01(\x05\x12\x0f\n\x07name_en\x18\x03 \x01(\t\x12\x0f\n\x07name_ko\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x12\n\nloinc_code\x18\x06 \x01(\t\x12\x19\n\x11required_channels\x18\x07 \x01(\x05\x12\x1a\n\rreference_low\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0ereference_high\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0c\x63ritical_low\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x1a\n\rcritical_high\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rmeasuring_low\x18\x0c \x01(\x01H\x04\x88\x01\x01\x12\x1b\n\x0emeasuring_high\x18\r \x01(\x01H\x05\x88\x01\x01\x12\x1b\n\x0emin_confidence\x18\x0e \x01(\x01H\x06\x88\x01\x01\x12\x1b\n\x0e\x64\x65\x63imal_places\x18\x0f \x01(\x05H\x07\x88\x01\x01\x42\x10\n\x0e_reference_lowB\x11\n\x0f_reference_highB\x0f\n\r_critical_lowB\x10\n\x0e_critical_highB\x10\n\x0e_measuring_lowB\x11\n\x0f_measuring_highB\x11\n\x0f_min_confidenceB\x11\n\x0f_decimal_places\"=\n\x13GetCartridgeRequest\x12\x15\n\rcartridge_uid\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"\xc2\x02\n\x0f\x43\x61rtridgeRecord\x12\x15\n\rcartridge_uid\x18\x01 \x01(\t\x12.\n\x04type\x18\x02 \x01(\x0b\x32 .manpasik.internal.v1.TypeRecord\x12\x12\n\x05\x61lpha\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10temp_coefficient\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12!\n\x14humidity_coefficient\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\x0eremaining_uses\x18\x06 \x01(\x05\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nunverified\x18\x08 \x01(\x08\x42\x08\n\x06_alphaB\x13\n\x11_temp_coefficientB\x17\n\x15_humidity_coefficient2\xc8\x01\n\x11\x43\x61rtridgeRegistry\x12Q\n\x07GetType\x12$.manpasik.internal.v1.GetTypeRequest\x1a .manpasik.internal.v1.TypeRecord\x12`\n\x0cGetCartridge\x12).manpasik.internal.v1.GetCartridgeRequest\x1a%.manpasik.internal.v1.CartridgeRecordb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-manpasik/internal/v1/cartridge_registry.proto\x12\x14manpasik.internal.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"S\n\x0eGetTypeRequest\x12\x15\n\rcategory_code\x18\x01 \x01(\x05\x12\x12\n\ntype_index\x18\x02 \x01(\x05\x12\x16\n\x0e\x63\x61libration_id\x18\x03 \x01(\t\"\x8c\x04\n\nTypeRecord\x12\x15\n\rcategory_code\x18\x01 \x01(\x05\x12\x12\n\ntype_index\x18\x02 \x01(\x05\x12\x0f\n\x07name_en\x18\x03 \x01(\t\x12\x0f\n\x07name_ko\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x12\n\nloinc_code\x18\x06 \x01(\t\x12\x19\n\x11required_channels\x18\x07 \x01(\x05\x12\x1a\n\rreference_low\x18\x08 \x01(\x01H\x00\x88\x01\x01\x12\x1b\n\x0ereference_high\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0c\x63ritical_low\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x1a\n\rcritical_high\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rmeasuring_low\x18\x0c \x01(\x01H\x04\x88\x01\x01\x12\x1b\n\x0emeasuring_high\x18\r \x01(\x01H\x05\x88\x01\x01\x12\x1b\n\x0emin_confidence\x18\x0e \x01(\x01H\x06\x88\x01\x01\x12\x1b\n\x0e\x64\x65\x63imal_places\x18\x0f \x01(\x05H\x07\x88\x01\x01\x42\x10\n\x0e_reference_lowB\x11\n\x0f_reference_highB\x0f\n\r_critical_lowB\x10\n\x0e_critical_highB\x10\n\x0e_measuring_lowB\x11\n\x0f_measuring_highB\x11\n\x0f_min_confidenceB\x11\n\x0f_decimal_places\"=\n\x13GetCartridgeRequest\x12\x15\n\rcartridge_uid\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\"\xc2\x02\n\x0f\x43\x61rtridgeRecord\x12\x15\n\rcartridge_uid\x18\x01 \x01(\t\x12.\n\x04type\x18\x02 \x01(\x0b\x32 .manpasik.internal.v1.TypeRecord\x12\x12\n\x05\x61lpha\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10temp_coefficient\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12!\n\x14humidity_coefficient\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x16\n\x0eremaining_uses\x18\x06 \x01(\x05\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nunverified\x18\x08 \x01(\x08\x42\x08\n\x06_alphaB\x13\n\x11_temp_coefficientB\x17\n\x15_humidity_coefficient2\xc8\x01\n\x11\x43\x61rtridgeRegistry\x12Q\n\x07GetType\x12$.manpasik.internal.v1.GetTypeRequest\x1a .manpasik.internal.v1.TypeRecord\x12`\n\x0cGetCartridge\x12).manpasik.internal.v1.GetCartridgeRequest\x1a%.manpasik.internal.v1.CartridgeRecordb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,13 +33,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'manpasik.internal.v1.cartri
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETTYPEREQUEST']._serialized_start=104
-  _globals['_GETTYPEREQUEST']._serialized_end=163
-  _globals['_TYPERECORD']._serialized_start=166
-  _globals['_TYPERECORD']._serialized_end=690
-  _globals['_GETCARTRIDGEREQUEST']._serialized_start=692
-  _globals['_GETCARTRIDGEREQUEST']._serialized_end=753
-  _globals['_CARTRIDGERECORD']._serialized_start=756
-  _globals['_CARTRIDGERECORD']._serialized_end=1078
-  _globals['_CARTRIDGEREGISTRY']._serialized_start=1081
-  _globals['_CARTRIDGEREGISTRY']._serialized_end=1281
+  _globals['_GETTYPEREQUEST']._serialized_end=187
+  _globals['_TYPERECORD']._serialized_start=190
+  _globals['_TYPERECORD']._serialized_end=714
+  _globals['_GETCARTRIDGEREQUEST']._serialized_start=716
+  _globals['_GETCARTRIDGEREQUEST']._serialized_end=777
+  _globals['_CARTRIDGERECORD']._serialized_start=780
+  _globals['_CARTRIDGERECORD']._serialized_end=1102
+  _globals['_CARTRIDGEREGISTRY']._serialized_start=1105
+  _globals['_CARTRIDGEREGISTRY']._serialized_end=1305
 # @@protoc_insertion_point(module_scope)

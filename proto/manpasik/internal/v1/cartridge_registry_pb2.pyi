@@ -27,19 +27,25 @@ class GetTypeRequest(_message.Message):
 
     CATEGORY_CODE_FIELD_NUMBER: _builtins.int
     TYPE_INDEX_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ID_FIELD_NUMBER: _builtins.int
     category_code: _builtins.int
     """Category byte of the tag, 0x01 to 0xFF."""
     type_index: _builtins.int
     """Type within the category, from 1."""
+    calibration_id: _builtins.str
+    """Asks for the version of the type whose unit this calibration has; NOT_FOUND when its unit is not known. Empty = the
+    current version.
+    """
     def __init__(
         self,
         *,
         category_code: _builtins.int = ...,
         type_index: _builtins.int = ...,
+        calibration_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category_code", b"category_code", "type_index", b"type_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_id", b"calibration_id", "category_code", b"category_code", "type_index", b"type_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

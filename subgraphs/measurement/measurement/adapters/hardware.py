@@ -105,12 +105,24 @@ class GrpcHardware:
         if found.status not in _IN_FORCE:
             return None
         return KnownCalibration(
+            type=await self._type_of_calibration(found),
             alpha=found.alpha or None,
             temp_coefficient=found.temp_coefficient,
             humidity_coefficient=found.humidity_coefficient,
             gains=np.array(found.channel_gains, dtype=np.float64) if found.channel_gains else np.ones(1),
             offsets=np.array(found.channel_offsets, dtype=np.float64) if found.channel_offsets else np.zeros(1),
         )
+
+    async def _type_of_calibration(self, found: calibration_pb2.CalibrationRecord) -> KnownType | None:
+        request = registry.GetTypeRequest(
+            category_code=found.cartridge_category,
+            type_index=found.cartridge_type_index,
+            calibration_id=found.calibration_id,
+        )
+        try:
+            return _type_of(await self._client.unary(self._registry.GetType, request, timeout_s=_TIMEOUT_S, safe=True))
+        except NotFound:
+            return None
 
     async def record_use(
         self, *, user_id: str, session_id: str, cartridge_uid: str, category_code: int, type_index: int
