@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "2026_12_01_0555"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 
