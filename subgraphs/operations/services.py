@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from domain.clock import Clock
 from domain.operations.notification.deliver import DeliveryWorker
 from domain.operations.notification.models import Channel
+from domain.operations.notification.phones import PhoneService
 from domain.operations.notification.ports import AttemptCounter, Contacts, Providers
 from domain.operations.notification.preference_service import PreferenceService
 from domain.operations.notification.sending import SendingService
@@ -20,6 +21,7 @@ class OperationsServices:
     sending: SendingService
     preferences: PreferenceService
     templates: TemplateService
+    phones: PhoneService
     deliveries: DeliveryWorker
     clock: Clock
 
@@ -49,7 +51,13 @@ def operations_services(
         clock, sealer=sealer, sessions=sessions, contacts=contacts, preferences=preferences, providers=providers
     )
     return OperationsServices(
-        NotificationService(clock, sealer=sealer), sending, preferences, templates, deliveries, clock
+        NotificationService(clock, sealer=sealer),
+        sending,
+        preferences,
+        templates,
+        PhoneService(clock, sealer=sealer, sessions=sessions, counter=counter, texts=providers.text),
+        deliveries,
+        clock,
     )
 
 

@@ -1,6 +1,6 @@
 """What can go wrong with notifications, besides what every command shares."""
 
-from domain.errors import Forbidden, InvalidInput, LimitExceeded, NotFound
+from domain.errors import Forbidden, InvalidInput, LimitExceeded, NotFound, Unavailable
 
 
 class NotificationNotFound(NotFound):
@@ -31,6 +31,27 @@ class TooManyNotifications(LimitExceeded):
     """The person has sent themselves as many as an hour takes."""
 
     reason = "TOO_MANY_NOTIFICATIONS"
+
+
+class PhoneCodeRefused(InvalidInput):
+    """The code is wrong, used or expired, or too many wrong ones were given; which of these is not told."""
+
+    reason = "PHONE_CODE_REFUSED"
+
+    def __init__(self) -> None:
+        super().__init__("The code is not right, or not good any more; ask for a new one.", field="code")
+
+
+class PhoneCodeNotSent(Unavailable):
+    """The text message with the code could not be sent."""
+
+    reason = "PHONE_CODE_NOT_SENT"
+
+
+class TooManyPhoneCodes(LimitExceeded):
+    """More codes were asked for than a person, a number or a network gets."""
+
+    reason = "TOO_MANY_PHONE_CODES"
 
 
 class TemplateNotFound(NotFound):

@@ -210,13 +210,34 @@ class PushToken(Base):
 
 
 class ContactPhone(Base):
-    """Where text messages go; the number is sealed, context `contact_phones.phone:<user id>`."""
+    """Where text messages go; the number is sealed, context `contact_phones.phone:<user id>`.
+
+    Without `verified_at` it was stored by an earlier release, which did not have numbers proven: nothing is sent to it.
+    """
 
     __tablename__ = "contact_phones"
 
     user_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     phone: Mapped[bytes] = mapped_column(LargeBinary)
     updated_at: Mapped[datetime] = mapped_column(_TIME)
+    verified_at: Mapped[datetime | None] = mapped_column(_TIME)
+
+
+class PendingPhone(Base):
+    """A number that has to be proven; sealed, context `pending_phones.phone:<user id>`.
+
+    `code_hash` is the SHA-256 of the code that was sent to it, sealed (`pending_phones.code_hash:<user id>`): six digits are
+    found from a bare hash. None: no code was sent yet.
+    """
+
+    __tablename__ = "pending_phones"
+
+    user_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    phone: Mapped[bytes] = mapped_column(LargeBinary)
+    code_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime | None] = mapped_column(_TIME)
+    attempts: Mapped[int] = mapped_column(SmallInteger)
+    requested_at: Mapped[datetime] = mapped_column(_TIME)
 
 
 @dataclass(frozen=True, slots=True)

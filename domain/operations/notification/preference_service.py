@@ -1,4 +1,4 @@
-"""The rules of preferences, push tokens and phone numbers: each person's own business."""
+"""The rules of preferences and push tokens: each person's own business."""
 
 import hashlib
 from collections.abc import Collection
@@ -10,10 +10,11 @@ from domain.clock import Clock
 from domain.ids import UserId
 from domain.operations.notification import fields
 from domain.operations.notification.models import Platform, Preferences, PreferencesRow, PushToken
+from domain.operations.notification.phone_repository import PhoneRepository
+from domain.operations.notification.phones import open_phone
 from domain.operations.notification.quiet_hours import QuietHours
 from domain.operations.notification.repository import (
     PersonRepository,
-    PhoneRepository,
     PreferencesRepository,
     PushTokenRepository,
 )
@@ -104,42 +105,14 @@ class PreferenceService:
         owner = principal.acting_for("")
         return await PushTokenRepository(session).remove(hash_of(fields.push_token(token)), user_id=owner)
 
-    async def set_phone(self, session: AsyncSession, principal: Principal, *, phone: str, user_id: str = "") -> str:
-        """Send text messages to this number; an empty one forgets it. Answers it as `masked`.
-
-        Raises:
-            InvalidNotification: not a phone number.
-            Unauthenticated, Forbidden, InvalidInput: as `Principal.acting_for`; the token lacks notification:write.
-        """
-        principal.require_scope(Scope.NOTIFICATION_WRITE)
-        owner = _person(principal, user_id)
-        if not phone:
-            await PhoneRepository(session).remove(owner)
-            return ""
-        number = fields.phone(phone)
-        sealed = self._sealer.seal(number.encode(), context=_phone_context(owner))
-        await PhoneRepository(session).put(owner, sealed, at=self._clock.now())
-        return masked(number)
-
     async def drop(self, session: AsyncSession, user_id: UserId, until: datetime) -> None:
         """Drop all that was set for, and sent to, a person until a moment: an unproven holder of the account has set it."""
         await PersonRepository(session).drop(user_id, until=until)
 
-    async def masked_phone(self, session: AsyncSession, principal: Principal, *, user_id: str = "") -> str:
-        """The person's number with its middle hidden; empty without one. Raises: as `get`."""
-        principal.require_scope(Scope.NOTIFICATION_READ)
-        owner = _person(principal, user_id)
-        return masked((await self.phones_of(session, [owner])).get(owner, ""))
-
     async def phones_of(self, session: AsyncSession, user_ids: Collection[str]) -> dict[str, str]:
-        """The numbers of those who have set one, for the service itself."""
-        sealed = await PhoneRepository(session).of(user_ids)
-        return {user: self._sealer.open(phone, context=_phone_context(user)).decode() for user, phone in sealed.items()}
-
-
-def masked(phone: str) -> str:
-    """The first three and the last two digits."""
-    return f"{phone[:3]}{'*' * (len(phone) - 5)}{phone[-2:]}" if phone else ""
+        """The numbers of those who have proven one, for the service itself."""
+        sealed = await PhoneRepository(session).verified(user_ids)
+        return {user: open_phone(self._sealer, user, phone) for user, phone in sealed.items()}
 
 
 def hash_of(token: str) -> str:
@@ -165,7 +138,3 @@ def _preferences(row: PreferencesRow) -> Preferences:
         else None,
         updated_at=row.updated_at,
     )
-
-
-def _phone_context(user_id: str) -> str:
-    return f"contact_phones.phone:{user_id}"

@@ -29,6 +29,7 @@ from domain.operations.notification.models import (
     DeliveryState,
     MessageFilter,
     Notification,
+    PendingPhone,
     PreferencesRow,
     PushToken,
     Template,
@@ -345,26 +346,6 @@ class PreferencesRepository:
         await self._session.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=changed))
 
 
-class PhoneRepository:
-    def __init__(self, session: AsyncSession) -> None:
-        self._session = session
-
-    async def of(self, user_ids: Collection[str]) -> dict[str, bytes]:
-        """The sealed numbers of those who have set one."""
-        rows = await self._session.execute(
-            select(ContactPhone.user_id, ContactPhone.phone).where(ContactPhone.user_id.in_(user_ids))
-        )
-        return dict(rows.all())
-
-    async def put(self, user_id: str, phone: bytes, *, at: datetime) -> None:
-        statement = insert(ContactPhone).values(user_id=user_id, phone=phone, updated_at=at)
-        changed = {"phone": phone, "updated_at": at}
-        await self._session.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=changed))
-
-    async def remove(self, user_id: str) -> None:
-        await self._session.execute(delete(ContactPhone).where(ContactPhone.user_id == user_id))
-
-
 class PushTokenRepository:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -422,6 +403,7 @@ class PersonRepository:
             delete(Delivery).where(Delivery.notification_id.in_(theirs)),
             delete(Notification).where(Notification.user_id == user_id, Notification.created_at <= until),
             delete(PushToken).where(PushToken.user_id == user_id, PushToken.registered_at <= until),
+            delete(PendingPhone).where(PendingPhone.user_id == user_id, PendingPhone.requested_at <= until),
             delete(ContactPhone).where(ContactPhone.user_id == user_id, ContactPhone.updated_at <= until),
             delete(PreferencesRow).where(PreferencesRow.user_id == user_id, PreferencesRow.updated_at <= until),
         ):

@@ -13,6 +13,7 @@ from strawberry.scalars import JSON
 from domain.errors import InvalidInput
 from domain.operations.notification import models
 from domain.operations.notification.models import Message, MessageFilter
+from domain.operations.notification.phones import Phones
 from domain.operations.notification.quiet_hours import QuietHours
 from domain.operations.notification.sending import Draft
 from domain.operations.notification.template_service import TemplateDraft, WholeTemplate, Words
@@ -165,10 +166,18 @@ class NotificationPreferences:
     quiet_hours_start: str | None = strawberry.field(description='Begin of quiet hours, "HH:MM"; null: none.')
     quiet_hours_end: str | None = strawberry.field(description='End of quiet hours, "HH:MM".')
     updated_at: datetime | None = strawberry.field(description="Last change (UTC); null: these are the defaults.")
-    phone: str | None = strawberry.field(description="Where text messages go, its middle hidden; null: nowhere.")
+    phone: str | None = strawberry.field(
+        description="The phone number, its middle hidden: the proven one, else the one to be proven; null: none."
+    )
+    phone_verified: bool = strawberry.field(
+        description="Whether the number is proven by a code; text messages go to a proven one only."
+    )
+    pending_phone: str | None = strawberry.field(
+        description="A number that has to be proven by a code, its middle hidden; null: none."
+    )
 
     @classmethod
-    def of(cls, user_id: str, preferences: models.Preferences, phone: str) -> Self:
+    def of(cls, user_id: str, preferences: models.Preferences, phones: Phones) -> Self:
         start, end = preferences.quiet_hours.texts if preferences.quiet_hours else (None, None)
         return cls(
             user_id=strawberry.ID(user_id),
@@ -183,8 +192,16 @@ class NotificationPreferences:
             quiet_hours_start=start,
             quiet_hours_end=end,
             updated_at=preferences.updated_at,
-            phone=phone or None,
+            phone=phones.verified or phones.pending or None,
+            phone_verified=bool(phones.verified),
+            pending_phone=phones.pending or None,
         )
+
+
+@strawberry.type(description="A code that was sent to a phone number.")
+class PhoneCode:
+    phone: str = strawberry.field(description="The number, its middle hidden.")
+    expires_at: datetime = strawberry.field(description="Until when the code is good (UTC).")
 
 
 @strawberry.type(description="A template in one language.")
@@ -260,10 +277,11 @@ class NotificationQuery:
     async def notification_preferences(self, info: Info, user_id: Whose = None) -> NotificationPreferences | None:
         context = info.context
         async with context.database.read() as session:
-            service = context.services.preferences
-            owner, preferences = await service.get(session, context.principal, user_id=user_id or "")
-            phone = await service.masked_phone(session, context.principal, user_id=owner)
-        return NotificationPreferences.of(owner, preferences, phone)
+            owner, preferences = await context.services.preferences.get(
+                session, context.principal, user_id=user_id or ""
+            )
+            phones = await context.services.phones.of(session, owner)
+        return NotificationPreferences.of(owner, preferences, phones)
 
     @strawberry.field(description="Every template, by its key.", directives=[*_SEND, list_size(assumed=50)])
     async def notification_templates(self, info: Info) -> list[NotificationTemplate] | None:
@@ -380,8 +398,8 @@ class NotificationMutation:
             owner, preferences = await context.services.preferences.replace(
                 session, context.principal, wanted, user_id=input.user_id or ""
             )
-            phone = await context.services.preferences.masked_phone(session, context.principal, user_id=owner)
-        return NotificationPreferences.of(owner, preferences, phone)
+            phones = await context.services.phones.of(session, owner)
+        return NotificationPreferences.of(owner, preferences, phones)
 
     @strawberry.mutation(
         description="Send push messages to this app, for the caller; it stops getting those of others.",
@@ -404,15 +422,37 @@ class NotificationMutation:
             )
 
     @strawberry.mutation(
-        description="Send text messages to this number; null forgets it. Answers it with its middle hidden.",
+        description="Store a phone number that has to be proven before text messages go to it (`requestPhoneCode`); null "
+        "forgets all numbers. Answers it with its middle hidden.",
         directives=_WRITE,
     )
     async def set_notification_phone(self, info: Info, phone: str | None) -> str | None:
-        async with info.context.database.transaction() as session:
-            masked = await info.context.services.preferences.set_phone(
-                session, info.context.principal, phone=phone or ""
-            )
+        request = info.context.request
+        masked = await info.context.services.phones.set(
+            info.context.principal, phone=phone or "", locale=request.locale
+        )
         return masked or None
+
+    @strawberry.mutation(
+        description="Send a code of six digits to a phone number; it is good once, for ten minutes and five attempts.",
+        directives=_WRITE,
+    )
+    async def request_phone_code(self, info: Info, phone: str) -> PhoneCode:
+        request = info.context.request
+        sent = await info.context.services.phones.request_code(
+            info.context.principal, phone=phone, locale=request.locale, address=request.peer
+        )
+        return PhoneCode(phone=sent.phone, expires_at=sent.expires_at)
+
+    @strawberry.mutation(
+        description="Prove a phone number by the code that was sent to it. Text messages go there from now on; a number "
+        "that was proven before gets a last message. Answers the number with its middle hidden.",
+        directives=_WRITE,
+    )
+    async def confirm_phone(self, info: Info, code: str) -> str:
+        return await info.context.services.phones.confirm(
+            info.context.principal, code=code, locale=info.context.request.locale
+        )
 
     @strawberry.mutation(
         description="Send a notification: to yourself into the app, or with notification:send to anybody.",

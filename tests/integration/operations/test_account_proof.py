@@ -9,7 +9,14 @@ from domain.operations.notification.sending import Draft
 from subgraphs.operations.notification.consumers import notification_consumers
 from tests.integration.operations.conftest import ALICE, BOB, SERVICE, Operations, metadata_of
 
-TABLES = ("push_tokens", "contact_phones", "notification_preferences", "notifications", "notification_deliveries")
+TABLES = (
+    "push_tokens",
+    "contact_phones",
+    "pending_phones",
+    "notification_preferences",
+    "notifications",
+    "notification_deliveries",
+)
 
 
 async def prove(operations: Operations, *, ago: timedelta = timedelta()) -> None:
@@ -25,9 +32,10 @@ async def set_up(operations: Operations, token: str, phone: str) -> None:
     preferences = operations.services.preferences
     async with operations.database.transaction() as session:
         await preferences.register_push_token(session, ALICE, token=token, platform=Platform.IOS)
-        await preferences.set_phone(session, ALICE, phone=phone)
         wanted = Preferences(sms_enabled=True, health_alerts=False, quiet_hours=QuietHours(0, 1439))
         await preferences.replace(session, ALICE, wanted)
+    await operations.verify_phone(phone)
+    await operations.services.phones.set(ALICE, phone="010-6666-0000", locale="en")
 
 
 async def alert(operations: Operations) -> None:

@@ -28,8 +28,8 @@ async def register(operations: Operations, *tokens: str, phone: str = "") -> Non
             await operations.services.preferences.register_push_token(
                 session, ALICE, token=token, platform=Platform.ANDROID
             )
-        if phone:
-            await operations.services.preferences.set_phone(session, ALICE, phone=phone)
+    if phone:
+        await operations.verify_phone(phone)
 
 
 async def work(operations: Operations) -> int:
@@ -372,17 +372,6 @@ async def test_a_person_keeps_the_newest_tokens_only(operations: Operations) -> 
         await register(operations, f"token-number-{number:02d}")
     tokens = await operations.fetch("SELECT token FROM push_tokens ORDER BY registered_at")
     assert [row["token"] for row in tokens] == [f"token-number-{number:02d}" for number in range(5, 25)]
-
-
-async def test_the_phone_number_is_sealed(operations: Operations) -> None:
-    await register(operations, phone="+82 10-1234-5678")
-    (row,) = await operations.fetch("SELECT phone FROM contact_phones")
-    assert b"1234" not in row["phone"]  # type: ignore[operator]
-    async with operations.database.transaction() as session:
-        preferences = operations.services.preferences
-        assert await preferences.masked_phone(session, ALICE) == "+82********78"
-        assert await preferences.set_phone(session, ALICE, phone="") == ""
-        assert await preferences.masked_phone(session, ALICE) == ""
 
 
 def test_a_lease_outlasts_what_a_batch_may_take() -> None:

@@ -1,6 +1,7 @@
 """The group as a process has it: events come in, and messages go out to the sandboxes over their real APIs."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from email import message_from_bytes
@@ -102,8 +103,10 @@ async def test_an_alert_reaches_phone_mailbox_and_list_and_tells_its_details_in_
     async with context.database.transaction() as session:
         await preferences.register_push_token(session, ALICE, token="broken-phone", platform=Platform.IOS)
         await preferences.register_push_token(session, ALICE, token="gone-phone", platform=Platform.WEB)
-        await preferences.set_phone(session, ALICE, phone="+82 10-1234-5678")
         await preferences.replace(session, ALICE, Preferences(sms_enabled=True))
+    await context.services.phones.request_code(ALICE, phone="+82 10-1234-5678", locale="en")
+    (code,) = re.findall(r"\b\d{6}\b", scene.sms.sent.pop()["text"])
+    await context.services.phones.confirm(ALICE, code=code, locale="en")
     (service,) = scene.faces.services
     consumer = next(c for c in service.consumers if c.topic == ALERT.topic)
     async with context.database.transaction() as session:

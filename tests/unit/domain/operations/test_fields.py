@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from domain.operations.notification import fields
 from domain.operations.notification.errors import InvalidNotification
-from domain.operations.notification.preference_service import masked
+from domain.operations.notification.phones import masked
 from domain.operations.notification.voice import Bilingual, Voice, Won
 from domain.validation import is_text
 
