@@ -8,17 +8,28 @@ from router.execution.values import ClientPath
 from router.supergraph.model import SubgraphName
 
 REDACTED_MESSAGE = "The service could not answer."
-INTERNAL_CODES = frozenset({"INTERNAL_SERVER_ERROR", "DOWNSTREAM_SERVICE_ERROR", "SUBGRAPH_HTTP_ERROR"})
+INTERNAL_CODES = frozenset(
+    {
+        *("INTERNAL_SERVER_ERROR", "DOWNSTREAM_SERVICE_ERROR", "SUBGRAPH_HTTP_ERROR"),
+        # About the operation that the router made, which is not the client's.
+        *("GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED", "OPERATION_RESOLUTION_FAILURE"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerError:
-    """One entry of `errors`. extensions: as the subgraph sent them, with `code` and `serviceName` filled in."""
+    """One entry of `errors`.
+
+    extensions: as the subgraph sent them, with `code` and `serviceName` filled in. internal: whether the message tells of
+    the connection to a subgraph, whatever the code.
+    """
 
     message: str
     path: ClientPath | None
     subgraph: SubgraphName | None
     extensions: Mapping[str, Any]
+    internal: bool = False
 
     def formatted(self, *, redact: bool) -> dict[str, Any]:
         """The entry as sent; redacted: nothing that describes the inside, unless the code marks it as meant for clients."""
@@ -30,11 +41,10 @@ class AnswerError:
             extensions.setdefault("serviceName", self.subgraph)
         if redact and self.subgraph is not None:
             code = extensions.get("code", "INTERNAL_SERVER_ERROR")
-            if code in INTERNAL_CODES:
+            hidden = self.internal or code in INTERNAL_CODES
+            if hidden:
                 entry["message"] = REDACTED_MESSAGE
-            extensions = {
-                name: extensions[name] for name in ("reason",) if name in extensions and code not in INTERNAL_CODES
-            }
+            extensions = {name: extensions[name] for name in ("reason",) if name in extensions and not hidden}
             extensions["code"] = code
         entry["extensions"] = extensions
         return entry
@@ -67,7 +77,7 @@ def of_failure(failure: SubgraphFailure, subgraph: SubgraphName, path: ClientPat
     extensions: dict[str, Any] = {"code": failure.code}
     if failure.status is not None:
         extensions["http"] = {"status": failure.status}
-    return AnswerError(f"Subgraph '{subgraph}': {failure.message}", path, subgraph, extensions)
+    return AnswerError(f"Subgraph '{subgraph}': {failure.message}", path, subgraph, extensions, internal=True)
 
 
 def path_of(error: object) -> Sequence[str | int] | None:

@@ -64,17 +64,19 @@ def create_app(
                     await watcher
             await service.close()
 
-    connections = ConnectionLimit(settings.subscriptions.max_connections)
+    connections = ConnectionLimit(
+        settings.subscriptions.max_connections, per_account=settings.subscriptions.max_connections_per_account
+    )
 
     async def socket(connection: WebSocket) -> None:
-        await Connection(connection, service, settings).serve(connections)
+        await Connection(connection, service, settings, connections).serve()
 
     endpoint = GraphQLEndpoint(service)
     routes: list[BaseRoute] = [
         Route("/graphql", endpoint),
         WebSocketRoute("/graphql", socket),
-        Route("/health", _health),
-        Route("/ready", _ready(service)),
+        *(Route(path, _health) for path in ("/health", "/health/live")),
+        *(Route(path, _ready(service)) for path in ("/ready", "/health/ready")),
     ]
     if settings.metrics:
         routes.append(Route("/metrics", _metrics(service)))

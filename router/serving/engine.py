@@ -5,7 +5,8 @@ parse -> limits -> validate, once for a document; then access -> normalize -> pl
 swaps it in; requests under way keep the one they started with.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -46,6 +47,7 @@ APART_FROM = 1_000
 """From how many characters on a document is prepared in a worker thread; shorter ones take a few milliseconds."""
 _IN_PARTS = "@defer"
 """Beside the names of variables: no variable can have this name."""
+_SUGGESTION = re.compile(r" Did you mean .*\?$", re.DOTALL)
 _PLANNERS = 16
 """For so many combinations of active labels, what the planner has found out about the supergraph is kept."""
 _WORKERS = 2
@@ -217,7 +219,7 @@ class Engine:
         check_size(document, operation, self.settings.limits)
         errors = self._validator.errors(document)
         if errors:
-            raise RequestError(tuple(_formatted(e) for e in errors), code="GRAPHQL_VALIDATION_FAILED")
+            raise RequestError(self._told(errors), code="GRAPHQL_VALIDATION_FAILED")
         if operation.operation.value not in self.supergraph.root_types:
             raise ClientError(f"This API has no {operation.operation.value}s.", code="OPERATION_RESOLUTION_FAILURE")
         return Document(
@@ -225,14 +227,25 @@ class Engine:
             operation,
             condition_variables(document),
             has_defer(document),
-            Variables(self.supergraph.api_schema, operation.variable_definitions or ()),
+            Variables(
+                self.supergraph.api_schema,
+                operation.variable_definitions or (),
+                hide_suggestions=not self.settings.introspection,
+            ),
             self._is_large(request.query),
         )
+
+    def _told(self, errors: Sequence[GraphQLError]) -> tuple[Mapping[str, Any], ...]:
+        """The errors as sent; without introspection none suggests anything, be it only how to go on with the client's own words."""
+        told = [{key: value for key, value in e.formatted.items() if key in ("message", "locations")} for e in errors]
+        if not self.settings.introspection:
+            told = [{**entry, "message": _SUGGESTION.sub("", str(entry["message"]))} for entry in told]
+        return tuple(told)
 
     def _check_variables(self, document: Document, given: Mapping[str, Any]) -> Mapping[str, Any]:
         read = document.variables.read(given)
         if isinstance(read, list):
-            raise RequestError(tuple(_formatted(e) for e in read), code="BAD_USER_INPUT")
+            raise RequestError(self._told(read), code="BAD_USER_INPUT")
         return read
 
     @within_the_stack()
@@ -348,10 +361,6 @@ class Engine:
             AnswerError(e.message, None, None, {"code": "INTERNAL_SERVER_ERROR"}) for e in result.errors or ()
         )
         return Response({**response.data, **(result.data or {})}, (*response.errors, *errors))
-
-
-def _formatted(error: GraphQLError) -> Mapping[str, Any]:
-    return {key: value for key, value in error.formatted.items() if key in ("message", "locations")}
 
 
 def _check_cost(cost: int, most: int | None) -> None:

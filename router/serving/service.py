@@ -24,6 +24,7 @@ from router.serving.identity import Authenticator, Identity, NoAuthenticator
 from router.serving.incremental import PartsForm, parts, stream_parts, tells_errors
 from router.serving.metrics import Metrics
 from router.serving.settings import RouterSettings
+from router.serving.shares import Shares, holder_of
 from router.serving.sharing import SharingTransport
 from router.serving.subscriptions import StreamFailed, Subscription
 from router.serving.transport import HttpTransport
@@ -85,8 +86,16 @@ class RouterService:
         self._metrics.gauge(
             "router_cached_entries", "Entries in the operation cache.", lambda: len(self.engine.documents)
         )
-        self._open_streams = 0
-        self._metrics.gauge("router_open_subscriptions", "Subscriptions that are running.", lambda: self._open_streams)
+        subscriptions = settings.subscriptions
+        self._open = Shares(
+            "subscriptions",
+            total=subscriptions.max_streams,
+            most={
+                "account": subscriptions.max_streams_per_account,
+                "network": subscriptions.max_streams_per_network,
+            },
+        )
+        self._metrics.gauge("router_open_subscriptions", "Subscriptions that are running.", lambda: self._open.count)
         self._tracing: ModuleType | None = None
         self._streams: StreamSession | None = None
         self._transport: HttpTransport | None = None
@@ -280,12 +289,11 @@ class RouterService:
         prepared = await self.prepare(engine, request, identity, headers)
         if prepared.compiled.subscription is None:
             raise ClientError("The subscription selects nothing.")
-        if self._open_streams >= self.settings.subscriptions.max_streams:
-            message = "Too many subscriptions are open; try again later."
-            raise ClientError(message, code="TOO_MANY_SUBSCRIPTIONS", status=503)
+        holder = holder_of(identity, headers)
+        self._open.check(holder)
         sent = self.subgraph_headers(headers, identity)
         self._metrics.requests["subscription"] += 1
-        return self._counted(Subscription(engine, transport, prepared, sent, identity.expires_at))
+        return self._counted(Subscription(engine, transport, prepared, sent, identity.expires_at), holder)
 
     async def _single(
         self, request: GraphQLRequest, headers: Mapping[str, str], *, read_only: bool
@@ -295,14 +303,16 @@ class RouterService:
         except ClientError as error:
             raise StreamFailed(error_entries(error)) from error
 
-    async def _counted(self, subscription: Subscription) -> AsyncGenerator[dict[str, Any], None]:
-        self._open_streams += 1
+    async def _counted(
+        self, subscription: Subscription, holder: tuple[str, str]
+    ) -> AsyncGenerator[dict[str, Any], None]:
         try:
-            async with contextlib.aclosing(subscription.answers()) as answers:
-                async for answer in answers:
-                    yield answer
-        finally:
-            self._open_streams -= 1
+            with self._open.held(holder):
+                async with contextlib.aclosing(subscription.answers()) as answers:
+                    async for answer in answers:
+                        yield answer
+        except ClientError as error:  # others were begun between the check and the first answer
+            raise StreamFailed(error_entries(error)) from error
 
     async def prepare(
         self, engine: Engine, request: GraphQLRequest, identity: Identity, headers: Mapping[str, str]

@@ -34,10 +34,13 @@ _Check = Callable[[Any], bool]
 
 
 class Variables:
-    """The variables that one operation defines."""
+    """The variables that one operation defines. hide_suggestions: whether errors suggest no names of the schema."""
 
-    def __init__(self, schema: GraphQLSchema, definitions: Sequence[VariableDefinitionNode]) -> None:
+    def __init__(
+        self, schema: GraphQLSchema, definitions: Sequence[VariableDefinitionNode], *, hide_suggestions: bool = False
+    ) -> None:
         self._schema = schema
+        self._hide_suggestions = hide_suggestions
         self._definitions = tuple(definitions)
         self._checks: list[tuple[str, bool, _Check]] = []
         self._defaults: dict[str, Any] = {}
@@ -67,7 +70,9 @@ class Variables:
         return {**self._defaults, **given}
 
     def _read_exactly(self, given: Mapping[str, Any]) -> Mapping[str, Any] | list[GraphQLError]:
-        read = get_variable_values(self._schema, self._definitions, dict(given), max_errors=20)
+        read = get_variable_values(
+            self._schema, self._definitions, dict(given), max_errors=20, hide_suggestions=self._hide_suggestions
+        )
         return read if isinstance(read, list) else read.coerced
 
 

@@ -11,7 +11,9 @@ import contextlib
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import orjson
@@ -27,8 +29,8 @@ from router.serving.subscriptions import StreamFailed
 logger = logging.getLogger("router")
 
 PROTOCOL = "graphql-transport-ws"
-# 1008, 1009 and 1013 are WebSocket's own (RFC 6455 and its registry), the rest the protocol's.
-POLICY_VIOLATION, MESSAGE_TOO_BIG, TRY_AGAIN_LATER = 1008, 1009, 1013
+# 1000, 1008, 1009 and 1013 are WebSocket's own (RFC 6455 and its registry), the rest the protocol's.
+NORMAL, POLICY_VIOLATION, MESSAGE_TOO_BIG, TRY_AGAIN_LATER = 1000, 1008, 1009, 1013
 INVALID_MESSAGE, UNAUTHORIZED, FORBIDDEN, NOT_ACCEPTABLE = 4400, 4401, 4403, 4406
 INIT_TIMEOUT, SUBSCRIBER_EXISTS, TOO_MANY_INITS = 4408, 4409, 4429
 
@@ -55,10 +57,12 @@ class Operations(Protocol):
 
 
 class ConnectionLimit:
-    """How many WebSockets are open, and may be."""
+    """How many WebSockets are open, and may be; in all and by account."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, per_account: int) -> None:
         self._most = most
+        self._per_account = per_account
+        self._of_accounts: Counter[str] = Counter()
         self.open = 0
 
     def __enter__(self) -> bool:
@@ -68,6 +72,19 @@ class ConnectionLimit:
 
     def __exit__(self, *_: object) -> None:
         self.open -= 1
+
+    def join(self, account: str) -> bool:
+        """Counts a connection as an account's, if the account may have one more."""
+        if self._of_accounts[account] >= self._per_account:
+            return False
+        self._of_accounts[account] += 1
+        return True
+
+    def leave(self, account: str) -> None:
+        """Counts the connection off."""
+        self._of_accounts[account] -= 1
+        if not self._of_accounts[account]:
+            del self._of_accounts[account]
 
 
 class _Closed(Exception):
@@ -80,9 +97,15 @@ class _Closed(Exception):
 class Connection:
     """One client's connection, from its first message to its last operation's end."""
 
-    def __init__(self, socket: WebSocket, operations: Operations, settings: RouterSettings) -> None:
+    def __init__(
+        self, socket: WebSocket, operations: Operations, settings: RouterSettings, limit: ConnectionLimit
+    ) -> None:
         self._socket = socket
         self._operations = operations
+        self._limit = limit
+        self._account: str | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._is_over = False
         self._limits = settings.subscriptions
         self._max_bytes = settings.limits.max_body_bytes
         self._allowed_origins = settings.cors.allow_origins
@@ -94,7 +117,7 @@ class Connection:
         self._life = asyncio.timeout(None)
         self._on_timeout = _Closed(INIT_TIMEOUT, "Connection initialisation timeout")
 
-    async def serve(self, limit: ConnectionLimit) -> None:
+    async def serve(self) -> None:
         if PROTOCOL not in self._socket.scope.get("subprotocols", []):
             await self._socket.close(NOT_ACCEPTABLE, "Subprotocol not acceptable")
             return
@@ -103,7 +126,7 @@ class Connection:
         except ClientError:
             await self._socket.close(FORBIDDEN, "Forbidden")
             return
-        with limit as has_room:
+        with self._limit as has_room:
             await self._socket.accept(subprotocol=PROTOCOL)
             if not has_room:
                 await self._close(_Closed(TRY_AGAIN_LATER, "Too many connections"))
@@ -115,6 +138,10 @@ class Connection:
             except WebSocketDisconnect:
                 pass
             finally:
+                self._is_over = True
+                self._stop_idling()
+                if self._account is not None:
+                    self._limit.leave(self._account)
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -167,10 +194,31 @@ class Connection:
         except ClientError as error:
             code = FORBIDDEN if error.status == 401 else TRY_AGAIN_LATER
             raise _Closed(code, error.message) from error
+        if identity.authenticated and identity.subject is not None:
+            if not self._limit.join(identity.subject):
+                raise _Closed(TRY_AGAIN_LATER, "Too many connections of this account")
+            self._account = identity.subject
         expires_in_s = None if identity.expires_at is None else identity.expires_at - time.time()
         self._end_in(expires_in_s, _Closed(FORBIDDEN, "The token has expired"))
         self._identity = identity
+        self._begin_idling()
         await self._send({"type": "connection_ack"})
+
+    def _begin_idling(self) -> None:
+        """Closes the connection when no operation begins for a while."""
+        self._stop_idling()
+        close = partial(self._end_in, 0, _Closed(NORMAL, "Nothing runs on this connection"))
+        self._idle = asyncio.get_running_loop().call_later(self._limits.idle_timeout_s, close)
+
+    def _stop_idling(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not self._tasks and not self._is_over:
+            self._begin_idling()
 
     async def _handle(self, message: Mapping[str, Any], identity: Identity) -> None:
         match message.get("type"):
@@ -203,7 +251,8 @@ class Connection:
         task = asyncio.create_task(self._run(number, message.get("payload"), identity))
         self._running[number] = task
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        self._stop_idling()
 
     async def _run(self, number: str, payload: Any, identity: Identity) -> None:
         try:

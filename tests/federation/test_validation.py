@@ -136,9 +136,8 @@ VALIDATORS = {introspection: Validator(SCHEMA, introspection=introspection) for 
 
 
 def expected(document: DocumentNode, *, introspection: bool = True) -> list[GraphQLError]:
-    return validate(
-        SCHEMA, document, specified_rules if introspection else (*specified_rules, NoSchemaIntrospectionCustomRule)
-    )
+    rules = specified_rules if introspection else (*specified_rules, NoSchemaIntrospectionCustomRule)
+    return validate(SCHEMA, document, rules, hide_suggestions=not introspection)
 
 
 def agree(document: DocumentNode, *, introspection: bool = True) -> None:

@@ -213,3 +213,81 @@ async def test_a_client_that_takes_no_messages_is_let_go() -> None:
 def _frame(text: bytes) -> bytes:
     """A masked text frame, as clients send them (the mask is zero)."""
     return b"\x81" + bytes([0x80 | 126]) + len(text).to_bytes(2, "big") + bytes(4) + text
+
+
+class Accounts:
+    """A token is the name of its account."""
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Identity:
+        token = headers.get("authorization")
+        return ANONYMOUS if token is None else Identity(authenticated=True, subject=token)
+
+
+async def _refused(router: Served, accept: str, token: str | None) -> tuple[int, str]:
+    headers = {} if token is None else {"authorization": token}
+    async with streamed(router, 0, accept, headers=headers) as response:
+        content = await response.json(content_type=None)
+    return response.status, str(content["errors"][0]["extensions"]["code"])
+
+
+@pytest.mark.parametrize("token", ["ann", None])
+async def test_one_caller_has_only_so_many_subscriptions_over_all_transports(token: str | None) -> None:
+    settings = SubscriptionSettings(max_streams_per_account=2, max_streams_per_network=2)
+    async with ticking("sse", authenticator=Accounts(), subscriptions=settings) as (router, ticker):
+        headers = {} if token is None else {"authorization": token}
+        async with opened(router) as socket, streamed(router, 0, SSE, headers=headers):
+            await socket.send_json({"type": "connection_init", "payload": headers})
+            assert await socket.receive_json(timeout=5) == {"type": "connection_ack"}
+            await socket.send_json({"id": "a", "type": "subscribe", "payload": body(0)})
+            async with asyncio.timeout(5):
+                while ticker.open < 2:  # noqa: ASYNC110  the subgraph's own count
+                    await asyncio.sleep(0.01)
+            assert await _refused(router, SSE, token) == (429, "TOO_MANY_SUBSCRIPTIONS")
+            await socket.send_json({"id": "b", "type": "subscribe", "payload": body(0)})
+            told = await socket.receive_json(timeout=5)
+            assert (told["type"], told["payload"][0]["extensions"]["code"]) == ("error", "TOO_MANY_SUBSCRIPTIONS")
+            async with streamed(
+                router, 1, SSE, headers={"authorization": "bob"}
+            ) as others:  # who has a share of his own
+                assert await all_of(others, SSE) == [tick(1), "ended"]
+            assert (await router.get("/health/ready")).status == 200
+        await ticker.closed()
+        async with streamed(router, 1, SSE, headers=headers) as again:
+            assert await all_of(again, SSE) == [tick(1), "ended"]
+
+
+async def test_one_account_has_only_so_many_connections() -> None:
+    settings = SubscriptionSettings(max_connections_per_account=1)
+    async with ticking("sse", authenticator=Accounts(), subscriptions=settings) as (router, _):
+        init = {"type": "connection_init", "payload": {"authorization": "ann"}}
+        async with opened(router) as first:
+            await first.send_json(init)
+            assert await first.receive_json(timeout=5) == {"type": "connection_ack"}
+            async with opened(router) as second:
+                await second.send_json(init)
+                assert await closing_code(second) == 1013
+        async with asyncio.timeout(10):
+            while True:  # until the router has seen the end of the first
+                async with opened(router) as third:
+                    await third.send_json(init)
+                    message = await third.receive(timeout=5)
+                    if message.type is aiohttp.WSMsgType.TEXT:
+                        break
+
+
+async def test_a_connection_on_which_nothing_runs_is_closed_and_one_with_a_subscription_stays() -> None:
+    settings = SubscriptionSettings(idle_timeout_s=0.2)
+    async with (
+        ticking("sse", subscriptions=settings) as (router, ticker),
+        opened(router) as idle,
+        connected(router) as busy,
+    ):
+        await busy.send_json({"id": "a", "type": "subscribe", "payload": body(0)})
+        await asyncio.wait_for(ticker.started.wait(), 5)
+        await idle.send_json({"type": "connection_init"})
+        assert await idle.receive_json(timeout=5) == {"type": "connection_ack"}
+        assert await closing_code(idle) == 1000
+        await busy.send_json({"type": "ping"})
+        assert await busy.receive_json(timeout=5) == {"type": "pong"}
+        await busy.send_json({"id": "a", "type": "complete"})
+        assert await closing_code(busy) == 1000

@@ -30,11 +30,15 @@ _MOST_COMPARED = 50_000
 
 
 class Validator:
-    """Of one API schema. introspection: whether `__schema` and `__type` may be asked for."""
+    """Of one API schema.
+
+    introspection: whether `__schema` and `__type` may be asked for; if not, no error suggests a name of the schema either.
+    """
 
     def __init__(self, schema: GraphQLSchema, *, introspection: bool) -> None:
         self._schema = schema
         self._facts = SchemaFacts(schema)
+        self._hide_suggestions = not introspection
         self._rules: list[type[ASTValidationRule]] = [
             rule for rule in specified_rules if rule is not OverlappingFieldsCanBeMergedRule
         ]
@@ -48,7 +52,9 @@ class Validator:
             ClientError: too many fields overlap (`OPERATION_TOO_LARGE`).
         """
         if not self.is_plain(document):
-            errors = validate(self._schema, document, self._rules, max_errors=_MOST_ERRORS)
+            errors = validate(
+                self._schema, document, self._rules, max_errors=_MOST_ERRORS, hide_suggestions=self._hide_suggestions
+            )
             if errors:
                 return errors
         merged = MergedFields(self._facts, document)
