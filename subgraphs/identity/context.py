@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from strawberry import Info as StrawberryInfo
 from strawberry.dataloader import DataLoader
 
+from domain.identity.auth.email_proof import EmailProofs
 from domain.identity.auth.service import AuthService
 from domain.identity.user.models import Person
 from domain.identity.user.service import UserService
@@ -18,6 +19,7 @@ class IdentityContext(GraphQLContext):
     """The context of one request."""
 
     auth: AuthService
+    email_proofs: EmailProofs
     users: UserService
     database: Database
     people: DataLoader[UserId, Person | None]

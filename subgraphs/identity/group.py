@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from domain.catalog import Group
 from domain.identity.auth.directory import AccountDirectory
+from domain.identity.auth.email_proof import EmailProofs
 from domain.identity.auth.errors import EmailTaken
 from domain.identity.auth.keys import KeyRing
 from domain.identity.auth.limits import FailedSignIns, Registrations, ResetRequests
@@ -62,11 +63,13 @@ async def build(resources: GroupResources) -> GroupFaces:
         profiles=users,
     )
     await _bootstrap_admin(auth, resources)
+    mailer = SmtpMailer(settings.smtp)
+    proofs = EmailProofs(clock=clock, sessions=database, counter=resources.limiter, mailer=mailer)
     mails = ResetMails(
         clock=clock,
         sessions=database,
         profiles=users,
-        mailer=SmtpMailer(settings.smtp),
+        mailer=mailer,
         public_url=settings.service.public_url,
     )
 
@@ -74,7 +77,9 @@ async def build(resources: GroupResources) -> GroupFaces:
 
     def graphql_context(request: RequestContext) -> IdentityContext:
         people = people_loader(users, database, request.principal)
-        return IdentityContext(request=request, auth=auth, users=users, database=database, people=people)
+        return IdentityContext(
+            request=request, auth=auth, email_proofs=proofs, users=users, database=database, people=people
+        )
 
     async def close() -> None:
         passwords.close()
@@ -94,7 +99,7 @@ async def build(resources: GroupResources) -> GroupFaces:
                         public_methods=auth_face.PUBLIC_METHODS,
                     ),
                 ),
-                background=_background(keys, mails),
+                background=_background(keys, mails, proofs),
             ),
             ServiceFaces(
                 name="user",
@@ -151,7 +156,7 @@ def jwks_endpoint(keys: KeyRing) -> Callable[[Request], Awaitable[Response]]:
     return jwks
 
 
-def _background(keys: KeyRing, mails: ResetMails) -> tuple[Background, ...]:
+def _background(keys: KeyRing, mails: ResetMails, proofs: EmailProofs) -> tuple[Background, ...]:
     async def rotate_keys() -> None:
         while True:
             await asyncio.sleep(_KEYS_EVERY_S)
@@ -160,6 +165,7 @@ def _background(keys: KeyRing, mails: ResetMails) -> tuple[Background, ...]:
     async def send_mails() -> None:
         while True:
             await mails.send_due()
+            await proofs.send_due()
             await asyncio.sleep(_MAIL_EVERY_S)
 
     async def tidy() -> None:
@@ -169,6 +175,6 @@ def _background(keys: KeyRing, mails: ResetMails) -> tuple[Background, ...]:
 
     return (
         Background("signing keys", rotate_keys),
-        Background("reset mails", send_mails),
+        Background("mails", send_mails),
         Background("expired sign-ins", tidy),
     )

@@ -117,6 +117,27 @@ class InvalidResetToken(InvalidInput):
         super().__init__("The reset token is unknown, used or expired: ask for another one.", field="token")
 
 
+class InvalidEmailCode(InvalidInput):
+    reason: ClassVar[str] = "INVALID_EMAIL_CODE"
+
+    def __init__(self) -> None:
+        super().__init__("The code is wrong, used or expired: ask for another one.", field="code")
+
+
+class NoEmail(WrongState):
+    reason: ClassVar[str] = "NO_EMAIL"
+
+    def __init__(self) -> None:
+        super().__init__("The account has no mail address.")
+
+
+class TooManyEmailCodes(LimitExceeded):
+    reason: ClassVar[str] = "TOO_MANY_EMAIL_CODES"
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("Too many codes were asked for, or tried; wait a little.", retry_after_s=retry_after_s)
+
+
 class InvalidSocialToken(Unauthenticated):
     reason: ClassVar[str] = "INVALID_SOCIAL_TOKEN"
 

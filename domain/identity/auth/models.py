@@ -155,6 +155,22 @@ class PasswordReset(Base):
     used_at: Mapped[datetime | None] = mapped_column(_TIME)
 
 
+class EmailProof(Base):
+    """That a signed-in person wants to prove the address of the account, and the code that was mailed, as a hash.
+
+    `mail_due_at` is when the code is to be mailed, or mailed again if that is not recorded by then; None: it was mailed.
+    """
+
+    __tablename__ = "email_proofs"
+    __table_args__ = (Index("ix_email_proofs_due", "mail_due_at", postgresql_where="mail_due_at IS NOT NULL"),)
+
+    user_id: Mapped[str] = mapped_column(ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    locale: Mapped[str] = mapped_column(String)
+    mail_due_at: Mapped[datetime | None] = mapped_column(_TIME)
+    code_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime | None] = mapped_column(_TIME)
+
+
 class ResetRequest(Base):
     """Somebody asked for a reset mail to an address, which may or may not have an account.
 

@@ -3,6 +3,7 @@
 An account that was registered with a password is unproven: whoever registered it may have used somebody else's address. The
 first person who shows to read its mail owns it. Is that person shown to be the unproven holder as well, everything stays:
 
+- a code that was mailed to the address is typed in while the holder is signed in (`email_proof`);
 - a social identity that is linked to the account already and now brings the account's address, verified;
 
 Otherwise everything that the unproven holder set ends, since any of it may be there to harm the owner:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from domain.identity.auth.models import (
     Account,
     Consent,
+    EmailProof,
     KeyState,
     PasswordReset,
     RefreshToken,
@@ -190,6 +191,44 @@ class SignInRepository:
     async def delete_expired(self, before: datetime) -> None:
         """Forget sign-ins, with their tokens, whose last refresh token expired before that."""
         await self._session.execute(delete(SignIn).where(SignIn.expires_at < before))
+
+
+class EmailProofRepository:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def ask(self, user_id: str, *, locale: str, due_at: datetime) -> None:
+        """Have a code mailed; a code from before is good until then."""
+        values = {"locale": locale, "mail_due_at": due_at}
+        statement = insert(EmailProof).values(user_id=user_id, **values)
+        await self._session.execute(statement.on_conflict_do_update(index_elements=["user_id"], set_=values))
+
+    async def for_update(self, user_id: str) -> EmailProof | None:
+        return await self._session.scalar(select(EmailProof).where(EmailProof.user_id == user_id).with_for_update())
+
+    async def claim_due(self, now: datetime, *, lease: timedelta) -> EmailProof | None:
+        """One whose mail is due, which nobody else gets until the lease is over."""
+        proof = await self._session.scalar(
+            select(EmailProof)
+            .where(EmailProof.mail_due_at <= now)
+            .order_by(EmailProof.mail_due_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        if proof is not None:
+            proof.mail_due_at = now + lease
+        return proof
+
+    async def mailed(self, user_id: str, code_hash: bytes) -> None:
+        """Unless another code was asked for meanwhile."""
+        await self._session.execute(
+            update(EmailProof)
+            .where(EmailProof.user_id == user_id, EmailProof.code_hash == code_hash)
+            .values(mail_due_at=None)
+        )
+
+    async def remove(self, user_id: str) -> None:
+        await self._session.execute(delete(EmailProof).where(EmailProof.user_id == user_id))
 
 
 class KeyRepository:

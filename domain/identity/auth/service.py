@@ -377,6 +377,9 @@ class AuthService:
         if await AccountRepository(session).by_email_for_update(normal_email(email)) is None:
             await self.register(session, Registration(email=email, password=password, display_name="Administrator"))
             await self.grant_role(session, email=email, role=Role.ADMIN)
+            account = await AccountRepository(session).by_email_for_update(normal_email(email))
+            if account is not None:
+                note_proof(account, at=self._clock.now())  # the operator has named the address
 
     async def set_disabled(self, session: AsyncSession, *, user_id: UserId, disabled: bool) -> None:
         """Disable an account and end its sign-ins, or enable it again. For operators, as `grant_role`.

@@ -14,7 +14,7 @@ from domain.identity.auth.tokens import Tokens
 from domain.identity.person import Gender, HealthDetails, SocialProvider
 from domain.ids import UserId
 from domain.principal import Principal, PrincipalKind, Role, Scope
-from subgraphs.identity.auth.texts import PASSWORD_RESET, RESET_REQUESTED
+from subgraphs.identity.auth.texts import EMAIL_CODE_REQUESTED, EMAIL_PROVEN, PASSWORD_RESET, RESET_REQUESTED
 from subgraphs.identity.context import Info
 from subgraphs.identity.user.schema import User
 from subgraphs.runtime.graphql import AUTHENTICATED
@@ -119,6 +119,11 @@ class RequestPasswordResetInput:
 class CompletePasswordResetInput:
     token: str = strawberry.field(description="The token of the mail; it works once, for half an hour.")
     new_password: str = strawberry.field(description="The new password, by the rules of registration.")
+
+
+@strawberry.input(description="Proof that the signed-in person reads the account's mail.")
+class VerifyEmailInput:
+    code: str = strawberry.field(description="The mailed code; case, dashes and spaces do not matter.")
 
 
 @strawberry.input(description="A new password by the current one.")
@@ -235,3 +240,25 @@ class AuthMutation:
                 address=info.context.request.peer,
             )
         return _payload(tokens)
+
+    @strawberry.federation.field(
+        description="Have a code mailed to the account's address, which proves it with verifyEmail.",
+        directives=[AUTHENTICATED],
+    )
+    async def request_email_verification(self, info: Info) -> AcknowledgePayload:
+        locale = info.context.request.locale
+        async with info.context.database.transaction() as session:
+            await info.context.email_proofs.request(session, info.context.principal, locale=locale)
+        return AcknowledgePayload(success=True, message=EMAIL_CODE_REQUESTED[locale])
+
+    @strawberry.federation.field(
+        description=(
+            "Prove the account's address by the mailed code. An account whose address is not proven loses it to the "
+            "first person who proves it without being signed in: by a reset mail, or by a provider."
+        ),
+        directives=[AUTHENTICATED],
+    )
+    async def verify_email(self, info: Info, input: VerifyEmailInput) -> AcknowledgePayload:
+        async with info.context.database.transaction() as session:
+            await info.context.email_proofs.confirm(session, info.context.principal, code=input.code)
+        return AcknowledgePayload(success=True, message=EMAIL_PROVEN[info.context.request.locale])
