@@ -11,12 +11,12 @@ common words, names, dates, repeats and rows of keys first. A message names the 
 import base64
 import binascii
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import chain
 from math import log2
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 from zxcvbn import zxcvbn
@@ -38,6 +38,7 @@ PERSON_BITS = 45
 """Of a password that a person types, whose guesses are counted and slowed down."""
 _MASTER_KEY_BYTES = 32
 _PERSONS_PASSWORD = 12
+_SHORTEST_TEXT = 12  # shorter random bytes may be printable by chance
 _MOST_JUDGED = 72  # zxcvbn refuses more; what follows can only add strength
 
 _PUBLISHED = frozenset(
@@ -70,6 +71,7 @@ _PLACEHOLDERS = (
 )
 _LOOPBACK_NAMES = frozenset({"", "localhost"})
 _TOSS_TEST_KEYS = ("test_sk_", "test_gsk_", "test_ck_")
+_SHOWN_SCHEMES = ("http", "https", "grpc", "ws")
 _WIDEST_V4, _WIDEST_V6 = 8, 32
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
 
@@ -80,28 +82,53 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     Raises:
         SettingsError: a value is wrong, or unsafe where it is used; every such variable is named.
     """
-    settings = Settings.load(environ)
+    try:
+        settings = Settings.load(environ)
+    except SettingsError as error:
+        _name_all_faults(environ, error)
+        raise
     if settings.service.is_production:
-        found = list(faults(settings))
-        if found:
-            raise SettingsError("ENVIRONMENT=production refuses to start:\n  " + "\n  ".join(found))
+        _refuse(list(faults(settings)))
     else:
         require_loopback_or_own_secrets(settings)
     return settings
 
 
+def _name_all_faults(environ: Mapping[str, str], error: SettingsError) -> None:
+    """Judge what is left when the variables that cannot be read are taken away, so that one start names everything.
+
+    Raises:
+        SettingsError: the faults of the error and those of the other variables, in production.
+    """
+    unread = {fault.partition(":")[0] for fault in error.faults}
+    try:
+        settings = Settings.load({name: value for name, value in environ.items() if name not in unread})
+    except SettingsError:
+        return
+    if settings.service.is_production:
+        others = [line for line in faults(settings) if unread.isdisjoint(line.partition(":")[0].split(", "))]
+        _refuse([*error.faults, *others])
+
+
+def _refuse(found: Sequence[str]) -> None:
+    if found:
+        raise SettingsError("ENVIRONMENT=production refuses to start:\n  " + "\n  ".join(found), faults=found)
+
+
 def require_loopback_or_own_secrets(settings: Settings) -> None:
-    """Raises: SettingsError: a published secret would be used on an address that others reach."""
+    """Raises: SettingsError: a published or guessable secret would be used on an address that others reach."""
     host = settings.service.listen_host
     if _is_loopback(host):
         return
-    published = [
-        name for name, secret in secrets_of(settings).items() if name in _OURS and secret and _is_published(secret)
+    known = [
+        name
+        for name, secret in secrets_of(settings).items()
+        if name in _OURS and secret and (_is_published(secret) or strength_bits(secret) < SECRETS[name].bits)
     ]
-    if published:
+    if known:
         raise SettingsError(
-            f"LISTEN_HOST={host} is reached by others, and published development secrets are used: set "
-            f"{', '.join(published)} to secrets of your own, or LISTEN_HOST to 127.0.0.1"
+            f"LISTEN_HOST={host} is reached by others, and published or guessable development secrets are used: set "
+            f"{', '.join(known)} to random secrets of your own, or LISTEN_HOST to 127.0.0.1"
         )
 
 
@@ -166,7 +193,15 @@ def secrets_of(settings: Settings) -> dict[str, str]:
 
 def strength_bits(secret: str) -> float:
     """Binary logarithm of the guesses that a secret takes."""
-    return 0.0 if not secret else log2(float(zxcvbn(secret[:_MOST_JUDGED], user_inputs=["manpasik"])["guesses"]))
+    texts = [secret[:_MOST_JUDGED], *(text[:_MOST_JUDGED] for text in _texts_within(secret))]
+    return min(log2(float(zxcvbn(text, user_inputs=["manpasik"])["guesses"])) if text else 0.0 for text in texts)
+
+
+def _texts_within(secret: str) -> list[str]:
+    """What was written in base64 or hexadecimal digits, when it is a text: encoding adds nothing to its strength."""
+    decoded = _decoded(secret)
+    is_text = len(decoded) >= _SHORTEST_TEXT and decoded.isascii() and decoded.decode("ascii").isprintable()
+    return [decoded.decode("ascii")] if is_text else []
 
 
 def _secret_faults(settings: Settings) -> Iterator[str]:
@@ -180,7 +215,7 @@ def _secret_faults(settings: Settings) -> Iterator[str]:
                 yield f"{name}: is not set; {_advice(rule)}"
         elif _is_published(secret):
             yield f"{name}: is a published or placeholder value; {_advice(rule)}"
-        elif rule.is_key and _decoded_bytes(secret) < _MASTER_KEY_BYTES:
+        elif rule.is_key and len(_decoded(secret)) < _MASTER_KEY_BYTES:
             yield f"{name}: is not {_MASTER_KEY_BYTES} bytes in base64 or hexadecimal digits; {_advice(rule)}"
         elif rule.is_word and strength_bits(secret) < rule.bits:
             yield f"{name}: can be guessed (below {rule.bits} bits); {_advice(rule)}"
@@ -204,24 +239,24 @@ def _advice(rule: SecretRule) -> str:
 
 
 def _is_published(secret: str) -> bool:
-    lowered = secret.lower()
-    return lowered in _PUBLISHED or any(placeholder in lowered for placeholder in _PLACEHOLDERS)
+    return any(
+        text in _PUBLISHED or any(placeholder in text for placeholder in _PLACEHOLDERS)
+        for text in (found.lower() for found in (secret, *_texts_within(secret)))
+    )
 
 
-def _decoded_bytes(secret: str) -> int:
-    """How many bytes a text stands for: the fewest that base64 or hexadecimal digits may mean; 0 when it is neither."""
+def _decoded(secret: str) -> bytes:
+    """The bytes that a text stands for: the fewest that base64 or hexadecimal digits may mean; none when it is neither."""
     try:
-        return len(bytes.fromhex(secret))
+        return bytes.fromhex(secret)
     except ValueError:
         pass
     try:
-        return len(
-            base64.b64decode(
-                secret + "=" * (-len(secret) % 4), altchars=b"-_" if set("-_") & set(secret) else None, validate=True
-            )
+        return base64.b64decode(
+            secret + "=" * (-len(secret) % 4), altchars=b"-_" if set("-_") & set(secret) else None, validate=True
         )
     except (binascii.Error, ValueError):
-        return 0
+        return b""
 
 
 # --- what it talks to, and what talks to it
@@ -244,9 +279,10 @@ def _open_door_faults(settings: Settings) -> Iterator[str]:
         if _is_too_wide(network):
             yield f"TRUSTED_PROXIES: {network} trusts strangers; name the router's own network"
     for origin in service.cors_allow_origins:
-        parts = urlsplit(origin)
-        if parts.scheme != "https" or not parts.hostname or "*" in origin or parts.path not in ("", "/"):
-            yield f"CORS_ALLOW_ORIGINS: {origin[:100]} is not an https origin such as https://app.example.com"
+        parts = _parts(origin)
+        rest = (parts.path.strip("/"), parts.query, parts.fragment, parts.username or "")
+        if parts.scheme != "https" or not parts.hostname or "*" in origin or any(rest):
+            yield f"CORS_ALLOW_ORIGINS: {_shown(origin)} is not an https origin such as https://app.example.com"
 
 
 def _is_too_wide(network: IPv4Network | IPv6Network) -> bool:
@@ -265,15 +301,15 @@ def _provider_faults(settings: Settings) -> Iterator[str]:
     if settings.sms.api_key:
         urls["SMS_API_URL"] = settings.sms.api_url
     for name, url in urls.items():
-        if _is_loopback(urlsplit(url).hostname or ""):
-            yield f"{name}: {url} is a sandbox on this machine; leave it unset for the provider"
+        if _is_loopback(_parts(url).hostname or ""):
+            yield f"{name}: {_shown(url)} is a sandbox on this machine; leave it unset for the provider"
     tokens = settings.tokens
     urls |= {"GOOGLE_JWKS_URL": tokens.google_jwks_url, "APPLE_JWKS_URL": tokens.apple_jwks_url}
     urls |= {"KAKAO_USERINFO_URL": tokens.kakao_userinfo_url, "KAKAO_TOKENINFO_URL": tokens.kakao_tokeninfo_url}
     urls |= {"NAVER_USERINFO_URL": tokens.naver_userinfo_url}
     for name, url in urls.items():
-        if urlsplit(url).scheme != "https":
-            yield f"{name}: {url[:100]} is not an https address"
+        if _parts(url).scheme != "https":
+            yield f"{name}: {_shown(url)} is not an https address"
 
 
 def _plain_text_faults(settings: Settings) -> Iterator[str]:
@@ -304,10 +340,15 @@ def _plain_servers(settings: Settings) -> Iterator[str]:
         yield "REDIS_TLS: set it to true"
     if (
         not settings.objects.directory
-        and settings.objects.endpoint_url.startswith("http://")
-        and not _is_loopback(_host(settings.objects.endpoint))
+        and _parts(settings.objects.endpoint_url).scheme != "https"
+        and not _is_loopback(_parts(settings.objects.endpoint_url).hostname or "?")
     ):
-        yield "S3_USE_SSL: set it to true"
+        named = (
+            "S3_ENDPOINT: is not an https address"
+            if "://" in settings.objects.endpoint
+            else "S3_USE_SSL: set it to true"
+        )
+        yield named
     if settings.smtp.host and settings.smtp.tls == "none" and not _is_loopback(settings.smtp.host):
         yield "SMTP_TLS: none sends mail and password in clear; set starttls or tls"
 
@@ -323,9 +364,9 @@ def _plain_urls(settings: Settings) -> Iterator[str]:
     if tokens.keycloak_enabled:
         urls["KEYCLOAK_URL"] = tokens.keycloak_url
     for name, url in urls.items():
-        parts = urlsplit(url)
-        if url and parts.scheme != "https" and not _is_loopback(parts.hostname or ""):
-            yield f"{name}: {url[:100]} is not an https address"
+        parts = _parts(url)
+        if url and parts.scheme != "https" and not (parts.hostname and _is_loopback(parts.hostname)):
+            yield f"{name}: {_shown(url)} is not an https address"
 
 
 def _plain_listeners(settings: Settings) -> Iterator[str]:
@@ -340,6 +381,24 @@ def _plain_listeners(settings: Settings) -> Iterator[str]:
     for names, given in pairs.items():
         if not given:
             yield f"{names}: set them, or TRUSTED_NETWORK to the name of the network that encrypts"
+
+
+def _parts(url: str) -> SplitResult:
+    """An address taken apart; all empty when it is none."""
+    try:
+        parts = urlsplit(url)
+        parts.hostname, parts.port  # noqa: B018 - read only when they are asked for
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
+
+
+def _shown(url: str) -> str:
+    """What a message may show of an address: neither its name and password nor its query, which may hold a token."""
+    parts = _parts(url)
+    if parts.scheme in _SHOWN_SCHEMES and parts.hostname:
+        return f"{parts.scheme}://{parts.hostname}"[:100]
+    return "*" if url == "*" else "it"
 
 
 def _host(address: str) -> str:

@@ -5,7 +5,7 @@ variable; secrets hide themselves in `repr`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal, Self
@@ -19,6 +19,11 @@ DEVELOPMENT_DB_PASSWORD = "manpasik_dev_2026"  # noqa: S105 - the documented def
 DEVELOPMENT_S3_KEY = "minioadmin"
 
 _ADDRESS = re.compile(r"(unix:\S+|(dns:///)?[^\s/]+:[0-9]{1,5})", re.ASCII)
+
+_NO_NAMES = frozenset(
+    {"true", "false", "yes", "no", "on", "off", "0", "1", "none", "null", "nil", "-", "any", "all", "*"}
+)
+"""What is no name of a network, although somebody may set it to switch one off."""
 
 KEY_ADVICE = "name the folder of this process's key pairs (`manpasik service-keys FOLDER` makes them)"
 
@@ -38,7 +43,15 @@ Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(port_number)]
 
 
 class SettingsError(Exception):
-    """The environment cannot be used; the message names each variable and what it should be."""
+    """The environment cannot be used; the message names each variable and what it should be.
+
+    Args:
+        faults: the message's parts, each `VARIABLE: what is wrong`; none when it is about something else.
+    """
+
+    def __init__(self, message: str, *, faults: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
 
 
 class Environment(StrEnum):
@@ -238,6 +251,13 @@ class TransportSettings(_Concern):
     trusted_network: str = Field("", alias="TRUSTED_NETWORK", max_length=200)
     """Name of the network that encrypts between processes, such as a service mesh; then they may speak plain text."""
 
+    @field_validator("trusted_network")
+    @classmethod
+    def _is_name(cls, value: str) -> str:
+        if value.lower() in _NO_NAMES:
+            raise ValueError("is a yes or no; give the name of the network that encrypts, or leave it unset")
+        return value
+
     @property
     def http_certificate(self) -> tuple[str, str] | None:
         """The files of certificate and key (which may be one file) of HTTP servers; None: they speak plain text."""
@@ -368,9 +388,9 @@ class Settings(BaseModel):
             and not environ.get("SERVICE_KEY")
         ):
             wrong.append(f"SERVICE_TOKEN_SECRET: services share no secret any more; {KEY_ADVICE}")
-        wrong += [f"{n}: {v!r} is not host:port" for n, v in addresses.items() if not _ADDRESS.fullmatch(v)]
+        wrong += [f"{n}: is not host:port" for n, v in addresses.items() if not _ADDRESS.fullmatch(v)]
         if wrong:
-            raise SettingsError("; ".join(wrong))
+            raise SettingsError("; ".join(wrong), faults=wrong)
         return cls.model_validate(read)
 
     @property

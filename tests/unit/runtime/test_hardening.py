@@ -130,6 +130,17 @@ def test_production_starts_with_secrets_of_its_own_and_encrypted_connections() -
         ("GRPC_TLS_CERT", ""),
         ("GRPC_TLS_CA", ""),
         ("HTTP_TLS_KEY", ""),
+        ("JWT_SECRET", base64.b64encode(b"dev-secret-change-in-production").decode()),
+        ("ENCRYPTION_MASTER_KEY", base64.b64encode(b"passwordpasswordpassword12345678").decode()),
+        ("ENCRYPTION_MASTER_KEY", b"manpasik_dev_2026manpasik_dev_2026".hex()),
+        ("S3_ENDPOINT", "HTTP://s3.internal"),
+        ("CORS_ALLOW_ORIGINS", "https://somebody@app.manpasik.test"),
+        ("CORS_ALLOW_ORIGINS", "https://app.manpasik.test?page=1"),
+        ("AUTH_JWKS_URL", "http://[auth"),
+        ("AUTH_JWKS_URL", "auth.internal/jwks"),
+        ("IDENTITY_SUBGRAPH_URL", "/identity/graphql"),
+        ("TRUSTED_NETWORK", "false"),
+        ("TRUSTED_NETWORK", "No"),
         ("GOOGLE_JWKS_URL", "http://www.googleapis.com/oauth2/v3/certs"),
     ],
 )
@@ -164,6 +175,32 @@ def test_all_faults_are_named_at_once() -> None:
         "TRUSTED_PROXIES",
     ):
         assert f"\n  {variable}" in text
+
+
+def test_what_cannot_be_read_is_named_beside_all_other_faults() -> None:
+    unread = {"DB_PORT": "abc", "SMTP_TLS": "perhaps", "AUTH_SERVICE_ADDR": "nowhere", "TRUSTED_NETWORK": "false"}
+    named = refused({**unread, "JWT_SECRET": "x", "REDIS_TLS": "false", "CORS_ALLOW_ORIGINS": "*"})
+    assert sorted(named) == sorted([*unread, "JWT_SECRET", "REDIS_TLS", "CORS_ALLOW_ORIGINS"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"AUTH_JWKS_URL": "http://name:kept-back@auth.internal/jwks?token=kept-back"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://kept-back@otel:4317"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "name:kept-back@otel:4317"},
+        {"CORS_ALLOW_ORIGINS": "https://name:kept-back@app.manpasik.test"},
+        {"COMMERCE_SUBGRAPH_URL": "http://name:kept-back@commerce/graphql"},
+        {"TOSS_API_URL": "http://name:kept-back@127.0.0.1:8026"},
+        {"AUTH_SERVICE_ADDR": "http://name:kept-back@auth"},
+        {"GOOGLE_JWKS_URL": "http://[kept-back"},
+    ],
+)
+def test_no_message_shows_what_an_address_hides(changed: Mapping[str, str]) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load_settings({**PRODUCTION, **changed})
+    assert next(iter(changed)) in str(refusal.value)
+    assert "kept-back" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("same", [("JWT_SECRET", "ENCRYPTION_MASTER_KEY"), ("DB_PASSWORD", "REDIS_PASSWORD")])
@@ -226,6 +263,17 @@ def test_published_secrets_are_used_on_loopback_only(host: str, environment: str
         load_settings({"ENVIRONMENT": environment, "LISTEN_HOST": host})
     own = {"JWT_SECRET": _random(), "ENCRYPTION_MASTER_KEY": _random()}
     assert load_settings({"ENVIRONMENT": environment, "LISTEN_HOST": host, **own}).service.listen_host == host
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("JWT_SECRET", "x"), ("ENCRYPTION_MASTER_KEY", "secret"), ("BOOTSTRAP_ADMIN_PASSWORD", "password")],
+)
+def test_guessable_secrets_are_used_on_loopback_only(variable: str, value: str) -> None:
+    own = {"JWT_SECRET": _random(), "ENCRYPTION_MASTER_KEY": _random(), variable: value}
+    with pytest.raises(SettingsError, match=variable):
+        load_settings({"LISTEN_HOST": "0.0.0.0", **own})
+    assert load_settings(own).service.listen_host == "127.0.0.1"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
