@@ -3,7 +3,7 @@
 The tree holds some fields under other keys than the client's, and keys or required fields that the client never asked for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from router.execution.projection import Renamed
 from router.execution.values import ClientPath
@@ -12,10 +12,16 @@ from router.supergraph.selection import Field, Selection
 
 
 class ClientPaths:
-    """The paths of one operation's answer."""
+    """The paths of one operation's answer.
 
-    def __init__(self, selection: Selection, renamed: Renamed) -> None:
+    Args:
+        selection: what was planned; its paths tell apart what the client asks of sibling types under one key.
+        apart: the client's keys for those of its keys that are not the client's.
+    """
+
+    def __init__(self, selection: Selection, renamed: Renamed, apart: Mapping[str, str] | None = None) -> None:
         self._selection = selection
+        self._apart = apart or {}
         # A new key is handed out once in an operation: with its place, it needs no type to be told apart.
         self._renamed = {(_fields_of(path), stored): key for (path, _, key), stored in renamed.items()}
 
@@ -32,7 +38,7 @@ class ClientPaths:
                     break
                 below = tuple(field.selection for field in same if field.selection is not None)
                 place = (*place, step)
-                found.append(key)
+                found.append(self._apart.get(key, key))
             elif type(step) is int:
                 found.append(step)
             else:

@@ -16,7 +16,7 @@ from router.execution.deferred import DeferredPlan, Delivery
 from router.execution.entities import EntityFetch
 from router.execution.errors import AnswerError, SubgraphFailure, of_failure, of_subgraph, path_of
 from router.execution.find import Finder
-from router.execution.projection import Projection, Renamed, Violation
+from router.execution.projection import Projection, Violation
 from router.execution.request import Answer, Run, Step, Transport, read_answer, sender
 from router.execution.values import ClientPath, Merge, Object
 from router.planning.defer import parted
@@ -28,10 +28,10 @@ from router.planning.plan import (
     FlattenNode,
     ParallelNode,
     PlanNode,
-    QueryPlan,
     SequenceNode,
     SubscriptionNode,
 )
+from router.planning.planner import Planned
 from router.supergraph.model import Supergraph
 
 __all__ = ["CompiledPlan", "Response", "Run", "Transport"]
@@ -48,11 +48,12 @@ class Response:
 class CompiledPlan:
     """A plan ready to run any number of times, also at once."""
 
-    def __init__(self, supergraph: Supergraph, operation: Operation, plan: QueryPlan, renamed: Renamed) -> None:
+    def __init__(self, supergraph: Supergraph, operation: Operation, planned: Planned) -> None:
+        plan, renamed, source = planned.plan, planned.renamed, planned.source
         self.plan = plan
         self.operation = operation
         node = plan.node
-        self._client_paths = ClientPaths(operation.selection, renamed)
+        self._client_paths = ClientPaths(source.selection, source.renamed, source.apart)
         self._compiling = compiling = Compiling.of(supergraph, self._client_paths, node)
         deferral = parted(supergraph, operation) if operation.defers else None
         first = operation.selection if deferral is None else deferral.primary

@@ -13,20 +13,33 @@ from router.planning.layout import DeferLayout, Layout
 from router.planning.narrow import narrow
 from router.planning.operation import Operation
 from router.planning.optimize import optimize
-from router.planning.plan import QueryPlan
+from router.planning.plan import PlanNode, QueryPlan
 from router.planning.query_graph import QueryGraph
 from router.planning.separation import Separated, separate, with_separated
 from router.planning.walk import Walker
 from router.supergraph.model import Supergraph
-from router.supergraph.selection import shared
+from router.supergraph.selection import Selection, shared
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, and under which other keys the answer holds fields that had to be renamed: (path, type, key) -> key."""
+    """A plan, and under which other keys the answer holds fields that had to be renamed: (path, type, key) -> key.
+
+    source: the selection that was planned, in which equal places hold equal things.
+    """
 
     plan: QueryPlan
     renamed: Mapping[tuple[Path, str, str], str]
+    source: "PlannedSelection"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSelection:
+    """What was planned. renamed: as of `Planned`, from this selection's keys; apart: the client's keys for those that it adds."""
+
+    selection: Selection
+    renamed: Mapping[tuple[Path, str, str], str]
+    apart: Mapping[str, str]
 
 
 class Planner:
@@ -55,7 +68,7 @@ class Planner:
             node = layout.subscription()
         else:
             node = layout.nodes()
-        return Planned(QueryPlan(node), with_separated(builder.renamed, separated.renamed))
+        return _planned(node, builder, separated)
 
     def _plan_deferred(self, operation: Operation, walker: Walker, separated: Separated) -> Planned:
         """As `plan`, with the deferred parts planned on top of what is answered first."""
@@ -76,4 +89,10 @@ class Planner:
             stages = {block: -1 - number for number, block in enumerate(deferral.blocks)}
         optimize(groups)
         node = DeferLayout(groups, operation, deferral, stages).node()
-        return Planned(QueryPlan(node), with_separated(builder.renamed, separated.renamed))
+        return _planned(node, builder, separated)
+
+
+def _planned(node: PlanNode | None, builder: FetchGraphBuilder, separated: Separated) -> Planned:
+    apart = {stored: key for (_, _, key), stored in separated.renamed.items()}
+    source = PlannedSelection(separated.selection, dict(builder.renamed), apart)
+    return Planned(QueryPlan(node), with_separated(builder.renamed, separated.renamed), source)

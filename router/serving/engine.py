@@ -297,7 +297,7 @@ class Engine:
         planned = self._planner_for(labels).plan(allowed)
         self._check_fetches(planned.plan)
         # The projection knows the refused fields too: they are null in the answer, not absent.
-        return Variant(CompiledPlan(self.supergraph, operation, planned.plan, planned.renamed), refusals)
+        return Variant(CompiledPlan(self.supergraph, operation, planned), refusals)
 
     def _check_fetches(self, plan: QueryPlan) -> None:
         most = self.settings.limits.max_fetches

@@ -47,7 +47,7 @@ def _plan() -> CompiledPlan:
     assert isinstance(definition, OperationDefinitionNode)
     operation = normalize(supergraph, document, definition, variables={})
     planned = Planner(supergraph).plan(operation)
-    return CompiledPlan(supergraph, operation, planned.plan, planned.renamed)
+    return CompiledPlan(supergraph, operation, planned)
 
 
 async def test_a_client_that_goes_away_cancels_every_request() -> None:

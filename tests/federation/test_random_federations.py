@@ -63,3 +63,8 @@ async def test_where_entities_are_unknown_no_value_is_wrong(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(30))
 async def test_where_a_subgraph_fails_every_difference_is_explained_by_an_error(seed: int) -> None:
     assert await check(2000 + seed, broken="abc"[seed % 3]) > 0
+
+
+async def test_an_error_of_an_input_is_told_at_the_object_that_the_client_asked_for() -> None:
+    """Found by `make fuzz`: the path of the error led to what only a sibling type was asked for."""
+    assert await check(901374, faults=0.15, operations=3) > 0
