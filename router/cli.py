@@ -28,6 +28,7 @@ from router.planning.plan import QueryPlan
 from router.planning.planner import Planner
 from router.serving.app import create_app
 from router.serving.settings import RouterSettings, load_settings
+from router.serving.tls import server_context
 from router.serving.watching import watcher
 from router.supergraph.changes import Severity, find_changes
 from router.supergraph.read import read_supergraph
@@ -57,7 +58,9 @@ def serve(
             app = create_app(_read(supergraph), settings, watch=watch)
         finally:
             gc.enable()
-    serve_forever(app, host, port)
+        if settings.tls is not None:
+            server_context(settings.tls)  # what is wrong with the files is told before anything is served
+    serve_forever(app, host, port, settings.tls)
 
 
 @main.command()

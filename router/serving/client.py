@@ -99,10 +99,19 @@ class OutgoingHeaders(dict[str, str]):
 class Peer:
     """One subgraph's server and the connections to it. To be made and used inside one event loop.
 
-    timeout_s: for a whole request, waiting for a connection included; max_bytes: of a decoded answer.
+    timeout_s: for a whole request, waiting for a connection included; max_bytes: of a decoded answer; tls: for a
+    secure address, None: the system's authorities.
     """
 
-    def __init__(self, address: Address, *, connections: int, timeout_s: float, max_bytes: int) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        connections: int,
+        timeout_s: float,
+        max_bytes: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.address = address
         self.max_bytes = max_bytes
         self._head = (
@@ -112,6 +121,7 @@ class Peer:
         self._loop = asyncio.get_running_loop()
         self._timeout_s = timeout_s
         self._limit = connections
+        self._tls = tls
         self._connections: set[Connection] = set()
         self._taken = 0  # of `connections`: open, being opened, or promised to one who waits
         self._idle: deque[Connection] = deque()  # the most recently used last
@@ -203,7 +213,7 @@ class Peer:
         connection = Connection(self, self._loop)
         self._connections.add(connection)
         address = self.address
-        context = _tls() if address.secure else None
+        context = (self._tls or _tls()) if address.secure else None
         try:
             await self._loop.create_connection(lambda: connection, address.host, address.port, ssl=context)
         except BaseException as error:

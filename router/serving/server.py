@@ -2,26 +2,37 @@
 
 import asyncio
 import gc
+import socket
 import sys
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from router.serving.settings import ListenerTls
+from router.serving.tls import reload_when_changed, server_context
+
 _KEPT_IDLE_S = 75
 """Longer than load balancers keep theirs (mostly 60), so that none sends a request on a connection being closed here."""
 _GRACE_S = 30
+_LOOK_S = 10.0
+"""How often the files of the certificate are looked at."""
 _SWITCH_S = 0.0005
 """How long a thread that plans may keep the interpreter while requests wait; by default ten times as long."""
 
 
-def serve_forever(app: ASGIApp, host: str, port: int) -> None:
-    """Serves until the process is told to end; requests under way get some time then."""
+def serve_forever(app: ASGIApp, host: str, port: int, tls: ListenerTls | None = None) -> None:
+    """Serves until the process is told to end; requests under way get some time then.
+
+    Raises:
+        InvalidSettings: a file of `tls` cannot be read.
+    """
+    context = server_context(tls) if tls is not None else None
     # What was built so far lives until the end; requests make few cycles, so that collecting them may be rare.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     sys.setswitchinterval(_SWITCH_S)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -35,6 +46,28 @@ def serve_forever(app: ASGIApp, host: str, port: int) -> None:
         timeout_keep_alive=_KEPT_IDLE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
+    config.load()
+    config.ssl = context
+    _Server(config, tls).run()
+
+
+class _Server(uvicorn.Server):
+    """A server that reads its certificate again when the files change."""
+
+    def __init__(self, config: uvicorn.Config, tls: ListenerTls | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, with the watch over the certificate beside it."""
+        watch = None
+        if self._tls is not None and self.config.ssl is not None:
+            watch = asyncio.create_task(reload_when_changed(self.config.ssl, self._tls, interval_s=_LOOK_S))
+        try:
+            await super().serve(sockets)
+        finally:
+            if watch is not None:
+                watch.cancel()
 
 
 class OneWriteProtocol(HttpToolsProtocol):

@@ -23,10 +23,11 @@ from router.serving.http import error_entries, payload
 from router.serving.identity import Authenticator, Identity, NoAuthenticator
 from router.serving.incremental import PartsForm, parts, stream_parts, tells_errors
 from router.serving.metrics import Metrics
-from router.serving.settings import RouterSettings
+from router.serving.settings import RouterSettings, SubgraphTls
 from router.serving.shares import Shares, holder_of
 from router.serving.sharing import SharingTransport
 from router.serving.subscriptions import StreamFailed, Subscription
+from router.serving.tls import client_context
 from router.serving.transport import HttpTransport
 from router.serving.upstream.session import StreamSession
 
@@ -82,6 +83,8 @@ class RouterService:
         self.engine = Engine(supergraph_sdl, settings)
         self._documents = TrustedDocuments(settings.trusted_documents, required=settings.require_trusted_documents)
         self.authenticator: Authenticator = authenticator or _authenticator(settings)
+        default = settings.subgraph_tls == SubgraphTls()
+        self._tls = None if default else client_context(settings.subgraph_tls)
         self._metrics = Metrics()
         self._metrics.gauge(
             "router_cached_entries", "Entries in the operation cache.", lambda: len(self.engine.documents)
@@ -118,7 +121,7 @@ class RouterService:
 
     async def open(self) -> None:
         self._tracing = _tracing()
-        self._streams = StreamSession()
+        self._streams = StreamSession(self._tls)
         self._connect()
 
     async def close(self) -> None:
@@ -151,7 +154,7 @@ class RouterService:
     def _connect(self) -> None:
         if self._streams is not None:
             self._transport = HttpTransport(
-                self.engine.supergraph, self.settings, self._streams, self._metrics, self._transport
+                self.engine.supergraph, self.settings, self._streams, self._metrics, self._transport, tls=self._tls
             )
             # What is not read-only is never shared, nor what is asked after an event: see `sharing.py`.
             self._for_queries = SharingTransport(self._transport) if self.settings.share_in_flight else self._transport

@@ -183,6 +183,28 @@ class JwtIssuer(_Settings):
     algorithms: tuple[str, ...] = ("ES256", "RS256")
 
 
+class ListenerTls(_Settings):
+    """Files, PEM, that are read again when they change. key: None where the certificate's file holds it too.
+
+    client_ca: authorities of clients' certificates, which are required then.
+    """
+
+    certificate: Path
+    key: Path | None = None
+    client_ca: Path | None = None
+
+
+class SubgraphTls(_Settings):
+    """How subgraphs at https URLs are proven, always by name.
+
+    ca: authorities, PEM; None: the system's. certificate, key: the router's own, for subgraphs that ask for it.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
 class CorsSettings(_Settings):
     allow_origins: tuple[str, ...] = ()
     allow_credentials: bool = False
@@ -209,10 +231,13 @@ class RouterSettings(_Settings):
     `{header: x-labels}`; a list names labels that are. Unnamed labels are inactive, but `percent(x)` means what it says.
     override_sticky_header: who has the same value in it falls on the same side of every percentage; without it, so does
     who has the same token subject; everyone else is drawn anew with each request.
+    tls: of the listener, which speaks https with it; subgraph_tls: of the connections to subgraphs.
     trusted_documents: a JSON file of document texts by id; with `require_trusted_documents` nothing else is served.
     """
 
     listen: str = "127.0.0.1:4000"
+    tls: ListenerTls | None = None
+    subgraph_tls: SubgraphTls = SubgraphTls()
     subgraphs: dict[str, SubgraphSettings] = Field(default_factory=dict)
     timeout_s: float = Field(default=30.0, gt=0)
     connections_per_subgraph: int = Field(default=100, gt=0)

@@ -1,5 +1,6 @@
 """How plans reach their subgraphs: which server each has, and what becomes of an answer that is none."""
 
+import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,8 @@ class HttpTransport:
     """Asks subgraphs over HTTP; for one supergraph.
 
     streams: for the event streams of subscriptions; before: the transport of the supergraph that this one replaces,
-    whose connections are kept where a subgraph's address is the same. To be made inside the event loop.
+    whose connections are kept where a subgraph's address is the same. To be made inside the event loop. tls: for https URLs; None: the
+    system's authorities.
     """
 
     def __init__(
@@ -35,6 +37,8 @@ class HttpTransport:
         streams: StreamSession,
         metrics: Metrics,
         before: "HttpTransport | None" = None,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._streams = streams
         self._metrics = metrics
@@ -72,6 +76,7 @@ class HttpTransport:
                     connections=settings.connections_per_subgraph,
                     timeout_s=timeout_s,
                     max_bytes=settings.limits.max_subgraph_response_bytes,
+                    tls=tls,
                 )
         for peer in known.values():
             peer.retire()

@@ -1,5 +1,6 @@
 """The HTTP client library's session, for what the router's own client does not do: event streams and files."""
 
+import ssl
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,9 @@ class StreamSession:
     The library takes a quarter of a start to import, so it waits for the first who needs it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        """tls: for https URLs; None: the library's own."""
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     def get(self) -> "aiohttp.ClientSession":
@@ -21,7 +24,7 @@ class StreamSession:
             import aiohttp  # noqa: PLC0415  see above
 
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, limit_per_host=0),
+                connector=aiohttp.TCPConnector(limit=0, limit_per_host=0, ssl=self._tls or True),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_read=None),
             )
