@@ -193,7 +193,7 @@ class Revocations:
         while True:
             page = await self._source.after(at, last_id)
             for ended in page:
-                self._end(ended.id)
+                self.learn(ended.id)
             if page:
                 at, last_id = page[-1].at, page[-1].id
             if len(page) < PAGE:
@@ -202,7 +202,8 @@ class Revocations:
         self._heard_at = started
         self._forget()
 
-    def _end(self, sign_in_id: str) -> None:
+    def learn(self, sign_in_id: str) -> None:
+        """Take note that a sign-in ended, and end the calls that it has open in this process."""
         if sign_in_id not in self._ended:
             self._ended[sign_in_id] = time.monotonic() + WINDOW.total_seconds()
             for call in tuple(self._open.get(sign_in_id, ())):
