@@ -14,6 +14,7 @@ from domain.hardware.cartridge.repository import RegistryRepository
 from domain.hardware.codes import CHANNEL_COUNTS, CartridgeCode, VersionedUnit
 from domain.principal import Principal, Scope
 from domain.quantities import MAX_DECIMAL_PLACES
+from domain.units import fits
 
 MAX_MEASUREMENT_S = 255
 """The tag has one byte for it."""
@@ -227,6 +228,11 @@ def _check_type(given: TypeDefinition) -> None:
     _need(1 <= given.measurement_s <= MAX_MEASUREMENT_S, "measurement_s", "a measurement takes 1 to 255 seconds")
     _need(_UNIT.match(given.unit) is not None, "unit", "the unit must be a UCUM code of up to 24 characters")
     _need(given.loinc_code is None or is_loinc(given.loinc_code), "loinc_code", "this is not a LOINC code")
+    _need(
+        given.loinc_code is None or fits(given.loinc_code, given.unit),
+        "loinc_code",
+        f"the LOINC code {given.loinc_code} is not for results in {given.unit}",
+    )
     _need(1 <= given.default_uses <= 0xFFFF, "default_uses", "uses must be 1 to 65535")
     _need(1 <= len(given.manufacturer) <= 80, "manufacturer", "the maker's name must have 1 to 80 characters")
     _need(len(given.reference_note) <= 120, "reference_note", "the note must have at most 120 characters")

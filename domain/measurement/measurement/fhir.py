@@ -23,6 +23,7 @@ from domain.measurement.measurement.interpretation import interpretation
 from domain.measurement.measurement.models import UNKNOWN_TYPE, Result, ResultTimes, Session
 from domain.measurement.measurement.quality import ResultStatus
 from domain.quantities import number, ranges
+from domain.units import fits
 
 Json = dict[str, Any]
 
@@ -140,7 +141,7 @@ def _code(session: Session) -> Json:
     own = _coding(CARTRIDGE_TYPES, f"{session.category_code}-{session.type_index}", session.type_name_en)
     if not session.verified or session.type_name_en == UNKNOWN_TYPE:
         return {"text": "Unverified measurement"}
-    if session.loinc_code and session.is_judged:
+    if session.loinc_code and session.is_judged and fits(session.loinc_code, session.unit):
         return {"coding": [_coding(LOINC, session.loinc_code, None), own], "text": session.type_name_en}
     return {"coding": [own], "text": session.type_name_en}
 

@@ -16,6 +16,7 @@ from domain.measurement.measurement.frames import StoredFrame, from_us
 from domain.measurement.measurement.interpretation import interpretation
 from domain.measurement.measurement.models import Session, SessionFilter, SessionStatus
 from domain.measurement.measurement.quality import MeasuringRange, report
+from domain.measurement.measurement.quantity import Quantity, quantity
 from domain.measurement.measurement.start import StartRequest
 from domain.paging import Page, encode_cursor
 from domain.principal import Scope
@@ -105,6 +106,33 @@ class CartridgeTypeFilter:
     type_index: int | None = strawberry.field(default=None, description="Type within the category; null for all.")
 
 
+@strawberry.type(description="A measurement in the unit that was asked for; all of it is in `unit`.")
+class MeasurementQuantity:
+    value: float | None = strawberry.field(
+        description="With the digits that it has in this unit; the limit of the measuring range for a result outside it."
+    )
+    comparator: str | None = strawberry.field(description="`<` or `>`, to be shown before the value; else null.")
+    text: str | None = strawberry.field(description="Comparator and value as people read them, such as 9.3 or <1.1.")
+    unit: str = strawberry.field(description="UCUM unit of the value and the limits.")
+    spread: float | None = strawberry.field(description="Robust standard deviation of the frames' values.")
+    reference_low: float | None = strawberry.field(description="Lowest normal value.")
+    reference_high: float | None = strawberry.field(description="Highest normal value.")
+    loinc_code: str | None = strawberry.field(description="LOINC code of the result in this unit.")
+
+    @classmethod
+    def of(cls, found: Quantity) -> Self:
+        return cls(
+            value=found.value,
+            comparator=found.comparator or None,
+            text=found.text,
+            unit=found.unit,
+            spread=found.spread,
+            reference_low=found.reference_low,
+            reference_high=found.reference_high,
+            loinc_code=found.loinc_code or None,
+        )
+
+
 @strawberry.federation.type(keys=["id"], description="What a measurement session amounts to. Each look is logged.")
 class Measurement:
     id: strawberry.ID = strawberry.field(description="The id of its session.")
@@ -143,6 +171,14 @@ class Measurement:
     )
     time_basis: TimeBasisChoice = strawberry.field(description="What `measuredAt` is based on.")
     issued_at: datetime = strawberry.field(description="When the result became known (UTC).")
+    told: strawberry.Private[Session]
+
+    @strawberry.field(
+        description="The result in another unit (UCUM), such as mmol/L for glucose; null when it cannot be told in it."
+    )
+    def in_unit(self, unit: str) -> MeasurementQuantity | None:
+        found = quantity(self.told, self.told.result, unit) if self.told.result is not None else None
+        return MeasurementQuantity.of(found) if found else None
 
     @classmethod
     def of(cls, session: Session) -> Self | None:
@@ -153,6 +189,7 @@ class Measurement:
         known = session.is_judged
         return cls(
             id=strawberry.ID(session.id),
+            told=session,
             status=ResultStatusChoice(result.status.value),
             value=result.value,
             comparator=result.comparator or None,

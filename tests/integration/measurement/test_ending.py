@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 import pytest
 from fhir.resources.R4B.bundle import Bundle
+from manpasik.internal.v1 import cartridge_registry_pb2 as registry
 from manpasik.v1 import measurement_pb2 as pb
 
 from domain.audit import AccessLog
@@ -21,6 +22,7 @@ from subgraphs.measurement.measurement.background import sweep
 from subgraphs.measurement.measurement.consumers import CalibrationCompleted
 from subgraphs.runtime.faces import EventMetadata
 from tests.integration.measurement.conftest import BASE_US, DEVICE, OTHER, USER, Measurement, as_, frame, user
+from tests.integration.measurement.hardware import GLUCOSE
 
 OWNER = as_(f"user:{USER}")
 
@@ -304,6 +306,27 @@ async def test_a_fhir_export_validates_and_says_what_is_known(measurement: Measu
     assert found[unverified]["meta"]["tag"][0]["code"] == "unverified"
 
 
+@pytest.mark.parametrize(
+    ("loinc_code", "unit", "code"),
+    [("15074-8", "mmol/L", "15074-8"), ("2339-0", "mmol/L", None), ("15074-8", "mg/dL", None)],
+)
+async def test_an_export_has_a_loinc_code_only_where_it_is_for_the_unit(
+    measurement: Measurement, loinc_code: str, unit: str, code: str | None
+) -> None:
+    kind = registry.TypeRecord()
+    kind.CopyFrom(GLUCOSE)
+    kind.loinc_code, kind.unit = loinc_code, unit
+    measurement.hardware.calibrated_in = kind
+    session_id = await measured(measurement, 65)
+    single = await measurement.stub.ExportSingleMeasurement(
+        pb.ExportSingleMeasurementRequest(session_id=session_id), metadata=OWNER
+    )
+    [entry] = json.loads(single.fhir_bundle_json)["entry"]
+    found = [c["code"] for c in entry["resource"]["code"]["coding"] if c["system"] == "http://loinc.org"]
+    assert found == ([code] if code else [])
+    assert entry["resource"]["valueQuantity"]["code"] == unit
+
+
 async def test_an_export_takes_whole_days_and_refuses_what_is_no_date(measurement: Measurement) -> None:
     session_id = await measured(measurement, 65)
     today = datetime.fromtimestamp(BASE_US / 1e6, UTC).date()
@@ -361,7 +384,8 @@ async def test_a_calibration_during_a_session_is_noted_and_changes_no_value(meas
     session_id = await measurement.start()
     [before] = await measurement.stream([frame(session_id, 0, level=90)])
     measurement.hardware.calibrate(DEVICE, channel_gains=[7.0])
-    [consumer] = measurement.faces.services[0].consumers
+    consumers = measurement.faces.services[0].consumers
+    consumer = next(found for found in consumers if found.topic == "calibration.completed")
     event = CalibrationCompleted(device_id=DEVICE, cartridge_category=1, cartridge_type_index=1)
     metadata = EventMetadata("e", event.topic, DEVICE, "calibration", measurement.clock.now(), "", "")
     async with measurement.database.transaction() as session:

@@ -81,6 +81,27 @@ async def test_a_session_shows_itself_its_result_and_its_neighbours(measurement:
     assert session["fhirBundle"]["entry"][0]["resource"]["id"] == second
 
 
+async def test_a_person_reads_a_result_in_the_unit_that_they_choose(measurement: Measurement) -> None:
+    fields = "value comparator text unit referenceLow referenceHigh loincCode"
+    query = (
+        "query ($id: ID!) { measurementSession(id: $id) { result { value unit text "
+        f'mmol: inUnit(unit: "mmol/L") {{ {fields} spread }} mg: inUnit(unit: "mg/dL") {{ {fields} }} '
+        'no: inUnit(unit: "mol/L") { value } } } }'
+    )
+    found = await data(measurement, query, id=await measured(measurement, 168))
+    result = found["measurementSession"]["result"]
+    assert (result["value"], result["unit"], result["text"], result["no"]) == (168, "mg/dL", "168", None)
+    spread = result["mmol"].pop("spread")
+    assert spread is not None
+    assert tuple(result["mmol"].values()) == (9.3, None, "9.3", "mmol/L", 3.9, 5.5, "15074-8")
+    assert tuple(result["mg"].values()) == (168, None, "168", "mg/dL", 70, 99, "2339-0")
+    outside = await data(measurement, query, id=await measured(measurement, 700))
+    above = outside["measurementSession"]["result"]
+    assert (above["text"], above["mmol"]["text"], above["mmol"]["comparator"]) == (">600", ">33.3", ">")
+    [row] = await measurement.fetch("SELECT DISTINCT unit FROM measurement_sessions")
+    assert row["unit"] == "mg/dL"
+
+
 async def test_results_are_paged_by_cursor_without_gap_or_repeat(measurement: Measurement) -> None:
     ids = []
     for number in range(5):

@@ -7,6 +7,7 @@ import pytest
 from domain.hardware.cartridge.models import CartridgeCategory, CartridgeType
 from domain.hardware.cartridge.registry import category_of, is_loinc
 from domain.hardware.cartridge.registry_data import CATEGORIES, TYPES
+from domain.units import LOINC_UNITS
 
 BUILT_IN = """
 0101 01 Glucose 혈당,0102 02 LipidPanel 지질 패널,0103 03 HbA1c 당화혈색소,0104 04 UricAcid 요산
@@ -51,6 +52,12 @@ def test_real_loinc_codes_pass_their_check_digit_and_neighbours_do_not(code: str
 
 def test_every_loinc_code_of_the_registry_has_a_check_digit_that_fits() -> None:
     assert [t.name_en for t in TYPES if t.loinc_code is not None and not is_loinc(t.loinc_code)] == []
+
+
+def test_every_loinc_code_of_the_registry_is_for_the_unit_of_its_type() -> None:
+    coded = [t for t in TYPES if t.loinc_code is not None]
+    assert [t.name_en for t in coded if t.unit not in LOINC_UNITS[t.loinc_code or ""]] == []
+    assert len(coded) == 14
 
 
 def test_limits_have_a_source_and_critical_limits_lie_outside_of_the_normal_range() -> None:
