@@ -102,7 +102,10 @@ class FleetPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveredReading:
-    """A true value and what the platform made of its frames. ``measured_at`` is the trace's wall clock."""
+    """A true value and what the platform made of its frames. ``measured_at`` is the trace's wall clock.
+
+    ``recovered_mg_dl`` is NaN when the platform found no value that can be trusted in most of the frames.
+    """
 
     device_id: str
     session_id: str
@@ -114,20 +117,25 @@ class RecoveredReading:
 
 @dataclass(slots=True)
 class FleetProgress:
-    """Counts so far. ``setbacks`` are sessions begun anew because the platform had lost or ended them."""
+    """Counts so far. ``setbacks`` are sessions begun anew because the platform had lost or ended them.
+
+    ``invalid_readings`` are those of ``readings`` that the platform gave no value for; they are in no error figure.
+    """
 
     readers_ready: int = 0
     readings: int = 0
     frames: int = 0
     setbacks: int = 0
+    invalid_readings: int = 0
     relative_error_sum: float = 0.0
 
     @property
     def mard_percent(self) -> float:
-        """As `devices.simulator.mard.mard_percent` over all readings so far. Raises MardUndefined: there are none."""
-        if self.readings == 0:
-            raise MardUndefined("there are no readings yet")
-        return 100.0 * self.relative_error_sum / self.readings
+        """As `devices.simulator.mard.mard_percent` over the readings with a value. Raises MardUndefined: there are none."""
+        valid = self.readings - self.invalid_readings
+        if valid == 0:
+            raise MardUndefined("there are no readings with a value yet")
+        return 100.0 * self.relative_error_sum / valid
 
 
 def patient_policy() -> ClientPolicy:
@@ -164,6 +172,12 @@ def device_id_of(prefix: str, number: int) -> str:
 def serial_number_of(device_id: str) -> str:
     """The serial number that is shown on a simulated reader."""
     return f"SN-{device_id.upper()}"
+
+
+def _recovered(values: Sequence[float]) -> float:
+    """The median of the values of a reading's frames; NaN unless most frames have one: NaN has no order to sort by."""
+    finite = [value for value in values if math.isfinite(value)]
+    return median(finite) if len(finite) * 2 > len(values) else math.nan
 
 
 class Fleet:
@@ -227,8 +241,11 @@ class Fleet:
     def note_reading(self, reading: RecoveredReading) -> None:
         self.progress.readings += 1
         self.progress.frames += self.plan.frames_per_reading
-        error = abs(reading.recovered_mg_dl - reading.true_mg_dl) / reading.true_mg_dl
-        self.progress.relative_error_sum += error
+        if math.isfinite(reading.recovered_mg_dl):
+            error = abs(reading.recovered_mg_dl - reading.true_mg_dl) / reading.true_mg_dl
+            self.progress.relative_error_sum += error
+        else:
+            self.progress.invalid_readings += 1
         if self._on_reading:
             self._on_reading(reading)
         if self._on_progress:
@@ -394,7 +411,7 @@ class _FleetReader:
             subject=self._trace.subject,
             measured_at=reading.measured_at,
             true_mg_dl=reading.glucose_mg_dl,
-            recovered_mg_dl=median(result.primary_value for result in results),
+            recovered_mg_dl=_recovered([result.primary_value for result in results]),
         )
 
     async def _paced(self, frames: list[RawFrame]) -> AsyncIterator[RawFrame]:

@@ -110,11 +110,13 @@ class Demo:
         due = self._figured + (_FIGURE_EVERY_READINGS if self._figured else _READINGS_BEFORE_THE_FIRST_FIGURE)
         if readings >= due:
             self._figured = readings
+            invalid = sum(progress.invalid_readings for progress in self._progress.values())
             error = sum(progress.relative_error_sum for progress in self._progress.values())
             frames = sum(progress.frames for progress in self._progress.values())
             self._console.print(
                 f"{readings} readings in {frames} frames; the platform recovers them with a mean absolute relative "
-                f"difference (MARD) of {100 * error / readings:.2f} %"
+                f"difference (MARD) of {100 * error / max(readings - invalid, 1):.2f} %"
+                + (f"; {invalid} gave no value that can be trusted" if invalid else "")
             )
 
     async def _welcome(self, account: Account) -> None:

@@ -3,6 +3,7 @@
 
 import asyncio
 import datetime as dt
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Faults:
     unavailable_starts: int = 0
     streams_ended_early: int = 0
     answers_for_another_session: bool = False
+    frames_without_value: int = 0
 
 
 class FakePlatform:
@@ -185,9 +187,13 @@ class FakePlatform:
         if stored in self.faults.break_after_frames:
             self.faults.break_after_frames.remove(stored)
             await context.abort(grpc.StatusCode.UNAVAILABLE, "connection broke")
+        value = self._value(session, frame)
+        if self.faults.frames_without_value:
+            self.faults.frames_without_value -= 1
+            value = math.nan
         answer_for = "another" if self.faults.answers_for_another_session else frame.session_id
         return measurement_pb2.MeasurementResult(
-            session_id=answer_for, primary_value=self._value(session, frame), unit="mg/dL", confidence=0.9
+            session_id=answer_for, primary_value=value, unit="mg/dL", confidence=0.9
         )
 
     def _value(self, session: StoredSession, frame: measurement_pb2.MeasurementData) -> float:

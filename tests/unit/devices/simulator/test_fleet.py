@@ -1,4 +1,5 @@
 import asyncio
+import math
 
 import grpc
 import pytest
@@ -24,6 +25,23 @@ from tests.unit.devices.fake_platform import TECHNICIAN_TOKEN, USER_TOKEN, FakeP
 
 ACCESS = FleetAccess(owner=fixed_token(USER_TOKEN), technician=fixed_token(TECHNICIAN_TOKEN), owner_id="user-1")
 TRACES = [load_trace(subject) for subject in packaged_subjects()]
+
+
+@pytest.mark.parametrize(("without_value", "invalid"), [(2, 0), (3, 1), (7, 1), (8, 2), (30, 6)])
+async def test_readings_without_a_value_are_counted_apart_and_spoil_no_figure(
+    platform: Platform, fake: FakePlatform, without_value: int, invalid: int
+) -> None:
+    fake.faults.frames_without_value = without_value
+    plan = FleetPlan(readers=1, reading_interval_s=0, readings_per_reader=6)
+    found: list[RecoveredReading] = []
+    progress = await Fleet(platform, ACCESS, TRACES, plan, on_reading=found.append).run()
+    assert (progress.readings, progress.invalid_readings) == (6, invalid)
+    assert [math.isnan(one.recovered_mg_dl) for one in found] == [True] * invalid + [False] * (6 - invalid)
+    if invalid == 6:
+        with pytest.raises(MardUndefined):
+            _ = progress.mard_percent
+    else:
+        assert progress.mard_percent < 10.0
 
 
 @pytest.mark.parametrize(("channels", "alpha", "temp_c"), [(88, 0.95, 23.0), (448, 0.6, 36.0), (896, 1.1, 12.0)])
