@@ -1,7 +1,6 @@
 """notification-service hosted beside auth-service and user-service: a signed-in person, over sockets and the broker."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from manpasik.v1.notification_pb2_grpc import NotificationServiceStub
 from domain.catalog import Group
 from domain.ids import new_id
 from domain.messaging import Outbox
+from infra.local.process import free_port
 from subgraphs.registry import builder
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.host import Host
@@ -47,11 +47,6 @@ class Hosted:
                 user_pb2.UpdateProfileRequest(language=language), metadata=(("authorization", bearer),)
             )
         return registered.user_id, bearer
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture

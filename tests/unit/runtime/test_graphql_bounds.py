@@ -16,7 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from domain.catalog import Group
-from domain.principal import Principal, PrincipalKind, Role
+from domain.principal import ACCESS_TOKEN_AUDIENCE, Principal, PrincipalKind, Role
 from subgraphs.runtime import graphql, http_server
 from subgraphs.runtime.auth import Authenticator, issuers_of
 from subgraphs.runtime.context import RequestContext
@@ -86,7 +86,16 @@ class _Keys:
 
 
 def _headers(role: Role = Role.USER) -> dict[str, str]:
-    claims = {"iss": "manpasik-auth", "sub": "u1", "exp": int(time.time()) + 60, "role": role.value}
+    now = int(time.time())
+    claims = {
+        "iss": "manpasik-auth",
+        "sub": "u1",
+        "aud": ACCESS_TOKEN_AUDIENCE,
+        "sid": "s1",
+        "iat": now,
+        "exp": now + 60,
+        "role": role.value,
+    }
     return {"authorization": f"Bearer {jwt.encode({'alg': 'ES256', 'kid': 'k1'}, claims, _KEY)}"}
 
 

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from domain.catalog import Group
 from domain.errors import LimitExceeded, NotFound, Unauthenticated
-from domain.principal import Principal
+from domain.principal import ACCESS_TOKEN_AUDIENCE, Principal
 from subgraphs.runtime.auth import Authenticator, issuers_of
 from subgraphs.runtime.context import RequestContext, current
 from subgraphs.runtime.errors import BUG_MESSAGE
@@ -130,7 +130,15 @@ def _app(**changed: Any) -> Any:
 
 
 def _token() -> str:
-    claims = {"iss": "manpasik-auth", "sub": "u1", "exp": int(time.time()) + 60}
+    now = int(time.time())
+    claims = {
+        "iss": "manpasik-auth",
+        "sub": "u1",
+        "aud": ACCESS_TOKEN_AUDIENCE,
+        "sid": "s1",
+        "iat": now,
+        "exp": now + 60,
+    }
     return f"Bearer {jwt.encode({'alg': 'ES256', 'kid': 'k1'}, claims, _KEY)}"
 
 
