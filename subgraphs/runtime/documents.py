@@ -15,6 +15,7 @@ from graphql import DocumentNode, GraphQLError, GraphQLSchema, GraphQLSyntaxErro
 
 from domain.errors import LimitExceeded
 from domain.principal import Principal, PrincipalKind
+from subgraphs.runtime.errors import as_app_error
 from subgraphs.runtime.query_limits import MAX_ERRORS, MAX_TOKENS, nesting_problem, size_problem
 
 MAX_ANONYMOUS_CHARACTERS = 16 * 1024
@@ -110,7 +111,14 @@ def _prepared(source: str, schema: GraphQLSchema, rules: Sequence[type]) -> Prep
         errors = validate(schema, document, rules, max_errors=MAX_ERRORS)
     except RecursionError:
         return _too_large("The document is nested too deep.")
-    return Prepared(document, tuple(errors))
+    return Prepared(document, tuple(_of_the_document(error) for error in errors))
+
+
+def _of_the_document(error: GraphQLError) -> GraphQLError:
+    """A fault of the document: a type that raises while it reads a literal, as `int` does on 5,000 digits, is no bug of ours."""
+    if error.original_error is None or as_app_error(error.original_error) is not None:
+        return error
+    return GraphQLError(error.message, nodes=error.nodes, extensions=error.extensions)
 
 
 def _too_large(message: str) -> Prepared:

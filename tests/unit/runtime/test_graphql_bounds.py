@@ -51,6 +51,11 @@ class _Thing:
 @strawberry.type
 class _Query:
     @strawberry.field
+    def whole(self, number: int = 0) -> int:
+        _seen.append(number)
+        return number
+
+    @strawberry.field
     def text(self, value: str = "", values: list[str] | None = None, number: float = 0) -> int:
         _seen.append((value, values, number))
         return len(value) + len(values or [])
@@ -178,6 +183,15 @@ async def test_variables_out_of_bounds_are_refused_unread(
 )
 async def test_literals_out_of_bounds_are_refused_unread(url: str, http: aiohttp.ClientSession, query: str) -> None:
     assert _code(await _asked(http, url, query, headers=_headers())) == "BAD_USER_INPUT"
+    assert _seen == []
+
+
+async def test_a_literal_that_its_type_cannot_read_is_the_callers_fault(url: str, http: aiohttp.ClientSession) -> None:
+    _, answer = await _asked(http, url, "{ whole(number: " + "9" * 5_000 + ") }", headers=_headers())
+    assert {error["extensions"]["code"] for error in answer["errors"]} <= {
+        "BAD_USER_INPUT",
+        "GRAPHQL_VALIDATION_FAILED",
+    }
     assert _seen == []
 
 
