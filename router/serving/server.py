@@ -4,10 +4,12 @@ import asyncio
 import gc
 import socket
 import sys
+from http import HTTPStatus
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from router.serving.settings import ListenerTls
 from router.serving.tls import reload_when_changed, server_context
@@ -70,11 +72,98 @@ class _Server(uvicorn.Server):
                 watch.cancel()
 
 
+MAX_HEAD_BYTES = 32_768
+MAX_HEAD_FIELDS = 100
+HEAD_S, BODY_S = 10.0, 60.0
+"""For a whole head, also the first one of a connection that sends nothing; for a whole body."""
+
+
 class OneWriteProtocol(HttpToolsProtocol):
-    """uvicorn writes the head and the body of a response by themselves. Here they leave together, in one system call."""
+    """uvicorn writes the head and the body of a response by themselves. Here they leave together, in one system call.
+
+    A head has a limit of bytes and fields (431) and of time, a body one of time (408). Bytes of a head are counted before
+    the parser sees them, since it copies what it has of a field with every piece that comes.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+    _in_head = True
+    _head_bytes = 0
+    _fields = 0
+    _is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(_Gathering(transport, self.loop))
+        self._allow(HEAD_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._allow(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        if self._in_head:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+                return
+            if self._timer is None:
+                self._allow(HEAD_S)
+            self._head_bytes += len(data)
+        super().data_received(data)
+
+    def handle_websocket_upgrade(self) -> None:
+        self._allow(None)
+        super().handle_websocket_upgrade()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        if self._fields > MAX_HEAD_FIELDS:
+            if not self._is_refused:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._is_refused:
+            return
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            return
+        self._in_head = False
+        self._allow(BODY_S)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._is_refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._is_refused:
+            return
+        self._allow(None)
+        self._in_head, self._head_bytes, self._fields = True, 0, 0
+        super().on_message_complete()
+
+    def _allow(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
+
+    def _too_slow(self) -> None:
+        cycle: Any = self.cycle  # none before the first request
+        if self._head_bytes and (self._in_head or not cycle.response_started):
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT)
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        """Answers a status and closes; what still comes is not read."""
+        self._is_refused = True
+        self._allow(None)
+        if not self.transport.is_closing():
+            head = b"content-length: 0\r\nconnection: close\r\n\r\n"
+            self.transport.write(STATUS_LINE[status] + head)
+            self.transport.close()
 
 
 class _Gathering(asyncio.Transport):
