@@ -1,5 +1,6 @@
 """Migrations of a group's database: Alembic, run by the process itself, under a lock so that many can start at once."""
 
+import re
 from importlib import import_module
 from importlib.resources import as_file, files
 
@@ -14,6 +15,7 @@ from domain.tables import CommonBase
 from subgraphs.runtime.database import Database, ensure_database
 from subgraphs.runtime.settings import DatabaseSettings
 
+_REVISION = re.compile(r'^revision = "([0-9_]+)"', re.MULTILINE)
 _LOCK = 0x6D616E70  # "manp": the advisory lock that migrating processes share within a database
 
 
@@ -133,10 +135,15 @@ def _upgrade(connection: Connection, group: Group) -> None:
 
 
 def head_of(group: Group) -> str:
-    """The newest revision id of a group: revision ids are numbers in text (`0001`), so it is the greatest one."""
+    """The newest revision id of a group: of its files, whose names begin with their date and a number, the last one's.
+
+    Ids are numbers in text (`0001`), and since December 2026 the date and the number (`2026_12_01_0600`): in the order of
+    their making they are in the order of texts too.
+    """
     versions = files(f"subgraphs.{group.value}") / "migrations" / "versions"
-    names = [entry.name for entry in versions.iterdir() if entry.name.endswith(".py") and entry.name[0].isdigit()]
-    return max(name.split("_")[3] for name in names)
+    scripts = [entry for entry in versions.iterdir() if entry.name.endswith(".py") and entry.name[0].isdigit()]
+    found = [_REVISION.search(entry.read_text(encoding="utf-8")) for entry in scripts]
+    return max(match.group(1) for match in found if match is not None)
 
 
 async def migrate(settings: DatabaseSettings, group: Group, *, name: str | None = None) -> None:

@@ -282,7 +282,7 @@ async def test_a_calibration_is_told_and_the_device_remembers_when(hardware: Har
     rows = await outbox(hardware, "calibration.completed")
     assert [row["key"] for row in rows] == ["dev-1"]
     event = CalibrationCompleted.model_validate_json(str(rows[0]["payload"]))
-    (consumer,) = device_consumers(hardware.services.devices)
+    consumer = next(c for c in device_consumers(hardware.services.devices) if c.topic == event.topic)
     async with hardware.database.transaction() as session:
         await consumer.handle(session, event, metadata(consumer.topic))
     late = event.model_copy(update={"calibrated_at": made.calibrated_at.replace(year=2020)})

@@ -153,7 +153,7 @@ async def test_a_host_serves_and_lets_go_of_everything(environ: dict[str, str], 
         async with http.post(f"{base}/graphql", json={"query": "{ hello }"}) as answer:
             assert await answer.json() == {"data": {"hello": "hello"}}
         async with http.get(f"{base}/ready") as answer:
-            assert await answer.json() == {"ready": True, "checks": {"database identity": "up"}}
+            assert await answer.json() == {"ready": True, "checks": {"database identity": "up", "ended sign-ins": "up"}}
         async with http.get(f"http://127.0.0.1:{host.metrics_port}/metrics") as answer:
             assert 'background_failures_total{task="user test"}' in await answer.text()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{host.grpc_ports['user']}") as channel:

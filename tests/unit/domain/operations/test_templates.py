@@ -86,7 +86,8 @@ def test_every_template_uses_its_variables_in_both_languages(seed: TemplateSeed)
 
 def test_every_topic_that_the_service_listens_to_has_a_template() -> None:
     topics = {topic.name for topic in TOPICS if "notification" in topic.subscribers}
-    assert topics == {seed.topic for seed in TEMPLATES if seed.topic}
+    silent = {"account.proven"}  # what it drops is said by no message
+    assert topics - silent == {seed.topic for seed in TEMPLATES if seed.topic}
     published = Path(__file__).parents[3].joinpath("contract", "topics.tsv").read_text().splitlines()
     listed = {
         row.split("\t")[0] for row in published if "notification" in row.partition("\t")[2].split("\t")[-1].split(",")
