@@ -2,14 +2,12 @@
 
     sound     = frames of at least the type's minimum confidence
     value     = median of the sound frames' values, weighted by their confidence
-    agreeing  = sound frames whose value lies within 3.5 % of it, or within 7 % of the lower limit
+    agreeing  = sound frames whose value lies within 5 % of it, or within a tenth of the lower limit
     confidence = median confidence of the sound frames * share of agreeing frames of all * share left by stuck electrodes
                  * share left by interference over all agreeing frames
 
-A session is invalid when fewer than 60 % of its frames agree, or fewer than 90 % of those that are sound or show
-interference have such a value: a signal that changes while nothing changes (mains, drift, a loose contact) may give any median. Frames
-sampled from a sine lie mostly near its two extremes, so that three of five agree by chance to within 5 % while they are
-17 % or more off; frames of a sound reading of the simulator differ by at most 3.3 % in all, those of such chance by 8 %. Interference that no single frame shows for certain is told from all of them: of the
+A session is invalid when fewer than 60 % of its frames agree: a signal that changes while nothing changes (mains, drift, a
+loose contact) may give any median. Interference that no single frame shows for certain is told from all of them: of the
 standard error of the common error, 60 % of the variance (amplifier noise) averages out over frames, the rest (calibration,
 slow noise) does not. An electrode has failed when most frames left it out, or when it is *stuck over time*:
 three frames or more with the same raw signal to the last bit, where the calibration tells electrodes apart (as in
@@ -40,8 +38,7 @@ from domain.measurement.measurement.electrodes import (
 from domain.measurement.measurement.quality import MeasuringRange, ResultStatus, report
 
 MIN_AGREEING_SHARE = 0.6
-MIN_STEADY_SHARE = 0.9
-AGREEING = 0.035
+AGREEING = 0.05
 MIN_FRAMES_TO_STICK = 3
 AVERAGED_VARIANCE = 0.6
 
@@ -134,29 +131,19 @@ class Examination:
         sound = confidences >= self._within.min_confidence
         whole = aggregate(values[sound], confidences[sound]) if sound.any() else aggregate(values, confidences)
         reach = max(AGREEING * abs(whole.value), AGREEING * self._within.scale)
-        near = np.abs(values - whole.value) <= reach
-        agree = sound & near
+        agree = sound & (np.abs(values - whole.value) <= reach)
         agreeing = float(agree.mean())
-        telling = sound | self._interfered()
-        steady = int((near & telling).sum()) / max(int(telling.sum()), 1)
-        is_steady = agreeing >= MIN_AGREEING_SHARE and steady >= MIN_STEADY_SHARE
         failed, stuck_share = self._failed()
         pattern_share = self._pattern_share(agree, whole.value)
         confidence = whole.confidence * agreeing * pattern_share * max(0.0, 1.0 - stuck_share / MAX_FAILED_SHARE)
-        if not is_steady:
-            confidence = min(confidence, agreeing * steady * self._within.min_confidence)
+        if agreeing < MIN_AGREEING_SHARE:
+            confidence = min(confidence, agreeing * self._within.min_confidence)
         status = report(whole.value, confidence, self._within).status
         doubts: Sequence[Doubt] = ()
         if status is ResultStatus.INVALID:
             enough = confidence >= self._within.min_confidence
-            doubts = (Doubt.IMPLAUSIBLE,) if enough else self._doubts(sound, is_steady, stuck_share, pattern_share)
+            doubts = (Doubt.IMPLAUSIBLE,) if enough else self._doubts(sound, agreeing, stuck_share, pattern_share)
         return Conclusion(status, whole.value, confidence, whole.spread, failed, doubts, self._electrodes)
-
-    def _interfered(self) -> Mask:
-        """Which frames have no share of confidence as small as that of interference, and less than is needed by it."""
-        shares = np.concatenate(self._frames.shares)
-        interfered: Mask = (shares[:, 3] < self._within.min_confidence) & (np.argmin(shares, axis=1) == 3)
-        return interfered
 
     def _failed(self) -> tuple[dict[Fault, tuple[int, ...]], float]:
         """The failed electrodes by fault, and the share of those stuck over time."""
@@ -185,7 +172,7 @@ class Examination:
         size = np.array([max(abs(value), self._within.scale)])
         return float(interference(error, sigma, size)[0])
 
-    def _doubts(self, sound: Mask, is_steady: bool, stuck_share: float, pattern_share: float) -> Sequence[Doubt]:
+    def _doubts(self, sound: Mask, agreeing: float, stuck_share: float, pattern_share: float) -> Sequence[Doubt]:
         """Why there is no result: of each unsound frame what took most of its confidence, and what the frames show."""
         causes = (Doubt.ELECTRODES_DISAGREE, Doubt.ELECTRODES_FAILED, Doubt.SURROUNDINGS, Doubt.INTERFERENCE)
         found: set[Doubt] = set()
@@ -196,6 +183,6 @@ class Examination:
             found.add(Doubt.ELECTRODES_FAILED)
         if pattern_share < self._within.min_confidence:
             found.add(Doubt.INTERFERENCE)
-        if not found or (not is_steady and sound.mean() >= MIN_AGREEING_SHARE):
+        if not found or (agreeing < MIN_AGREEING_SHARE <= sound.mean()):
             found.add(Doubt.FRAMES_DISAGREE)
         return tuple(doubt for doubt in Doubt if doubt in found)
