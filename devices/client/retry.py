@@ -17,8 +17,14 @@ ResponseT = TypeVar("ResponseT")
 # The platform, or something in front of it, has failed at what it should be able to do. A reader in the field cannot be
 # mended by hand, and a platform can: giving up for ever would throw measurements away for a bug that is gone tomorrow.
 _FAILING = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
-# ABORTED means a lost race that changed nothing. A CANCELLED of the platform arrives as an exception: `cancelled_by_peer`.
-_RETRYABLE = _FAILING | {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED}
+# ABORTED means a lost race that changed nothing. CANCELLED as a status is of a platform that stops: a call that this side
+# cancels raises asyncio.CancelledError instead, as does a platform that ends the call in its midst (`cancelled_by_peer`).
+_RETRYABLE = _FAILING | {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+}
 
 
 class LostConnection(Exception):

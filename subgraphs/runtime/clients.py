@@ -1,7 +1,7 @@
 """Calls from one service to another: deadline, retry, circuit breaker, service token and trace on every call.
 
-A call that is safe to repeat is tried again on UNAVAILABLE, twice, after 50 and 200 ms (with jitter). A callee that
-failed `BREAKER_FAILURES` times in a row is left alone for `BREAKER_OPEN_S` seconds; then one call tries it.
+A call that is safe to repeat is tried again when the callee is away or stops, twice, after 50 and 200 ms (with jitter).
+A callee that failed `BREAKER_FAILURES` times in a row is left alone for `BREAKER_OPEN_S` seconds; then one call tries it.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from domain.principal import PrincipalKind
 from subgraphs.runtime.channels import ServiceChannels
 from subgraphs.runtime.context import current
 from subgraphs.runtime.errors import from_grpc, told_by_callee
+from subgraphs.runtime.outages import is_gone
 from subgraphs.runtime.service_tokens import ServiceTokens
 from subgraphs.runtime.settings import Settings
 from subgraphs.runtime.tokens import CallNotAllowed
@@ -152,7 +153,7 @@ class ServiceClient:
                 )
             except grpc.aio.AioRpcError as error:
                 breaker.record(failed=_is_away(error, cut_short=cut_short))
-                pause = next(pauses, None) if error.code() is grpc.StatusCode.UNAVAILABLE else None
+                pause = next(pauses, None) if is_gone(error) else None
                 if pause is not None and time.monotonic() + pause < deadline:
                     await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
                     continue
@@ -184,12 +185,12 @@ def _is_away(error: grpc.aio.AioRpcError, *, cut_short: bool) -> bool:
         return False
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return not cut_short
-    return error.code() is grpc.StatusCode.UNAVAILABLE
+    return is_gone(error)
 
 
 def _as_domain_error(error: grpc.aio.AioRpcError, callee: Workload) -> AppError:
     if told_by_callee(error) is None:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
+        if is_gone(error):
             return CalleeAway(f"{callee.full_name} does not answer; try again soon.")
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return CalleeTooSlow(f"{callee.full_name} did not answer in time; try again soon.")

@@ -68,6 +68,7 @@ _CLOSED = re.compile(r"connection is closed")
 # somebody uses a connection that is in use.
 _BROKEN_OFF = re.compile(r"another operation \(2\) is in progress|protocol is in the \"failed\" state|^not connected$")
 _INVALIDATED = "8s2b"  # SQLAlchemy's code of "the transaction's connection is lost"; others are about wrong use
+_GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 _CHAIN = 8  # how deep causes are looked for: they may form a circle
 
 
@@ -88,6 +89,14 @@ def is_outage(error: BaseException) -> bool:
     return outage_of(error) is not None
 
 
+def is_gone(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a status says that the callee is away or stops: a server that stops ends the calls in hand as CANCELLED.
+
+    A call that this side cancels raises `asyncio.CancelledError` instead.
+    """
+    return error.code() in _GONE
+
+
 def driver_error_of(error: BaseException) -> BaseException:
     """What the database's driver has raised, below what SQLAlchemy has wrapped around it."""
     if isinstance(error, DBAPIError) and error.orig is not None:
@@ -103,7 +112,7 @@ def _is_slow(error: BaseException) -> bool:
 
 def _is_away(error: BaseException, depth: int) -> bool:
     if isinstance(error, grpc.aio.AioRpcError):
-        return error.code() is grpc.StatusCode.UNAVAILABLE
+        return is_gone(error)
     if isinstance(error, PendingRollbackError):
         return error.code == _INVALIDATED
     if isinstance(error, DBAPIError) and error.connection_invalidated:

@@ -77,6 +77,8 @@ class _Users(user_pb2_grpc.UserServiceServicer):
                     raise
             case "away once" if len(seen.texts) < 2:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "no details: as if the connection had been lost")
+            case "stops once" if len(seen.texts) < 2:
+                await context.abort(grpc.StatusCode.CANCELLED, "as a server that stops")
             case "large":
                 return user_pb2.UserProfile(user_id="large", display_name="x" * 200_000)
         principal = current().principal

@@ -160,17 +160,18 @@ async def test_a_cancelled_caller_cancels_the_callee() -> None:
 # --- retries
 
 
-async def test_only_a_call_that_is_safe_is_made_again() -> None:
+@pytest.mark.parametrize("failure", ["away once", "stops once"])
+async def test_only_a_call_that_is_safe_is_made_again(failure: str) -> None:
     async with serving() as world:
         client = world.client()
         stub = client.stub("user", user_pb2_grpc.UserServiceStub)
-        error = await app_error_of(client.unary(stub.GetProfile, _ask("away once")))
+        error = await app_error_of(client.unary(stub.GetProfile, _ask(failure)))
         assert isinstance(error, CalleeAway)
-        assert world.seen.texts == ["away once"]
+        assert world.seen.texts == [failure]
         world.seen.texts.clear()
-        answer = await client.unary(stub.GetProfile, _ask("away once"), safe=True)
-        assert answer.user_id == "away once"
-        assert world.seen.texts == ["away once"] * 2
+        answer = await client.unary(stub.GetProfile, _ask(failure), safe=True)
+        assert answer.user_id == failure
+        assert world.seen.texts == [failure] * 2
 
 
 async def test_a_safe_call_is_made_three_times_at_most() -> None:

@@ -50,6 +50,11 @@ async def test_a_call_is_repeated_while_the_platform_is_unavailable(platform: Pl
     assert await known_reader(fake, platform).start_session(PLAN) == "session-1"
 
 
+async def test_a_call_that_a_stopping_platform_cancels_is_repeated(platform: Platform, fake: FakePlatform) -> None:
+    fake.faults.failures = [grpc.StatusCode.CANCELLED] * 3
+    assert await known_reader(fake, platform).start_session(PLAN) == "session-1"
+
+
 @pytest.mark.parametrize("status", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN])
 async def test_a_call_is_repeated_while_the_platform_fails_and_then_says_that_it_failed(
     platform: Platform, fake: FakePlatform, status: grpc.StatusCode
