@@ -19,7 +19,8 @@ from router.serving.http import JSON
 from router.serving.identity import Authenticator
 from router.serving.service import RouterService
 from router.serving.settings import RouterSettings
-from router.serving.websocket import Connection, ConnectionLimit
+from router.serving.shares import Shares
+from router.serving.websocket import Connection
 
 
 class RouterApp(Starlette):
@@ -64,8 +65,11 @@ def create_app(
                     await watcher
             await service.close()
 
-    connections = ConnectionLimit(
-        settings.subscriptions.max_connections, per_account=settings.subscriptions.max_connections_per_account
+    limits = settings.subscriptions
+    connections = Shares(
+        "connections",
+        total=limits.max_connections,
+        most={"account": limits.max_connections_per_account, "network": limits.max_connections_per_network},
     )
 
     async def socket(connection: WebSocket) -> None:

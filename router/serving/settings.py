@@ -102,7 +102,8 @@ class SubscriptionSettings(_Settings):
     max_streams: subscriptions at once over all transports; one more is refused (`TOO_MANY_SUBSCRIPTIONS`, 503).
     max_streams_per_account, max_streams_per_network: those of one token subject, and those without one from one network
     (/24 of IPv4, /64 of IPv6); one more is refused (429).
-    max_connections_per_account: WebSockets of one token subject; one more is closed with 1013.
+    max_connections_per_account, max_connections_per_network: WebSockets of one token subject, and those of one network that
+    have shown no token (yet); one more is closed with 1013.
     idle_timeout_s: a WebSocket on which nothing runs for so long is closed with 1000.
     max_operations_per_connection: on one WebSocket at once; one more is refused with an `error` message.
     init_timeout_s: for `connection_init`; after it the WebSocket is closed with 4408.
@@ -116,6 +117,7 @@ class SubscriptionSettings(_Settings):
     max_streams_per_account: int = Field(default=50, gt=0)
     max_streams_per_network: int = Field(default=200, gt=0)
     max_connections_per_account: int = Field(default=20, gt=0)
+    max_connections_per_network: int = Field(default=200, gt=0)
     idle_timeout_s: float = Field(default=300.0, gt=0)
     max_operations_per_connection: int = Field(default=100, gt=0)
     init_timeout_s: float = Field(default=10.0, gt=0)

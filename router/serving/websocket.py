@@ -11,7 +11,6 @@ import contextlib
 import logging
 import re
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, Protocol
@@ -22,8 +21,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from router.errors import ClientError
 from router.serving.engine import GraphQLRequest
 from router.serving.http import check_cross_site, error_entries, headers_of, request_from
-from router.serving.identity import Identity
+from router.serving.identity import ANONYMOUS, Identity
 from router.serving.settings import RouterSettings
+from router.serving.shares import Shares, holder_of
 from router.serving.subscriptions import StreamFailed
 
 logger = logging.getLogger("router")
@@ -56,37 +56,6 @@ class Operations(Protocol):
         """
 
 
-class ConnectionLimit:
-    """How many WebSockets are open, and may be; in all and by account."""
-
-    def __init__(self, most: int, *, per_account: int) -> None:
-        self._most = most
-        self._per_account = per_account
-        self._of_accounts: Counter[str] = Counter()
-        self.open = 0
-
-    def __enter__(self) -> bool:
-        """Whether there is room for this one."""
-        self.open += 1
-        return self.open <= self._most
-
-    def __exit__(self, *_: object) -> None:
-        self.open -= 1
-
-    def join(self, account: str) -> bool:
-        """Counts a connection as an account's, if the account may have one more."""
-        if self._of_accounts[account] >= self._per_account:
-            return False
-        self._of_accounts[account] += 1
-        return True
-
-    def leave(self, account: str) -> None:
-        """Counts the connection off."""
-        self._of_accounts[account] -= 1
-        if not self._of_accounts[account]:
-            del self._of_accounts[account]
-
-
 class _Closed(Exception):
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -97,13 +66,11 @@ class _Closed(Exception):
 class Connection:
     """One client's connection, from its first message to its last operation's end."""
 
-    def __init__(
-        self, socket: WebSocket, operations: Operations, settings: RouterSettings, limit: ConnectionLimit
-    ) -> None:
+    def __init__(self, socket: WebSocket, operations: Operations, settings: RouterSettings, open_: Shares) -> None:
         self._socket = socket
         self._operations = operations
-        self._limit = limit
-        self._account: str | None = None
+        self._open = open_
+        self._share = contextlib.ExitStack()  # of the network, and once the account is known, of the account
         self._idle: asyncio.TimerHandle | None = None
         self._is_over = False
         self._limits = settings.subscriptions
@@ -126,12 +93,10 @@ class Connection:
         except ClientError:
             await self._socket.close(FORBIDDEN, "Forbidden")
             return
-        with self._limit as has_room:
-            await self._socket.accept(subprotocol=PROTOCOL)
-            if not has_room:
-                await self._close(_Closed(TRY_AGAIN_LATER, "Too many connections"))
-                return
+        with self._share:
             try:
+                await self._socket.accept(subprotocol=PROTOCOL)  # or the client could not be told why it is refused
+                self._count(ANONYMOUS)
                 await self._converse()
             except _Closed as closed:
                 await self._close(closed)
@@ -140,11 +105,21 @@ class Connection:
             finally:
                 self._is_over = True
                 self._stop_idling()
-                if self._account is not None:
-                    self._limit.leave(self._account)
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _count(self, identity: Identity) -> None:
+        """Counts the connection as its holder's, and no longer as whose it was before.
+
+        Raises:
+            _Closed: the holder has its share, or all is taken.
+        """
+        self._share.close()
+        try:
+            self._share.enter_context(self._open.held(holder_of(identity, self._headers)))
+        except ClientError as error:
+            raise _Closed(TRY_AGAIN_LATER, error.message) from error
 
     async def _converse(self) -> None:
         """Raises:
@@ -194,10 +169,7 @@ class Connection:
         except ClientError as error:
             code = FORBIDDEN if error.status == 401 else TRY_AGAIN_LATER
             raise _Closed(code, error.message) from error
-        if identity.authenticated and identity.subject is not None:
-            if not self._limit.join(identity.subject):
-                raise _Closed(TRY_AGAIN_LATER, "Too many connections of this account")
-            self._account = identity.subject
+        self._count(identity)
         expires_in_s = None if identity.expires_at is None else identity.expires_at - time.time()
         self._end_in(expires_in_s, _Closed(FORBIDDEN, "The token has expired"))
         self._identity = identity

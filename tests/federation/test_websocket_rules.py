@@ -275,6 +275,26 @@ async def test_one_account_has_only_so_many_connections() -> None:
                         break
 
 
+async def test_one_network_has_only_so_many_connections_without_a_token_and_those_with_one_have_room() -> None:
+    settings = SubscriptionSettings(max_connections_per_network=2)
+    init = {"type": "connection_init", "payload": {"authorization": "ann"}}
+    async with (
+        ticking("sse", authenticator=Accounts(), subscriptions=settings) as (router, _),
+        opened(router) as known,
+        opened(router) as other,
+    ):
+        for socket in (known, other):
+            await socket.send_json(init)
+            assert await socket.receive_json(timeout=5) == {"type": "connection_ack"}
+        async with opened(router), opened(router) as anonymous:  # the first says nothing at all
+            await anonymous.send_json({"type": "connection_init"})
+            assert await anonymous.receive_json(timeout=5) == {"type": "connection_ack"}
+            async with opened(router) as one_more:
+                assert await closing_code(one_more) == 1013
+            await known.send_json({"type": "ping"})
+            assert await known.receive_json(timeout=5) == {"type": "pong"}
+
+
 async def test_a_connection_on_which_nothing_runs_is_closed_and_one_with_a_subscription_stays() -> None:
     settings = SubscriptionSettings(idle_timeout_s=0.2)
     async with (
