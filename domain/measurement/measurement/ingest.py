@@ -12,6 +12,9 @@ Only the stream that holds a session's lease writes: the store compares the leas
 refuses those of an older stream or of an ended session, in whatever process they are. That is why a set of known
 timestamps in memory is enough to count a repeated frame once.
 
+A stream that has failed takes no frame any more, however many its reader has still on the way: what failed is sent again on
+the next stream, and a frame stored in between would stand before those that it follows.
+
 Nothing in here is awaited for a single frame, and nothing is logged for one.
 """
 
@@ -251,10 +254,15 @@ def _why_no_signal(signal: float) -> str:
 
 @dataclass(slots=True)
 class _Share:
-    """What one session has in a batch."""
+    """What one session has in a batch.
+
+    Args:
+        left_out: the readings from the first one on that can never be stored; `error` says why it cannot.
+    """
 
     live: LiveSession
     readings: list[Reading]
+    left_out: list[Reading] = field(default_factory=list)
     answers: list[Answer | None] = field(default_factory=list)
     records: list[FrameRecord] = field(default_factory=list)
     head: bytes = b""
@@ -294,7 +302,10 @@ class FrameWriter:
 
         Raises:
             FrameInvalid: it can never be stored; nothing was queued.
+            Exception: what the stream has failed with; nothing was queued.
         """
+        if live.failure is not None:
+            raise live.failure
         live.check(reading)
         live.push(reading)
         self._enqueue(live)
@@ -358,7 +369,7 @@ class FrameWriter:
         await self._answer_repeated([share for share in shares if share.readings and share.live.failure is None])
         for share in shares:
             live = share.live
-            if live.failure is None and share.readings:
+            if live.failure is None:
                 live.answer([answer for answer in share.answers if answer is not None])
                 if share.error is not None:
                     live.fail(share.error)
@@ -381,6 +392,7 @@ class FrameWriter:
                     share.error = FrameInvalid(
                         "The frame's signals are too large to be measured.", field="raw_channels"
                     )
+                    share.left_out = share.readings[position:]
                     del share.readings[position:]
                     break
                 sequence += 1
@@ -454,7 +466,7 @@ class FrameWriter:
         )
 
     def _settle(self, share: _Share, refusal: Refusal | None) -> None:
-        """Note in the session what became of its share; a refused share has no readings left."""
+        """Note in the session what became of its share; of a refused share nothing is left."""
         live = share.live
         match refusal:
             case None:
@@ -469,6 +481,8 @@ class FrameWriter:
             case Refusal.ENDED:
                 live.fail(SessionEnded(live.session_id))
         share.readings.clear()
+        share.answers.clear()
+        share.error = None
 
     def _retry_later(self, share: _Share) -> None:
         live, loop = share.live, asyncio.get_running_loop()
@@ -477,7 +491,7 @@ class FrameWriter:
         if loop.time() - live.busy_since > BUSY_LIMIT_S:
             live.fail(SessionBusy(live.session_id))
         elif live.failure is None:
-            live.pending.extendleft(reversed(share.readings))
+            live.pending.extendleft(reversed(share.readings + share.left_out))
             # Out of the queue until then, so that waiting for one session does not spin over the others.
             if live.queued:
                 self._ready.remove(live)
