@@ -20,12 +20,16 @@ counts as interference, as large as it is. Swapped electrodes, equal ones and an
 
 Confidence is the product of four shares in [0, 1]:
 
-    spread:       1 / (1 + (cv / 0.2) ** 2), cv = spread over max(|value|, twice the lower limit); 0 when both are 0
+    spread:       1 / (1 + (cv / 0.2) ** 2), cv = spread over max(|value|, twice the lower limit); 0 when both are 0, and
+                  when fewer than two thirds of the electrodes that are not dead lie within the allowed error of the value
     failed:       1 when no electrode failed, falling linearly to 0 when half of them did. A dead electrode counts 0.6: what
                   it is shows by itself, where the other faults are told by comparison with the rest
     surroundings: 1 within 15-35 degC and 20-80 % humidity, falling linearly to a half at 0 and 50 degC, 0 and 100 %;
                   0 outside 5-45 degC and 10-95 % humidity
     interference: 1 / (1 + (common error / 0.1) ** 2), relative to the same size
+
+Two thirds, because of electrodes in two groups (half an array with another gain) a value lies anywhere between them, with a
+spread that looks like noise; of normal noise as wide as is allowed otherwise they hold about as many.
 
 With all else sound, a third of the electrodes may be dead, or a fifth failed otherwise: confidence is then 0.6, and a
 result needs 0.5. With half of the electrodes dead there is none.
@@ -43,6 +47,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domain.measurement.measurement.correction import MAD_TO_SIGMA, TRIM_SIGMAS, FloatArray
+from domain.measurement.measurement.quality import ALLOWED_ERROR
 
 Mask = npt.NDArray[np.bool_]
 FaultArray = npt.NDArray[np.int8]
@@ -59,6 +64,7 @@ GAIN_SPREAD = 0.01
 """Relative spread of the gains from which the calibration tells electrodes apart."""
 
 HALF_CONFIDENCE_CV = 0.2
+MIN_NEAR_SHARE = 2 / 3
 HALF_CONFIDENCE_INTERFERENCE = 0.1
 SLOPE_ERRORS = 3.5
 CALIBRATION_SHARE = 0.05
@@ -96,6 +102,7 @@ class Signals:
         raw, corrected, gains, offsets: shape (frames, channels); signals in the reader's unit.
         env, temp_c, humidity_pct: shape (frames,).
         zero, implausible, scale: of the measuring range, shape (frames,); NaN (scale: 0) where it is not known.
+        least_error: what is allowed of the smallest values, shape (frames,); 0 where it is not known.
     """
 
     raw: FloatArray
@@ -108,6 +115,7 @@ class Signals:
     zero: FloatArray
     implausible: FloatArray
     scale: FloatArray
+    least_error: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +159,10 @@ def examine(signals: Signals) -> Examined:
         value = middle + np.where(kept, values - middle[:, np.newaxis], 0.0).sum(axis=1) / np.maximum(count, 1)
         size = np.maximum(np.abs(value), signals.scale)
         by_spread = 1.0 / (1.0 + (_relative(spread, size) / HALF_CONFIDENCE_CV) ** 2)
+        allowed = np.maximum(ALLOWED_ERROR * np.abs(value), signals.least_error)
+        near = np.abs(values - value[:, np.newaxis]) <= allowed[:, np.newaxis]
+        alive = faults != Fault.DEAD
+        by_spread[(near & alive).sum(axis=1) < MIN_NEAR_SHARE * alive.sum(axis=1)] = 0.0
         failed_share = np.array(_WEIGHTS)[faults].mean(axis=1)
         by_failed = np.maximum(0.0, 1.0 - failed_share / MAX_FAILED_SHARE)
         by_surroundings = surroundings(signals.temp_c, signals.humidity_pct)

@@ -75,6 +75,7 @@ def signals_of(frames: Sequence[Reading] | Sequence[StoredFrame], by: Calibratio
         zero=np.array([within.zero for within in by.within]),
         implausible=np.array([within.implausible for within in by.within]),
         scale=np.array([within.scale for within in by.within]),
+        least_error=np.array([within.allowed_error(0.0) for within in by.within]),
     )
 
 

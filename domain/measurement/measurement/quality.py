@@ -33,6 +33,12 @@ IMPLAUSIBLE_FACTOR = 5.0
 of a survivor, 2,656 mg/dL."""
 
 
+ALLOWED_ERROR = 0.15
+ABSOLUTE_BELOW = 5.0
+"""How wrong a value may be, as a share of it, and of how many times the lower limit at least. For glucose, whose lower limit is
+20 mg/dL, this is what ISO 15197:2013, 6.3.3 allows: 15 % from 100 mg/dL, 15 mg/dL below. Provisional for other types."""
+
+
 class ResultStatus(StrEnum):
     """What a result says."""
 
@@ -75,6 +81,10 @@ class MeasuringRange:
     def scale(self) -> float:
         """The size below which errors are judged absolutely and no longer relatively, as ISO 15197 does."""
         return 0.0 if self.low is None else 2.0 * self.low
+
+    def allowed_error(self, value: float) -> float:
+        """By how much a value may be wrong, in its unit."""
+        return ALLOWED_ERROR * max(abs(value), 0.0 if self.low is None else ABSOLUTE_BELOW * self.low)
 
 
 UNKNOWN_RANGE = MeasuringRange()

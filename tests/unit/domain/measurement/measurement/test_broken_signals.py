@@ -144,6 +144,29 @@ def clipped(share: float) -> Fault:
     return broken
 
 
+def gained(share: float, factor: float) -> Fault:
+    """The analyte's part of the first electrodes' signals is larger, as with another amplifier on a part of the array."""
+
+    def broken(given: Raw, _: np.random.Generator) -> Raw:
+        channels = given.raw.shape[1]
+        background = 0.95 * given.s_ref[:, np.newaxis]
+        factors = np.where(np.arange(channels) < round(share * channels), factor, 1.0)
+        return given.with_raw(background + factors * (given.raw - background))
+
+    return broken
+
+
+def stepping(factor: float, *, after: int) -> Fault:
+    """The analyte's part of all signals is larger from some frame on."""
+
+    def broken(given: Raw, _: np.random.Generator) -> Raw:
+        background = 0.95 * given.s_ref[:, np.newaxis]
+        factors = np.where(np.arange(len(given.raw)) < after, 1.0, factor)[:, np.newaxis]
+        return given.with_raw(background + factors * (given.raw - background))
+
+    return broken
+
+
 HOPELESS = (
     negated,
     every_second_negated,
@@ -161,6 +184,8 @@ HOPELESS = (
     random_noise,
     noisy(200.0),
     clipped(0.6),
+    gained(0.5, 2.0),
+    gained(0.5, 0.5),
 )
 HARMLESS = (one_giant_spike, one_giant_frame, half_of_the_frames)
 DOUBTFUL = (
@@ -180,6 +205,13 @@ DOUBTFUL = (
     clipped(0.2),
     clipped(0.4),
     dead(0.4, at=None),
+    gained(0.5, 1.4),
+    gained(0.5, 1.7),
+    gained(0.6, 1.5),
+    stepping(1.3, after=1),
+    stepping(1.3, after=2),
+    stepping(1.6, after=3),
+    stepping(0.5, after=1),
 )
 
 
@@ -222,6 +254,51 @@ def test_sound_signals_of_any_level_give_a_result(seed: int, level: float) -> No
     found = conclude(ForwardModel(seed=seed), level)
     assert found.status is ResultStatus.VALID, found
     assert abs(found.value - level) <= iso_15197_tolerance(level)
+
+
+@pytest.mark.parametrize("frames", [5, 12])
+@given(seed=seeds, level=st.floats(30, 560))
+def test_frames_whose_samples_differ_as_closely_as_two_percent_give_a_result(
+    frames: int, seed: int, level: float
+) -> None:
+    """Each frame as from another strip, which is more than any one reading differs in."""
+
+    def another_strip(given: Raw, rng: np.random.Generator) -> Raw:
+        background = 0.95 * given.s_ref[:, np.newaxis]
+        factor = 1 + np.clip(rng.normal(0, 0.02, (len(given.raw), 1)), -0.05, 0.05)
+        return given.with_raw(background + factor * (given.raw - background))
+
+    found = conclude(ForwardModel(seed=seed), level, another_strip, frames=frames)
+    assert found.status is ResultStatus.VALID, found
+
+
+@pytest.mark.parametrize("amplitude_na", [4.0, 5.0, 6.0, 8.0, 10.0, 15.0])
+def test_mains_that_shift_the_value_beyond_the_allowed_error_are_caught(amplitude_na: float) -> None:
+    """A matter of chance: nothing tells five samples of a sine that agree, but for the pattern of the electrodes."""
+    found = [
+        (conclude(ForwardModel(seed=seed), level, mains(amplitude_na)), level)
+        for seed in range(70)
+        for level in (30.0, 55.0, 80.0, 100.0, 180.0, 300.0, 500.0)
+    ]
+    shifted = [(one, level) for one, level in found if abs(one.value - level) > iso_15197_tolerance(level)]
+    missed = [(one, level) for one, level in shifted if not is_safe(one, level)]
+    assert len(missed) <= 0.01 * len(found)
+    assert len(missed) <= 0.1 * len(shifted)
+    for one, level in missed:
+        assert abs(one.value - level) <= 1.6 * iso_15197_tolerance(level), one
+
+
+def test_one_frame_of_many_that_is_off_does_not_reach_the_result() -> None:
+    def one_off(given: Raw, _: np.random.Generator) -> Raw:
+        raw = given.raw.copy()
+        raw[3] *= 1.4
+        return given.with_raw(raw)
+
+    found = conclude(ForwardModel(seed=2), 150.0, one_off, frames=20)
+    assert found.status is ResultStatus.VALID
+    assert is_safe(found, 150.0)
+    of_five = conclude(ForwardModel(seed=2), 150.0, one_off)
+    assert (of_five.status, of_five.doubts) == (ResultStatus.INVALID, (Doubt.FRAMES_DISAGREE,))
 
 
 def test_failed_electrodes_are_named_by_their_fault() -> None:

@@ -39,6 +39,7 @@ def examined(
             zero=np.full(count, within.zero),
             implausible=np.full(count, within.implausible),
             scale=np.full(count, within.scale),
+            least_error=np.full(count, within.allowed_error(0.0)),
         )
     )
 
