@@ -162,6 +162,8 @@ TOPICS: tuple[Topic, ...] = (
         ("auth",),
         ("notification", "device", "cartridge", "measurement", "shop"),
     ),
+    # Beyond the published list: in which kind of unit a person reads results, which are converted where they are shown.
+    Topic("profile.result_units_chosen", ("user",), ("measurement",)),
     Topic("reservation.created", ("reservation",), ("notification",)),
     Topic("reservation.cancelled", ("reservation",), ("notification",)),
     Topic("prescription.created", ("prescription",), ("notification", "health-record")),

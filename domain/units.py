@@ -15,9 +15,18 @@ cyanocobalamin C63H88CoN14O14P, cortisol C21H30O5, testosterone C19H28O2, oestra
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 _GRAMS_PER_LITRE = {"mg/dL": 1e-2, "ug/dL": 1e-5, "ng/dL": 1e-8, "ng/mL": 1e-6, "pg/mL": 1e-9}
 _MOLES_PER_LITRE = {"mmol/L": 1e-3, "umol/L": 1e-6, "nmol/L": 1e-9, "pmol/L": 1e-12}
+
+
+class ResultUnits(StrEnum):
+    """In which kind of unit a person reads results; what has one kind only is read as it was measured."""
+
+    AS_MEASURED = "as_measured"
+    MASS = "mass"
+    AMOUNT = "amount"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +121,11 @@ def conversion(loinc_code: str, unit: str, to: str) -> Conversion | None:
     if (unit, to) == (amount.unit, mass.unit):
         return Conversion(1.0 / analyte.amount_per_mass, mass)
     return None
+
+
+def chosen_unit(loinc_code: str, unit: str, chosen: ResultUnits) -> str:
+    """The unit that somebody reads a result in who has chosen a kind of unit; its own where it has no such form."""
+    analyte = _BY_LOINC.get(loinc_code)
+    if analyte is None or not fits(loinc_code, unit) or chosen is ResultUnits.AS_MEASURED:
+        return unit
+    return (analyte.mass if chosen is ResultUnits.MASS else analyte.amount).unit

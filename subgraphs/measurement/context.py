@@ -9,6 +9,8 @@ from domain.measurement.measurement.models import Session
 from domain.measurement.measurement.service import MeasurementService
 from domain.measurement.measurement.start import SessionStarter
 from domain.paging import Page
+from domain.principal import Principal
+from domain.units import ResultUnits
 from subgraphs.measurement.measurement.loaders import PageKey
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.graphql import GraphQLContext
@@ -23,6 +25,7 @@ class MeasurementContext(GraphQLContext):
     database: Database
     sessions: DataLoader[str, Session | None]
     pages: DataLoader[PageKey, Page[Session]]
+    units: DataLoader[Principal, ResultUnits]
 
 
 Info = StrawberryInfo[MeasurementContext, None]

@@ -14,8 +14,8 @@ from subgraphs.measurement.measurement.adapters.hardware import GrpcHardware
 from subgraphs.measurement.measurement.adapters.partitions import ensure_partitions, keep_partitions
 from subgraphs.measurement.measurement.adapters.pgvector_index import PgVectorIndex
 from subgraphs.measurement.measurement.background import keep_sweeping
-from subgraphs.measurement.measurement.consumers import calibration_completed
-from subgraphs.measurement.measurement.loaders import page_loader, session_loader
+from subgraphs.measurement.measurement.consumers import calibration_completed, result_units_chosen
+from subgraphs.measurement.measurement.loaders import page_loader, session_loader, units_loader
 from subgraphs.measurement.measurement.servicer import FULL_NAME, MeasurementServicer
 from subgraphs.measurement.schema import schema
 from subgraphs.runtime.account_proof import account_proof_consumer
@@ -55,6 +55,7 @@ async def build(resources: GroupResources) -> GroupFaces:
             database=database,
             sessions=session_loader(service, database, request.principal),
             pages=page_loader(service, database, request.principal),
+            units=units_loader(service, database),
         )
 
     return GroupFaces(
@@ -70,7 +71,11 @@ async def build(resources: GroupResources) -> GroupFaces:
                         ),
                     ),
                 ),
-                consumers=(calibration_completed(service), account_proof_consumer("measurement", service.drop)),
+                consumers=(
+                    calibration_completed(service),
+                    result_units_chosen(service),
+                    account_proof_consumer("measurement", service.drop),
+                ),
                 background=(
                     Background("idle sessions", lambda: keep_sweeping(service, database)),
                     Background("frame partitions", lambda: keep_partitions(database, clock)),

@@ -38,6 +38,7 @@ ADDED_TOPICS: dict[str, str] = {
     "measurement.invalid": "who measured with a broken sensor has no result, and must measure again",
     "payment.failed": "an order whose payment was refused is cancelled, and its stock is free again",
     "payment.refunded": "an order or a plan that was paid back ends",
+    "profile.result_units_chosen": "results are shown in the kind of unit that their reader has chosen",
     "shop.order_cancelled": "a payment that is captured for a cancelled order is paid back",
     "subscription.payment_due": "upgrades and renewals are sold by the shop, as a first period is",
     "subscription.changed": "the profile shows the plan in force, which changes long after subscription.created",

@@ -209,6 +209,30 @@ async def test_critical_values_raise_an_alert_and_unverified_ones_do_not(
     assert alerts[high]["user_id"] == person.user_id
 
 
+async def test_results_are_displayed_in_the_unit_that_their_person_chooses(
+    platform: Platform, readers: ReaderSide
+) -> None:
+    """From the profile, by an event, to measurement's face: each call goes through the router."""
+    person = await sign_up(platform)
+    reader = await new_reader(readers, person, await technician(platform))
+    await _measure(reader, 180.0)
+    answer = await platform.graphql(
+        "mutation { updateProfile(input: {resultUnits: AMOUNT}) { user { resultUnits } } }", token=person.token
+    )
+    assert answer["data"]["updateProfile"]["user"]["resultUnits"] == "AMOUNT"
+    query = "{ me { resultUnits measurements(first: 1) { edges { node { value unit display { value unit } } } } } }"
+    async with asyncio.timeout(60):
+        while True:
+            me = (await platform.graphql(query, token=person.token))["data"]["me"]
+            result = me["measurements"]["edges"][0]["node"]
+            assert result["unit"] == "mg/dL"
+            if result["display"]["unit"] == "mmol/L":
+                break
+            await asyncio.sleep(0.05)  # only asking tells when the event has taken effect
+    assert me["resultUnits"] == "AMOUNT"
+    assert result["display"]["value"] == pytest.approx(result["value"] / 18.0156, abs=0.05)
+
+
 async def test_a_bad_frame_ends_its_own_stream_only(platform: Platform, readers: ReaderSide) -> None:
     person = await sign_up(platform)
     reader = await new_reader(readers, person, await technician(platform))

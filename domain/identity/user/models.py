@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Boolean, DateTime, Integer, LargeBinary, String
+from sqlalchemy import Boolean, DateTime, Integer, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from domain.identity.base import Base
 from domain.identity.person import AccountSummary, HealthDetails
 from domain.ids import UserId
+from domain.units import ResultUnits
 
 _TIME = DateTime(timezone=True)
 
@@ -37,6 +38,9 @@ class Profile(Base):
     avatar_url: Mapped[str] = mapped_column(String)
     language: Mapped[str] = mapped_column(String)
     timezone: Mapped[str] = mapped_column(String)
+    result_units: Mapped[str] = mapped_column(
+        String(16), default=ResultUnits.AS_MEASURED.value, server_default=text("'as_measured'")
+    )
     subscription_tier: Mapped[str] = mapped_column(String)
     subscription_started_at: Mapped[datetime] = mapped_column(_TIME)
     subscription_expires_at: Mapped[datetime | None] = mapped_column(_TIME)
@@ -59,6 +63,7 @@ class Person:
     avatar_url: str
     language: str
     timezone: str
+    result_units: ResultUnits
     subscription_tier: SubscriptionTier
     created_at: datetime
     account: AccountSummary
@@ -72,6 +77,7 @@ class Contact:
     email: str
     language: str
     timezone: str
+    result_units: ResultUnits
     agreed_to_marketing: bool
 
 

@@ -13,6 +13,7 @@ from domain.errors import AppError, Forbidden, InvalidInput
 from domain.identity.person import NOTHING_STATED, AccountSummary, HealthDetails, NewProfile, Reachable
 from domain.identity.user import fields
 from domain.identity.user.errors import InvalidProfile, ProfileNotFound
+from domain.identity.user.events import ResultUnitsChosen
 from domain.identity.user.models import (
     WITHOUT_A_PLAN,
     Contact,
@@ -27,8 +28,10 @@ from domain.identity.user.models import (
 from domain.identity.user.ports import Accounts
 from domain.identity.user.repository import ProfileRepository
 from domain.ids import UserId
+from domain.messaging import Outbox
 from domain.principal import Principal, PrincipalKind, Scope
 from domain.sealing import Sealer
+from domain.units import ResultUnits
 
 DEFAULT_LANGUAGE = "ko"
 DEFAULT_TIMEZONE = "Asia/Seoul"
@@ -50,6 +53,7 @@ class ProfileChange:
     avatar_url: str = ""
     language: str = ""
     timezone: str = ""
+    result_units: ResultUnits | None = None
     health: HealthDetails = NOTHING_STATED
     cleared: frozenset[str] = frozenset()
 
@@ -83,8 +87,9 @@ class UserService:
         if row is None:
             return
         fresh = self._new_row(user_id, profile)
-        for name in ("display_name", "avatar_url", "language", "timezone", "health", "created_at", "updated_at"):
+        for name in ("display_name", "avatar_url", "language", "timezone", "result_units", "health"):
             setattr(row, name, getattr(fresh, name))
+        row.created_at, row.updated_at = fresh.created_at, fresh.updated_at
         await session.flush()
 
     async def language_of(self, session: AsyncSession, user_id: UserId) -> str | None:
@@ -173,6 +178,7 @@ class UserService:
         if row is None:
             raise ProfileNotFound(person_id)
         await session.refresh(row)
+        await self._choose_units(session, row, change.result_units)
         self._apply(row, change)
         health = self._changed_health(row, change)
         await session.flush()
@@ -244,6 +250,7 @@ class UserService:
             avatar_url=fields.avatar_url(profile.avatar_url),
             language=fields.language(profile.language or DEFAULT_LANGUAGE),
             timezone=fields.timezone(profile.timezone or DEFAULT_TIMEZONE),
+            result_units=ResultUnits.AS_MEASURED.value,
             subscription_tier=SubscriptionTier.FREE.value,
             subscription_started_at=now,
             subscription_expires_at=None,
@@ -258,6 +265,14 @@ class UserService:
         )
         self._seal(row, fields.health(profile.health, today=now.date()))
         return row
+
+    async def _choose_units(self, session: AsyncSession, row: Profile, chosen: ResultUnits | None) -> None:
+        if chosen is None or chosen == row.result_units:
+            return
+        row.result_units = chosen.value
+        await Outbox(session).add(
+            ResultUnitsChosen(user_id=row.user_id, result_units=chosen, chosen_at=self._clock.now())
+        )
 
     def _apply(self, row: Profile, change: ProfileChange) -> None:
         if change.display_name:
@@ -345,6 +360,7 @@ def _person(row: Profile, account: AccountSummary) -> Person:
         avatar_url=row.avatar_url,
         language=row.language,
         timezone=row.timezone,
+        result_units=ResultUnits(row.result_units),
         subscription_tier=SubscriptionTier(row.subscription_tier),
         created_at=row.created_at,
         account=account,
@@ -357,6 +373,7 @@ def _contact(row: Profile, account: Reachable | None) -> Contact:
         email=account.email if account else "",
         language=row.language,
         timezone=row.timezone,
+        result_units=ResultUnits(row.result_units),
         agreed_to_marketing=account is not None and account.agreed_to_marketing,
     )
 

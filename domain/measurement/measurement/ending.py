@@ -127,6 +127,7 @@ def critical_alert(ended: Session, result: Result, times: ResultTimes) -> Health
         kind="critical_low" if is_low else "critical_high",
         type_name_en=ended.type_name_en,
         type_name_ko=ended.type_name_ko,
+        loinc_code=ended.loinc_code,
         value=result.value,
         comparator=result.comparator,
         decimal_places=result.decimal_places,

@@ -118,6 +118,7 @@ class HealthAlertTriggered(DomainEvent):
     kind: Literal["critical_low", "critical_high"]
     type_name_en: str
     type_name_ko: str
+    loinc_code: str = ""
     value: float
     comparator: Comparator = ""
     decimal_places: int | None = None

@@ -138,6 +138,16 @@ class SessionRow(Base):
     sealed_result: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
+class UnitChoiceRow(Base):
+    """In which kind of unit a person reads results (`ResultUnits`), as user-service told it last."""
+
+    __tablename__ = "unit_choices"
+
+    user_id: Mapped[str] = mapped_column(String, primary_key=True)
+    result_units: Mapped[str] = mapped_column(String(16))
+    chosen_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
 class FrameRow(Base):
     """A stored frame; written by COPY, never through the ORM. Partitioned by month of `measured_at`.
 

@@ -28,11 +28,19 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from domain.measurement.measurement.models import FingerprintRow, FrameRow, SessionFilter, SessionRow, SessionStatus
+from domain.measurement.measurement.models import (
+    FingerprintRow,
+    FrameRow,
+    SessionFilter,
+    SessionRow,
+    SessionStatus,
+    UnitChoiceRow,
+)
 from domain.paging import PageRequest
+from domain.units import ResultUnits
 
 _CHUNK = 200
 _VISIBLE = (SessionStatus.ACTIVE, SessionStatus.COMPLETED, SessionStatus.EMPTY)
@@ -185,6 +193,30 @@ class SessionRepository:
         for row, owner_id in await self._session.execute(_pages_statement(shape), values):
             pages.setdefault(owner_id, []).append(row)
         return pages
+
+
+class UnitChoiceRepository:
+    """In which kind of unit people read results."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def of(self, user_id: str) -> ResultUnits:
+        """What the person has chosen; as measured when nothing is known."""
+        found = await self._session.scalar(select(UnitChoiceRow.result_units).where(UnitChoiceRow.user_id == user_id))
+        return ResultUnits(found) if found is not None else ResultUnits.AS_MEASURED
+
+    async def note(self, user_id: str, chosen: ResultUnits, *, at: datetime) -> None:
+        """Keep a choice, unless a later one is known."""
+        values = {"user_id": user_id, "result_units": chosen.value, "chosen_at": at}
+        statement = insert(UnitChoiceRow).values(values)
+        await self._session.execute(
+            statement.on_conflict_do_update(
+                index_elements=[UnitChoiceRow.user_id],
+                set_={"result_units": chosen.value, "chosen_at": at},
+                where=UnitChoiceRow.chosen_at < at,
+            )
+        )
 
 
 class FrameRepository:

@@ -29,12 +29,13 @@ from domain.measurement.measurement.models import (
     range_of,
 )
 from domain.measurement.measurement.ports import FingerprintIndex
-from domain.measurement.measurement.repository import FrameRepository, SessionRepository
+from domain.measurement.measurement.repository import FrameRepository, SessionRepository, UnitChoiceRepository
 from domain.measurement.measurement.sealed_result import session_of
 from domain.measurement.measurement.start import GIVE_UP_AFTER
 from domain.paging import Page, PageRequest, page_limit
-from domain.principal import Principal, Scope
+from domain.principal import Principal, PrincipalKind, Scope
 from domain.sealing import SealBroken, Sealer
+from domain.units import ResultUnits
 
 _log = logging.getLogger(__name__)
 
@@ -157,6 +158,17 @@ class MeasurementService:
         What was measured is kept under an id of no person; nobody but services and administrators can read it.
         """
         await SessionRepository(session).detach(user_id, until=until, heir=f"unproven:{new_id()}")
+        await UnitChoiceRepository(session).note(user_id, ResultUnits.AS_MEASURED, at=until)
+
+    async def note_units(self, session: AsyncSession, user_id: UserId, chosen: ResultUnits, *, at: datetime) -> None:
+        """Note in which kind of unit a person reads results; what is older than what is known changes nothing."""
+        await UnitChoiceRepository(session).note(user_id, chosen, at=at)
+
+    async def units_of(self, session: AsyncSession, principal: Principal) -> ResultUnits:
+        """In which kind of unit the caller reads results, whoever they are of; readers and services as measured."""
+        if principal.kind is not PrincipalKind.USER:
+            return ResultUnits.AS_MEASURED
+        return await UnitChoiceRepository(session).of(principal.subject)
 
     async def abandon_starts(self, session: AsyncSession) -> None:
         """Give up the starts that broke off long ago."""

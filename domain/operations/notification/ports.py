@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from domain.mail import Mail
+from domain.units import ResultUnits
 
 
 class AttemptCounter(Protocol):
@@ -23,12 +24,14 @@ class Contact:
         email: empty without one.
         language: BCP 47.
         timezone: IANA name.
+        result_units: the kind of unit that they read results in.
     """
 
     user_id: str
     email: str = ""
     language: str = "ko"
     timezone: str = "Asia/Seoul"
+    result_units: ResultUnits = ResultUnits.AS_MEASURED
     agreed_to_marketing: bool = False
 
 

@@ -279,4 +279,4 @@ def _agreed(contact: Contact | None) -> bool | None:
 
 def _voice(contact: Contact | None) -> Voice:
     known = contact or Contact("")
-    return Voice.of(known.language, known.timezone)
+    return Voice.of(known.language, known.timezone, units=known.result_units)

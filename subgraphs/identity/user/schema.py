@@ -15,6 +15,7 @@ from domain.identity.user.models import Person, SubscriptionTier
 from domain.identity.user.service import ProfileChange, require_clearable
 from domain.ids import UserId
 from domain.principal import Role, Scope
+from domain.units import ResultUnits
 from subgraphs.identity.context import Info
 from subgraphs.runtime.graphql import AUTHENTICATED, requires_scopes
 
@@ -23,6 +24,7 @@ strawberry.enum(SocialProvider, name="SocialProvider", description="An identity 
 strawberry.enum(
     SubscriptionTier, name="SubscriptionTier", description="A plan, lowest first; each includes the ones before it."
 )
+strawberry.enum(ResultUnits, name="ResultUnits", description="The kind of unit that a person reads results in.")
 strawberry.enum(Role, name="Role", description="What a person is to the platform.")
 
 
@@ -65,6 +67,7 @@ class User:
     avatar_url: str | None = strawberry.field(description="Picture, an https address.")
     language: str = strawberry.field(description="Language of messages to the person, BCP 47.")
     timezone: str = strawberry.field(description="Where the person lives, IANA name.")
+    result_units: ResultUnits = strawberry.field(description="The kind of unit that the person reads results in.")
     role: Role = strawberry.field(description="What the person is to the platform.")
     subscription_tier: SubscriptionTier = strawberry.field(description="Plan the person is on.")
     social_provider: SocialProvider | None = strawberry.field(
@@ -82,6 +85,7 @@ class User:
             avatar_url=person.avatar_url or None,
             language=person.language,
             timezone=person.timezone,
+            result_units=person.result_units,
             role=Role(person.account.role),
             subscription_tier=person.subscription_tier,
             social_provider=person.account.social_provider,
@@ -117,6 +121,9 @@ class UpdateProfileInput:
     avatar_url: str | None = strawberry.field(default=strawberry.UNSET, description="Picture, an https address.")
     language: str | None = strawberry.field(default=strawberry.UNSET, description="BCP 47 tag; cannot be emptied.")
     timezone: str | None = strawberry.field(default=strawberry.UNSET, description="IANA name; cannot be emptied.")
+    result_units: ResultUnits | None = strawberry.field(
+        default=strawberry.UNSET, description="The kind of unit to read results in; AS_MEASURED when emptied."
+    )
     birth_date: date | None = strawberry.field(default=strawberry.UNSET, description="Day of birth.")
     gender: Gender | None = strawberry.field(default=strawberry.UNSET, description="As the person states it.")
     blood_type: str | None = strawberry.field(default=strawberry.UNSET, description='Such as "A+".')
@@ -139,6 +146,9 @@ class UpdateProfileInput:
         """Raises: InvalidProfile: a field is emptied that cannot be empty."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "user_id"}
         given = {name: value for name, value in given.items() if value is not strawberry.UNSET}
+        chosen: ResultUnits | None = None
+        if "result_units" in given:
+            chosen = given.pop("result_units") or ResultUnits.AS_MEASURED
         # 0 is a value, and one that is refused; only null and what is empty clear a field.
         stated = {name: value for name, value in given.items() if value is not None and value not in ("", [])}
         return ProfileChange(
@@ -146,6 +156,7 @@ class UpdateProfileInput:
             avatar_url=stated.get("avatar_url", ""),
             language=stated.get("language", ""),
             timezone=stated.get("timezone", ""),
+            result_units=chosen,
             health=_details(stated),
             cleared=require_clearable(given.keys() - stated.keys()),
         )

@@ -91,6 +91,7 @@ class ContactDirectoryServicer(contact_directory_pb2_grpc.ContactDirectoryServic
                     language=contact.language,
                     timezone=contact.timezone,
                     marketing_consent=contact.agreed_to_marketing,
+                    result_units=contact.result_units.value,
                 )
                 for contact in contacts
             ]

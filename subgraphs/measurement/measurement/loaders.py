@@ -14,6 +14,7 @@ from domain.measurement.measurement.models import Session, SessionFilter
 from domain.measurement.measurement.service import MeasurementService
 from domain.paging import Page, PageRequest
 from domain.principal import Principal
+from domain.units import ResultUnits
 from subgraphs.runtime.database import Database
 
 
@@ -44,6 +45,16 @@ def session_loader(
     async def load(ids: list[str]) -> list[Session | None]:
         async with database.transaction() as session:  # not `read`: the look at the results is logged
             return await service.get_many(session, principal, ids)
+
+    return DataLoader(load_fn=load)
+
+
+def units_loader(service: MeasurementService, database: Database) -> DataLoader[Principal, ResultUnits]:
+    """In which kind of unit the caller reads results."""
+
+    async def load(principals: list[Principal]) -> list[ResultUnits]:
+        async with database.read() as session:
+            return [await service.units_of(session, principal) for principal in principals]
 
     return DataLoader(load_fn=load)
 

@@ -21,6 +21,7 @@ from domain.measurement.measurement.start import StartRequest
 from domain.paging import Page, encode_cursor
 from domain.principal import Scope
 from domain.quantities import digits
+from domain.units import chosen_unit
 from subgraphs.measurement.context import Info
 from subgraphs.measurement.measurement.loaders import ListOf, PageKey
 from subgraphs.runtime.graphql import AUTHENTICATED, cost, list_size, requires_scopes
@@ -177,8 +178,15 @@ class Measurement:
         description="The result in another unit (UCUM), such as mmol/L for glucose; null when it cannot be told in it."
     )
     def in_unit(self, unit: str) -> MeasurementQuantity | None:
-        found = quantity(self.told, self.told.result, unit) if self.told.result is not None else None
-        return MeasurementQuantity.of(found) if found else None
+        return _told_in(self.told, unit)
+
+    @strawberry.field(
+        description="The result in the kind of unit that the caller has chosen in their profile (`resultUnits`), with its "
+        "limits; as it was measured where they have chosen none, or it has one kind only. Show this one to people."
+    )
+    async def display(self, info: Info) -> MeasurementQuantity | None:
+        chosen = await info.context.units.load(info.context.principal)
+        return _told_in(self.told, chosen_unit(self.loinc_code or "", self.unit, chosen))
 
     @classmethod
     def of(cls, session: Session) -> Self | None:
@@ -223,6 +231,11 @@ class Measurement:
     async def session(self, info: Info) -> Annotated["MeasurementSession", strawberry.lazy(__name__)] | None:
         found = await info.context.sessions.load(self.id)
         return None if found is None else MeasurementSession.of(found)
+
+
+def _told_in(session: Session, unit: str) -> MeasurementQuantity | None:
+    found = quantity(session, session.result, unit) if session.result is not None else None
+    return MeasurementQuantity.of(found) if found else None
 
 
 @strawberry.type(description="One result in a list.")

@@ -16,8 +16,8 @@ from domain.events import DomainEvent
 from domain.operations.notification.announcements import Announcement
 from domain.operations.notification.preference_service import PreferenceService
 from domain.operations.notification.sending import SendingService
-from domain.operations.notification.voice import Bilingual, Value, Won
-from domain.quantities import MAX_DECIMAL_PLACES, digits, ranges
+from domain.operations.notification.voice import Bilingual, Measured, UnitOf, Value, Won
+from domain.quantities import ranges
 from subgraphs.runtime.account_proof import account_proof_consumer
 from subgraphs.runtime.faces import Consumer, EventMetadata
 
@@ -104,6 +104,7 @@ class HealthAlertTriggered(PersonalEvent):
     session_id: str = ""
     type_name_ko: str = ""
     type_name_en: str = ""
+    loinc_code: str = ""
     value: float | None = None
     comparator: str = ""
     decimal_places: int | None = None
@@ -121,7 +122,7 @@ class HealthAlertTriggered(PersonalEvent):
             "type_name": Bilingual(self.type_name_ko, self.type_name_en),
             "value": self._said(self.value, self.comparator),
             "limit": self._said(self.limit, ""),
-            "unit": self.unit,
+            "unit": UnitOf(self.unit, self.loinc_code),
         }
         if self.time_basis == "unknown" and self.issued_at is not None:
             return self.told("health_alert_undated", **about, when=self.issued_at)
@@ -131,9 +132,7 @@ class HealthAlertTriggered(PersonalEvent):
         return self.told("health_alert", **about)
 
     def _said(self, value: float, comparator: str) -> Value:
-        if self.decimal_places is None or not 0 <= self.decimal_places <= MAX_DECIMAL_PLACES:
-            return value if not comparator else f"{comparator}{value:,.6g}"
-        return comparator + digits(value, self.decimal_places)
+        return Measured(value, self.unit, self.loinc_code, self.decimal_places, comparator)
 
 
 class FailedElectrodes(BaseModel):

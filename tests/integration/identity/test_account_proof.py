@@ -10,6 +10,7 @@ from domain.identity.auth.ports import SocialProof, SocialToken
 from domain.identity.auth.tokens import Tokens
 from domain.identity.person import HealthDetails, SocialProvider
 from domain.identity.user.service import ProfileChange
+from domain.units import ResultUnits
 from tests.integration.identity.conftest import EMAIL, PASSWORD, Identity, user_principal
 from tests.support.outbox import payloads_of
 
@@ -23,7 +24,9 @@ NEW_PASSWORD = "Battery-staple8"
 async def attack(identity: Identity) -> Tokens:
     """The attacker registers the victim's address and sets up the profile."""
     registered = await identity.register(health=ATTACKER, consents=frozenset(ConsentKind), display_name="Mallory")
-    change = ProfileChange(avatar_url="https://attacker.example/me.png", timezone="Asia/Tokyo")
+    change = ProfileChange(
+        avatar_url="https://attacker.example/me.png", timezone="Asia/Tokyo", result_units=ResultUnits.AMOUNT
+    )
     async with identity.database.transaction() as session:
         await identity.users.update(session, user_principal(registered.user_id), change)
     return await identity.login()
@@ -54,6 +57,7 @@ async def assert_taken_over(identity: Identity, attacker: Tokens) -> None:
         whole = await identity.users.get(session, user_principal(attacker.user_id))
     assert whole.health == HealthDetails()
     assert (whole.person.avatar_url, whole.person.timezone) == ("", "Asia/Seoul")
+    assert whole.person.result_units is ResultUnits.AS_MEASURED
     assert "Mallory" not in whole.person.display_name
     assert await identity.scalar("SELECT count(*) FROM consents") == 0
     (event,) = await payloads_of(identity.database, "account.proven")

@@ -291,6 +291,11 @@ async def test_a_person_registers_signs_in_and_reads_and_changes_the_profile(ser
         "avatarUrl": None,
         "healthProfile": {"bloodType": None, "heightCm": 170.0},
     }
+    choose = """mutation($units: ResultUnits) { updateProfile(input: {resultUnits: $units}) {
+      user { resultUnits displayName } } }"""
+    for given, kept in (("AMOUNT", "AMOUNT"), (None, "AS_MEASURED")):
+        chosen = await served.graphql(choose, token, units=given)
+        assert chosen["data"]["updateProfile"]["user"] == {"resultUnits": kept, "displayName": "길동"}
     zero = await served.graphql(update, token, input={"heightCm": 0})
     assert zero["errors"][0]["extensions"]["details"]["field"] == "height_cm"
     me = await served.graphql(query, token)

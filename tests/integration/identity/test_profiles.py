@@ -23,7 +23,9 @@ from domain.principal import (
     service_principal,
 )
 from domain.sealing import SealBroken
+from domain.units import ResultUnits
 from tests.integration.identity.conftest import EMAIL, Identity, user_principal
+from tests.support.outbox import payloads_of
 
 HEALTH = HealthDetails(
     birth_date="1990-05-17",
@@ -149,6 +151,19 @@ async def test_an_update_changes_what_is_stated_and_leaves_the_rest(identity: Id
     assert await identity.scalar("SELECT updated_at - created_at FROM profiles") == identity.clock.now() - datetime(
         2026, 11, 22, 9, 0, tzinfo=UTC
     )
+
+
+async def test_the_kind_of_unit_that_a_person_chooses_is_kept_and_told_once(identity: Identity) -> None:
+    person = user_principal((await identity.register()).user_id)
+    assert (await get(identity, person)).person.result_units is ResultUnits.AS_MEASURED
+    for chosen in (ResultUnits.AMOUNT, ResultUnits.AMOUNT, None, ResultUnits.MASS):
+        await update(identity, person, ProfileChange(display_name="길동", result_units=chosen))
+    assert (await get(identity, person)).person.result_units is ResultUnits.MASS
+    told = await payloads_of(identity.database, "profile.result_units_chosen")
+    assert [(event["user_id"], event["result_units"]) for event in told] == [
+        (person.subject, "amount"),
+        (person.subject, "mass"),
+    ]
 
 
 async def test_cleared_details_are_gone(identity: Identity) -> None:

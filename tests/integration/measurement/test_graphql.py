@@ -11,10 +11,14 @@ import pytest
 from graphql import GraphQLObjectType, build_schema
 from sqlalchemy import event
 
-from domain.principal import ANONYMOUS, Principal
+from domain.principal import ANONYMOUS, Principal, Role
+from domain.units import ResultUnits
+from subgraphs.measurement.measurement.consumers import ResultUnitsChosen
 from subgraphs.measurement.schema import schema
 from subgraphs.runtime.context import RequestContext
 from tests.integration.measurement.conftest import BASE_US, CARTRIDGE, DEVICE, OTHER, USER, Measurement, frame, user
+from tests.integration.measurement.test_account_proof import prove
+from tests.integration.operations.conftest import metadata_of
 
 SESSION_FIELDS = (
     "id status verified calibrated frameCount device { id } cartridge { id } user { id } result { id value }"
@@ -100,6 +104,61 @@ async def test_a_person_reads_a_result_in_the_unit_that_they_choose(measurement:
     assert (above["text"], above["mmol"]["text"], above["mmol"]["comparator"]) == (">600", ">33.3", ">")
     [row] = await measurement.fetch("SELECT DISTINCT unit FROM measurement_sessions")
     assert row["unit"] == "mg/dL"
+
+
+async def choose(
+    measurement: Measurement, chosen: ResultUnits, *, who: str = USER, ago: timedelta = timedelta()
+) -> None:
+    """The person has chosen a kind of unit in their profile, as user-service tells it."""
+    consumers: Any = measurement.faces.services[0].consumers
+    consumer = next(c for c in consumers if c.topic == ResultUnitsChosen.topic)
+    event = ResultUnitsChosen(user_id=who, result_units=chosen, chosen_at=datetime.now(UTC) - ago)
+    async with measurement.database.transaction() as session:
+        await consumer.handle(session, event, metadata_of())
+
+
+DISPLAY = (
+    "query ($id: ID!) { measurementSession(id: $id) { result { value unit"
+    " display { text unit referenceLow referenceHigh loincCode } } } }"
+)
+
+
+async def test_results_are_displayed_in_the_kind_of_unit_of_the_readers_profile(measurement: Measurement) -> None:
+    session_id = await measured(measurement, 168)
+
+    async def display(who: Principal | None = None) -> tuple[Any, ...]:
+        found = await data(measurement, DISPLAY, who, id=session_id)
+        result = found["measurementSession"]["result"]
+        assert (result["value"], result["unit"]) == (168, "mg/dL")
+        return tuple(result["display"].values())
+
+    as_measured = ("168", "mg/dL", 70, 99, "2339-0")
+    assert await display() == as_measured
+    await choose(measurement, ResultUnits.AMOUNT)
+    assert await display() == ("9.3", "mmol/L", 3.9, 5.5, "15074-8")
+    await choose(measurement, ResultUnits.MASS, ago=timedelta(minutes=1))  # comes late, and is older
+    assert await display() == ("9.3", "mmol/L", 3.9, 5.5, "15074-8")
+    assert await display(user(OTHER, Role.ADMIN)) == as_measured  # it is the reader's choice that counts
+    await choose(measurement, ResultUnits.AS_MEASURED)
+    assert await display() == as_measured
+    [row] = await measurement.fetch("SELECT DISTINCT unit FROM measurement_sessions")
+    assert row["unit"] == "mg/dL"
+
+
+async def test_an_invalid_result_and_one_outside_the_range_are_displayed_as_such(measurement: Measurement) -> None:
+    await choose(measurement, ResultUnits.AMOUNT)
+    above = await data(measurement, DISPLAY, id=await measured(measurement, 700))
+    assert above["measurementSession"]["result"]["display"]["text"] == ">33.3"
+    invalid = await data(measurement, DISPLAY, id=await measured(measurement, -500))
+    assert invalid["measurementSession"]["result"]["display"]["text"] is None
+
+
+async def test_the_unit_that_an_unproven_holder_chose_ends_with_the_proof(measurement: Measurement) -> None:
+    await choose(measurement, ResultUnits.AMOUNT, ago=timedelta(minutes=2))
+    await prove(measurement)
+    await choose(measurement, ResultUnits.AMOUNT, ago=timedelta(minutes=1))  # was on its way
+    found = await data(measurement, DISPLAY, id=await measured(measurement, 168))
+    assert found["measurementSession"]["result"]["display"]["unit"] == "mg/dL"
 
 
 async def test_results_are_paged_by_cursor_without_gap_or_repeat(measurement: Measurement) -> None:

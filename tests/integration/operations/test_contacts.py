@@ -20,6 +20,7 @@ from domain.identity.user.service import UserService
 from domain.ids import UserId
 from domain.operations.notification.ports import Contact
 from domain.sealing import Sealer
+from domain.units import ResultUnits
 from subgraphs.identity.user.servicer import DIRECTORY_NAME, ContactDirectoryServicer
 from subgraphs.operations.notification.adapters.contacts import ABSENT_S, FRESH_S, GrpcContacts
 from subgraphs.runtime.auth import Authenticator
@@ -104,10 +105,12 @@ async def test_contacts_hold_what_a_message_needs_and_no_health(database_for: Da
     async with user_side(await database_for(Group.IDENTITY), sealer) as side:
         await side.open("u-1", email="one@example.com", marketing=True)
         await side.open("u-2", email="two@example.com", disabled=True)
+        async with side.database.raw() as connection:
+            await connection.execute("UPDATE profiles SET result_units = 'amount' WHERE user_id = 'u-2'")
         found = await side.contacts.find(["u-1", "u-2", "nobody", "u-1"])
         assert found == {
             "u-1": Contact("u-1", "one@example.com", "en", "Europe/London", agreed_to_marketing=True),
-            "u-2": Contact("u-2", "", "en", "Europe/London"),
+            "u-2": Contact("u-2", "", "en", "Europe/London", ResultUnits.AMOUNT),
         }
         async with side.database.raw() as connection:
             assert await connection.fetchval("SELECT count(*) FROM health_data_access") == 0

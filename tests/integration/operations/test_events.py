@@ -23,6 +23,7 @@ from domain.measurement.measurement.events import FailedElectrodes, HealthAlertT
 from domain.messaging import Outbox
 from domain.operations.notification.models import Message, MessageFilter, NotificationType
 from domain.principal import Principal
+from domain.units import ResultUnits
 from subgraphs.operations.notification.consumers import notification_consumers
 from subgraphs.runtime.consumers import ConsumerHost
 from subgraphs.runtime.kafka import ensure_topics
@@ -308,6 +309,30 @@ async def test_each_person_is_told_in_their_language_and_as_they_prefer(operatio
     assert [message.content.title for message in await inbox(operations)] == ["새 게시글이 있습니다"]
     assert [message.content.title for message in await inbox(operations, BOB)] == ["There is a new post"]
     assert await inbox(operations, carol) == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        (ResultUnits.AMOUNT, "혈당 측정값이 25.1 mmol/L로, 위험 기준 22.2 mmol/L"),
+        (ResultUnits.MASS, "혈당 측정값이 452 mg/dL로, 위험 기준 400 mg/dL"),
+    ],
+)
+async def test_a_health_alert_is_told_in_the_kind_of_unit_of_the_persons_profile(
+    operations: Operations, chosen: ResultUnits, words: str
+) -> None:
+    operations.directory.know("alice", result_units=chosen)
+    of_glucose = ALERT.model_copy(update={"loinc_code": "2339-0"})
+    await deliver(operations, ALERT.topic, of_glucose.model_dump(mode="json"))
+    (message,) = await inbox(operations)
+    assert words in message.content.body
+
+
+async def test_a_health_alert_beyond_the_range_keeps_its_comparator_in_another_unit(operations: Operations) -> None:
+    operations.directory.know("alice", result_units=ResultUnits.AMOUNT)
+    above = ALERT.model_copy(update={"loinc_code": "2339-0", "value": 600, "comparator": ">"})
+    await deliver(operations, ALERT.topic, above.model_dump(mode="json"))
+    assert ">33.3 mmol/L로" in (await inbox(operations))[0].content.body
 
 
 async def test_somebody_else_s_words_cannot_break_or_format_a_message(operations: Operations) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from domain.hardware.cartridge.registry import is_loinc
 from domain.quantities import digits
-from domain.units import ANALYTES, LOINC_UNITS, conversion, fits
+from domain.units import ANALYTES, LOINC_UNITS, ResultUnits, chosen_unit, conversion, fits
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,28 @@ def test_a_code_of_mass_is_not_one_of_amount() -> None:
     assert not fits("2339-0", "mmol/L")
     assert fits("15074-8", "mmol/L")
     assert not fits("15074-8", "mg/dL")
+
+
+@pytest.mark.parametrize(
+    ("loinc_code", "unit", "chosen", "to"),
+    [
+        ("2339-0", "mg/dL", ResultUnits.AMOUNT, "mmol/L"),
+        ("2339-0", "mg/dL", ResultUnits.MASS, "mg/dL"),
+        ("15074-8", "mmol/L", ResultUnits.MASS, "mg/dL"),
+        ("15074-8", "mmol/L", ResultUnits.AS_MEASURED, "mmol/L"),
+        ("3084-1", "mg/dL", ResultUnits.AMOUNT, "umol/L"),
+        ("4548-4", "%", ResultUnits.AMOUNT, "%"),
+        ("", "mg/dL", ResultUnits.AMOUNT, "mg/dL"),
+        ("2339-0", "[arb'U]", ResultUnits.AMOUNT, "[arb'U]"),
+        (
+            "2339-0",
+            "mmol/L",
+            ResultUnits.MASS,
+            "mmol/L",
+        ),  # the code is for mg/dL: which of the two is right is not known
+    ],
+)
+def test_a_result_is_read_in_the_chosen_kind_of_unit_where_it_has_one(
+    loinc_code: str, unit: str, chosen: ResultUnits, to: str
+) -> None:
+    assert chosen_unit(loinc_code, unit, chosen) == to

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,manpasik/internal/v1/contact_directory.proto\x12\x14manpasik.internal.v1\"&\n\x12GetContactsRequest\x12\x10\n\x08user_ids\x18\x01 \x03(\t\"F\n\x13GetContactsResponse\x12/\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1d.manpasik.internal.v1.Contact\"h\n\x07\x43ontact\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x10\n\x08timezone\x18\x04 \x01(\t\x12\x19\n\x11marketing_consent\x18\x05 \x01(\x08\x32v\n\x10\x43ontactDirectory\x12\x62\n\x0bGetContacts\x12(.manpasik.internal.v1.GetContactsRequest\x1a).manpasik.internal.v1.GetContactsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,manpasik/internal/v1/contact_directory.proto\x12\x14manpasik.internal.v1\"&\n\x12GetContactsRequest\x12\x10\n\x08user_ids\x18\x01 \x03(\t\"F\n\x13GetContactsResponse\x12/\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1d.manpasik.internal.v1.Contact\"~\n\x07\x43ontact\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05\x65mail\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x10\n\x08timezone\x18\x04 \x01(\t\x12\x19\n\x11marketing_consent\x18\x05 \x01(\x08\x12\x14\n\x0cresult_units\x18\x06 \x01(\t2v\n\x10\x43ontactDirectory\x12\x62\n\x0bGetContacts\x12(.manpasik.internal.v1.GetContactsRequest\x1a).manpasik.internal.v1.GetContactsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCONTACTSRESPONSE']._serialized_start=110
   _globals['_GETCONTACTSRESPONSE']._serialized_end=180
   _globals['_CONTACT']._serialized_start=182
-  _globals['_CONTACT']._serialized_end=286
-  _globals['_CONTACTDIRECTORY']._serialized_start=288
-  _globals['_CONTACTDIRECTORY']._serialized_end=406
+  _globals['_CONTACT']._serialized_end=308
+  _globals['_CONTACTDIRECTORY']._serialized_start=310
+  _globals['_CONTACTDIRECTORY']._serialized_end=428
 # @@protoc_insertion_point(module_scope)

@@ -79,6 +79,7 @@ class Contact(_message.Message):
     LANGUAGE_FIELD_NUMBER: _builtins.int
     TIMEZONE_FIELD_NUMBER: _builtins.int
     MARKETING_CONSENT_FIELD_NUMBER: _builtins.int
+    RESULT_UNITS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Whose contact this is."""
     email: _builtins.str
@@ -89,6 +90,8 @@ class Contact(_message.Message):
     """Where the person lives, IANA name, e.g. "Asia/Seoul"."""
     marketing_consent: _builtins.bool
     """Whether the person has agreed to receive offers."""
+    result_units: _builtins.str
+    """In which kind of unit the person reads results: "as_measured", "mass" or "amount"."""
     def __init__(
         self,
         *,
@@ -97,10 +100,11 @@ class Contact(_message.Message):
         language: _builtins.str = ...,
         timezone: _builtins.str = ...,
         marketing_consent: _builtins.bool = ...,
+        result_units: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "language", b"language", "marketing_consent", b"marketing_consent", "timezone", b"timezone", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "language", b"language", "marketing_consent", b"marketing_consent", "result_units", b"result_units", "timezone", b"timezone", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

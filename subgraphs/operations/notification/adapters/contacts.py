@@ -9,6 +9,7 @@ from manpasik.internal.v1 import contact_directory_pb2 as pb
 from manpasik.internal.v1.contact_directory_pb2_grpc import ContactDirectoryStub
 
 from domain.operations.notification.ports import Contact
+from domain.units import ResultUnits
 from subgraphs.runtime.clients import ServiceClient
 
 FRESH_S = 300.0
@@ -73,5 +74,14 @@ def _contact(found: pb.Contact) -> Contact:
         email=found.email,
         language=found.language,
         timezone=found.timezone,
+        result_units=_units(found.result_units),
         agreed_to_marketing=found.marketing_consent,
     )
+
+
+def _units(told: str) -> ResultUnits:
+    """As measured of a release that does not tell, and for a kind that is not known here yet."""
+    try:
+        return ResultUnits(told)
+    except ValueError:
+        return ResultUnits.AS_MEASURED
