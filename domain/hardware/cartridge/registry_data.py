@@ -4,17 +4,18 @@ Reference limits are those of adults; where they differ by sex, the range spans 
 limits are those at which clinicians are called; a type has them only where the cited source gives them. Channels, times
 and descriptions are the product's own.
 
-The measuring range (analytical measurement interval, CLSI EP06 and EP34) is what comparable instruments claim in the cited
-insert; "provisional" marks our own choice until the product is validated. The minimum confidence is provisional for every
-type: at 0.5, with all else sound, the errors of blood glucose stay within ISO 15197:2013, 6.3 (15 mg/dL below 100 mg/dL,
+The measuring range (analytical measurement interval, CLSI EP06 and EP34) is what comparable instruments claim; the cited
+source is where we have read it. "Manufacturer-typical" says that we have not: such a range is to be confirmed or replaced before
+the product is validated, as those that are "provisional", our own choice. The minimum confidence is provisional for every
+type: at 0.5, with all else sound, the errors of blood glucose stay within ISO 15197:2013 (15 mg/dL below 100 mg/dL,
 15 % from there) for every kind of broken signal that the property tests know. Decimal places are those that instruments
 of the type report.
 
 Sources, by the names used below:
     ADA: American Diabetes Association, Standards of Care in Diabetes 2025, sections 2 and 6. Diabetes Care 48 (Suppl 1).
     ATP III: National Cholesterol Education Program, Adult Treatment Panel III, 2002. Circulation 106: 3143-3421.
-    Kost 1990: Critical limits for urgent clinician notification at US medical centers. JAMA 263(5): 704-707.
-    Houston Methodist: Critical values of the clinical laboratories (glucose, adult).
+    Kost 1990: Critical limits for urgent clinician notification at US medical centers. JAMA 263(5): 704-707 (abstract).
+    Houston Methodist: Critical Values, list of the clinical laboratories (glucose, adult: <= 50, > 400 mg/dL).
     Mayo: Mayo Clinic Laboratories, test catalogue, reference values.
     WHO radon: WHO handbook on indoor radon, 2009. EPA radon: A Citizen's Guide to Radon (4 pCi/L = 148 Bq/m3).
     WHO AQG: WHO global air quality guidelines, 2021 (PM2.5, 24 hours).
@@ -70,7 +71,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=20,
         measuring_high=600,
         decimal_places=0,
-        measuring_source="Ascensia Contour Next One, user guide (20-600 mg/dL); contains the 50-400 mg/dL that FDA asks for in Self-Monitoring Blood Glucose Test Systems for Over-the-Counter Use (2020).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: blood-glucose meters for self-testing (20-600 mg/dL).",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -88,7 +89,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=100,
         measuring_high=500,
         decimal_places=0,
-        measuring_source="Cholestech LDX Lipid Profile, package insert (total cholesterol 100-500 mg/dL).",
+        measuring_source="Cholestech LDX, total cholesterol 100-500 mg/dL, as UCSF Clinical Laboratories state it (laboratory manual, POCT Lipid Testing).",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -107,7 +108,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=2.5,
         measuring_high=14.0,
         decimal_places=1,
-        measuring_source="Siemens DCA Vantage HbA1c, package insert (2.5-14.0 %).",
+        measuring_source="Siemens DCA Vantage HbA1c, 2.5-14.0 %, as Michigan Medicine Laboratories state it (test catalogue, Point of Care Hemoglobin A1c).",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -124,11 +125,11 @@ TYPES: tuple[TypeDefinition, ...] = (
         reference_high=8.0,
         reference_note="women 2.7-6.1, men 3.7-8.0",
         critical_high=13,
-        source="Reference: Mayo, URIC. Critical high: Kost 1990 (mean of high limits, 13 mg/dL).",
+        source="Reference: Mayo, URIC. Critical high: 13 mg/dL, quoted as the mean of Kost 1990; not confirmed, its abstract does not list urate.",
         measuring_low=2.0,
         measuring_high=20.0,
         decimal_places=1,
-        measuring_source="Roche Reflotron Uric Acid, package insert (2.0-20.0 mg/dL).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: dry-chemistry strips (2-20 mg/dL).",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -145,11 +146,11 @@ TYPES: tuple[TypeDefinition, ...] = (
         reference_high=1.35,
         reference_note="women 0.59-1.04, men 0.74-1.35",
         critical_high=7.4,
-        source="Reference: Mayo, CRTS1. Critical high: Kost 1990 (mean of high limits, 7.4 mg/dL).",
+        source="Reference: Mayo, CRTS1. Critical high: 7.4 mg/dL, quoted as the mean of Kost 1990; not confirmed, its abstract does not list creatinine.",
         measuring_low=0.2,
         measuring_high=20.0,
         decimal_places=2,
-        measuring_source="Abbott i-STAT Creatinine, instructions for use (0.2-20.0 mg/dL).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: amperometric point-of-care cartridges (0.2-20 mg/dL).",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -168,7 +169,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=6,
         measuring_high=120,
         decimal_places=1,
-        measuring_source="Roche Elecsys Vitamin D total III, method sheet (6-120 ng/mL).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: laboratory immunoassays (6-120 ng/mL). Roche Elecsys Vitamin D total II is stated as 5.0-100 ng/mL by Reditus Laboratories.",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -187,7 +188,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=100,
         measuring_high=2000,
         decimal_places=0,
-        measuring_source="Roche Elecsys Vitamin B12 II, method sheet (100-2,000 pg/mL).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: laboratory immunoassays (100-2,000 pg/mL).",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -207,7 +208,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=5,
         measuring_high=2000,
         decimal_places=0,
-        measuring_source="Provisional, within Roche Elecsys Ferritin, method sheet (0.5-2,000 ng/mL).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: laboratory immunoassays (up to 2,000 ng/mL); lower limit provisional.",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -226,7 +227,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=0.1,
         measuring_high=100,
         decimal_places=2,
-        measuring_source="Provisional, within Roche Elecsys TSH, method sheet (0.005-100 mIU/L).",
+        measuring_source="Provisional, within Roche Elecsys TSH, 0.005-100 mIU/L, as Reditus Laboratories state it (Thyrotropin with Roche c502).",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -246,7 +247,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=1,
         measuring_high=60,
         decimal_places=1,
-        measuring_source="Provisional, within Roche Elecsys Cortisol II, method sheet (0.0544-63.4 ug/dL).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: laboratory immunoassays (up to some 60 ug/dL); lower limit provisional.",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -266,7 +267,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=5,
         measuring_high=1500,
         decimal_places=0,
-        measuring_source="Provisional, within Roche Elecsys Testosterone II, method sheet (2.5-1,500 ng/dL).",
+        measuring_source="Provisional, within Roche Elecsys Testosterone, 2.50-1,500 ng/dL, as Reditus Laboratories state it (Testosterone with Roche e801).",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -286,7 +287,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=5,
         measuring_high=3000,
         decimal_places=0,
-        measuring_source="Roche Elecsys Estradiol III, method sheet (5-3,000 pg/mL).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: laboratory immunoassays (5-3,000 pg/mL).",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -304,7 +305,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=0.3,
         measuring_high=350,
         decimal_places=1,
-        measuring_source="Roche Tina-quant CRP IV, method sheet (0.3-350 mg/L).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: laboratory immunoturbidimetry (0.3-350 mg/L).",
     ),
     TypeDefinition(
         category=_HEALTH,
@@ -324,7 +325,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=0.4,
         measuring_high=1000,
         decimal_places=1,
-        measuring_source="Roche Elecsys Insulin, method sheet (0.4-1,000 uIU/mL).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: laboratory immunoassays (0.4-1,000 uIU/mL).",
     ),
     TypeDefinition(
         category=_ENVIRONMENT,
@@ -341,7 +342,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=10,
         measuring_high=2000,
         decimal_places=0,
-        measuring_source="Provisional, within the range of conductivity meters for drinking water (Hanna DiST 1: 0-2,000 mg/L).",
+        measuring_source="Provisional, from the range of conductivity meters for drinking water (Hanna HI 981409, instruction manual: 0-1,999 mg/L).",
     ),
     TypeDefinition(
         category=_ENVIRONMENT,
@@ -376,7 +377,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=7,
         measuring_high=3700,
         decimal_places=0,
-        measuring_source="FTLab RadonEye RD200, specification (0.2-99.9 pCi/L, 7-3,700 Bq/m3).",
+        measuring_source="Upper limit: FTLab RadonEye, 3,700 Bq/m3, as Sensors 2024, 24, 4764, Table 2 (PMC11314910) lists it. Lower limit provisional.",
     ),
     TypeDefinition(
         category=_ENVIRONMENT,
@@ -445,7 +446,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=5,
         measuring_high=80,
         decimal_places=0,
-        measuring_source="R-Biopharm RIDASCREEN Gliadin R7001, package insert (5-80 mg/kg gluten).",
+        measuring_source="Manufacturer-typical, not from a standard, and not confirmed from the maker's own document: sandwich ELISA of gliadin, R5 antibody (5-80 mg/kg gluten).",
     ),
     TypeDefinition(
         category=_FOOD,
@@ -505,7 +506,7 @@ TYPES: tuple[TypeDefinition, ...] = (
         measuring_low=1,
         measuring_high=20000,
         decimal_places=0,
-        measuring_source="Provisional: within photoionization detectors (RAE Systems ppbRAE 3000: from 1 ppb).",
+        measuring_source="Provisional: within photoionization detectors (RAE Systems ppbRAE 3000, Technical Note TN-150: 1 ppb to 10,000 ppm).",
     ),
     TypeDefinition(
         category=_ADVANCED,

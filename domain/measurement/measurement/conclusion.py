@@ -25,7 +25,7 @@ failed when most frames left it out, or when it is *stuck over time*: three fram
 the last bit, where the calibration tells electrodes apart (as in `electrodes`: without it, equal signals prove nothing).
 Frames that never came change nothing.
 
-Sources: ISO 15197:2013, 6.3.3 (accuracy: 15 mg/dL below 100 mg/dL, 15 % from there) for what a right result is. JCGM
+Sources: ISO 15197:2013 (accuracy: 15 mg/dL below 100 mg/dL, 15 % from there; as PMC4525642, Table 1, lists it) for what a right result is. JCGM
 100:2008 (GUM), 4.2 (standard uncertainty of repeated observations), 6.3 and annex G (coverage factors, Student's t). The standard
 error of a median of normal values is sqrt(pi / 2) = 1.2533 times that of their mean (Kenney JF, Keeping ES: Mathematics
 of Statistics, part 1). The shares are engineering choices, held by the property tests of broken signals.

@@ -35,9 +35,9 @@ With all else sound, a third of the electrodes may be dead, or a fifth failed ot
 result needs 0.5. With half of the electrodes dead there is none.
 
 Sources: Rousseeuw PJ, Croux C (1993) Alternatives to the median absolute deviation. J Am Stat Assoc 88(424): 1273-1283.
-Huber PJ, Ronchetti EM (2009) Robust Statistics, 2nd ed., chapter 1 (breakdown, trimming). Operating conditions: user
-guides of blood-glucose meters, such as Ascensia Contour Next One (5 to 45 degC, 10 to 93 % relative humidity). The other
-numbers are engineering choices, held by the property tests of broken signals.
+Huber PJ, Ronchetti EM (2009) Robust Statistics, 2nd ed., chapter 1 (breakdown, trimming). Operating conditions: typical of
+blood-glucose meters, not from a standard and not confirmed from a maker's document. All other numbers are engineering
+choices, held by the property tests of broken signals.
 """
 
 from dataclasses import dataclass

@@ -5,11 +5,10 @@ Outside it a value is an extrapolation, which is never shown: the result is *bel
 place of the value, as meters show LOW and HIGH. Without enough confidence there is no result: it is *invalid*.
 
 A value is rounded before it is compared, so that what is said agrees with the digits that are shown. Two kinds of value
-inside the reach of the arithmetic come from no sample, and are invalid rather than LOW or HIGH: a negative one beyond the
+inside the reach of the arithmetic come hardly from a sample, and are invalid rather than LOW or HIGH: a negative one beyond the
 noise around zero (reversed polarity), and one far above the upper limit (a fault of the electronics).
 
-Sources: CLSI EP34 (2018), Establishing and Verifying an Extended Measuring Interval, for the terms; ISO 15197:2013, 7.5,
-for indications outside the measuring range of blood-glucose meters.
+Source: CLSI EP34 (2018), Establishing and Verifying an Extended Measuring Interval, for the terms.
 """
 
 from dataclasses import dataclass
@@ -29,14 +28,14 @@ ZERO_SHARE = 0.25
 amplifier and the electrode interface of a glucose electrode (2.5 mg/dL) at a lower limit of 20 mg/dL."""
 
 IMPLAUSIBLE_FACTOR = 5.0
-"""Of the upper limit: no sample gives more. Provisional; 3,000 mg/dL for glucose, above the highest value that is reported
-of a survivor, 2,656 mg/dL."""
+"""Of the upper limit: such a value is likelier a fault than a sample. Provisional; 3,000 mg/dL for glucose. A survivor of 5,600
+mg/dL has been reported (Soni A et al. 1990, Diabetes Care 13: 181-182): that person would be told to measure again."""
 
 
 ALLOWED_ERROR = 0.15
 ABSOLUTE_BELOW = 5.0
 """How wrong a value may be, as a share of it, and of how many times the lower limit at least. For glucose, whose lower limit is
-20 mg/dL, this is what ISO 15197:2013, 6.3.3 allows: 15 % from 100 mg/dL, 15 mg/dL below. Provisional for other types."""
+20 mg/dL, this is what ISO 15197:2013 allows: 15 % from 100 mg/dL, 15 mg/dL below. Provisional for other types."""
 
 
 class ResultStatus(StrEnum):
@@ -74,7 +73,7 @@ class MeasuringRange:
 
     @property
     def implausible(self) -> float:
-        """Values above it come from no sample; NaN when the range is not known."""
+        """Values above it are taken for a fault; NaN when the range is not known."""
         return float("nan") if self.high is None else IMPLAUSIBLE_FACTOR * self.high
 
     @property

@@ -108,3 +108,29 @@ async def test_rows_from_before_are_kept_and_compared_without_case_from_now_on(p
             await connection.close()
     finally:
         await postgres.drop_database(name)
+
+
+async def test_sources_that_could_not_be_confirmed_are_replaced_and_an_administrators_own_stay(
+    postgres: PostgresServer,
+) -> None:
+    name = await postgres.create_database()
+    shipped = "Roche Elecsys Insulin, method sheet (0.4-1,000 uIU/mL)."
+    try:
+        await _upgrade_to(postgres, name, "2026_12_01_0558")
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(postgres.dsn(name))
+        try:
+            put = "UPDATE cartridge_types SET measuring_source = $2 WHERE (category, type_index) = (1, $1)"
+            await connection.execute(put, 14, shipped)
+            await connection.execute(put, 1, "Our own validation, report 7.")
+            await _upgrade_to(postgres, name, "2026_12_01_1345")
+            rows = await connection.fetch(
+                "SELECT type_index, source, measuring_source FROM cartridge_types WHERE category = 1"
+            )
+        finally:
+            await connection.close()
+    finally:
+        await postgres.drop_database(name)
+    told = {row["type_index"]: row["measuring_source"] for row in rows}
+    assert told[14].startswith("Manufacturer-typical, not from a standard")
+    assert told[1] == "Our own validation, report 7."
+    assert not any("method sheet" in row["measuring_source"] for row in rows)

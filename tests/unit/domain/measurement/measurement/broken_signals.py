@@ -82,7 +82,7 @@ def conclude(model: ForwardModel, glucose_mg_dl: float, fault: Fault = sound, *,
 
 
 def iso_15197_tolerance(glucose_mg_dl: float) -> float:
-    """Of a blood-glucose value, mg/dL. Source: ISO 15197:2013, 6.3.3."""
+    """Of a blood-glucose value, mg/dL. Source: ISO 15197:2013, system accuracy (PMC4525642, Table 1)."""
     return max(15.0, 0.15 * glucose_mg_dl)
 
 
