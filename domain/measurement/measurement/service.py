@@ -13,6 +13,7 @@ from domain.errors import Forbidden, InvalidInput
 from domain.ids import UserId, new_id
 from domain.measurement.measurement import chain, fhir
 from domain.measurement.measurement.access import parse_session_id, require_owner, user_of
+from domain.measurement.measurement.effective_time import MAX_BEHIND
 from domain.measurement.measurement.ending import SessionEnding
 from domain.measurement.measurement.errors import SessionEmpty, SessionEnded, SessionNotEnded, SessionNotFound
 from domain.measurement.measurement.frames import StoredFrame, open_frame, seal_context, to_us
@@ -41,8 +42,6 @@ _log = logging.getLogger(__name__)
 
 MAX_EXPORT = 5_000
 MAX_SIMILAR = 50
-CLOCK_BEHIND = timedelta(minutes=10)
-"""By how much the clock of a live reader may be behind."""
 _RESOURCE = "MeasurementSession"
 
 
@@ -102,7 +101,7 @@ class MeasurementService:
             head=last.chain_hash if last else chain.genesis(row.id),
             known=await frames.timestamps_us(row.id) if last else set(),
             within=range_of(row),
-            live_from_us=None if self._takes_stored_frames else to_us(row.started_at - CLOCK_BEHIND),
+            live_from_us=None if self._takes_stored_frames else to_us(row.started_at - MAX_BEHIND),
         )
 
     async def end(self, session: AsyncSession, principal: Principal, session_id: str) -> Session:
