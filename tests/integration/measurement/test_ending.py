@@ -13,6 +13,7 @@ from fhir.resources.R4B.bundle import Bundle
 from manpasik.internal.v1 import cartridge_registry_pb2 as registry
 from manpasik.v1 import measurement_pb2 as pb
 
+from devices.simulator.forward_model import ForwardModel
 from domain.audit import AccessLog
 from domain.measurement.measurement.service import MeasurementService
 from domain.messaging import payload_context
@@ -21,7 +22,17 @@ from subgraphs.measurement.measurement.adapters.pgvector_index import PgVectorIn
 from subgraphs.measurement.measurement.background import sweep
 from subgraphs.measurement.measurement.consumers import CalibrationCompleted
 from subgraphs.runtime.faces import EventMetadata
-from tests.integration.measurement.conftest import BASE_US, DEVICE, OTHER, USER, Measurement, as_, frame, user
+from tests.integration.measurement.conftest import (
+    BASE_US,
+    CARTRIDGE,
+    DEVICE,
+    OTHER,
+    USER,
+    Measurement,
+    as_,
+    frame,
+    user,
+)
 from tests.integration.measurement.hardware import GLUCOSE
 
 OWNER = as_(f"user:{USER}")
@@ -420,6 +431,40 @@ async def test_a_broken_sensor_gives_no_value_in_any_face_and_asks_to_measure_ag
     assert resource["status"] == "cancelled"
     assert resource["dataAbsentReason"]["coding"][0]["code"] == "error"
     assert not {"valueQuantity", "interpretation", "referenceRange"} & set(resource)
+
+
+@pytest.mark.parametrize(("level", "seed", "amplitude_na"), [(45.0, 30, 4.0), (120.0, 13, 4.5), (430.0, 37, 8.6)])
+async def test_mains_hum_in_the_frames_of_a_reader_is_no_final_value_and_without_it_there_is_one(
+    measurement: Measurement, level: float, seed: int, amplitude_na: float
+) -> None:
+    """Three of five samples of the sine agree by chance, five times the amplitude in mg/dL off."""
+    model = ForwardModel(seed=seed)
+    known = model.calibration()
+    measurement.hardware.read(CARTRIDGE)
+    measurement.hardware.calibrate(
+        DEVICE,
+        alpha=known.alpha,
+        channel_gains=known.channel_gains.tolist(),
+        channel_offsets=known.channel_offsets.tolist(),
+        temp_coefficient=known.temp_coefficient,
+        humidity_coefficient=known.humidity_coefficient,
+    )
+    taken = model.reader().measure(level, datetime(2026, 1, 1, 12, tzinfo=UTC))
+    hum = np.array([0.97, 1.0, 0.99, 0.1, -0.9]) * amplitude_na
+
+    async def told(disturbance: np.ndarray[Any, Any]) -> list[str]:
+        session_id = await measurement.start()
+        frames = [
+            frame(session_id, n, raw=one.raw_channels + extra, s_ref=one.s_ref, env=(one.temp_c, one.humidity_pct))
+            for n, (one, extra) in enumerate(zip(taken, disturbance, strict=True))
+        ]
+        await measurement.stream(frames)
+        await measurement.end(session_id)
+        return [topic for topic, event in await events(measurement) if event["session_id"] == session_id]
+
+    critical = ["health_alert.triggered"] if level in (45.0, 430.0) else []
+    assert await told(np.zeros(5)) == ["measurement.completed", *critical]
+    assert await told(hum) == ["measurement.invalid"]
 
 
 @pytest.mark.parametrize(("level", "comparator", "limit", "code"), [(12, "<", 20, "LL"), (900, ">", 600, "HH")])
