@@ -6,6 +6,11 @@ a relay that published twice) finds the row and does nothing. A record that fail
 then goes to the dead-letter topic; only when that is acknowledged does the partition move on. While the database or the
 broker is away nothing counts as a try: the worker waits.
 
+Records that wait share a transaction: the round trips and the write-ahead log's flush of a transaction cost more than most
+handlers. A transaction takes records until `BATCH_SECONDS` have passed, so that locks are not held for long. When a
+handler fails, the transaction is rolled back: the records before the failed one are handled again without it, and it is
+tried alone.
+
 Only genuine events are worked on: see `events`. What is refused goes to the dead-letter topic at once. A replay finds the
 inbox row of the first delivery. Inbox rows are deleted after `_INBOX_KEEPS` times the outbox's retention; a relay may sign
 an event again for as long as its row is kept, so events are taken for one retention less: then every event that would still
@@ -13,8 +18,10 @@ be taken has its inbox row.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -25,12 +32,10 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from prometheus_client import Counter, Histogram
 from pydantic import ValidationError
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import insert
 
 from domain.catalog import DEAD_LETTER_TOPIC
 from domain.errors import AppError
 from domain.events import DomainEvent
-from domain.messaging import InboxRow
 from domain.principal import service_principal
 from subgraphs.runtime.cancellation import finish
 from subgraphs.runtime.context import RequestContext, enter
@@ -57,6 +62,8 @@ EVENT_DELIVERY_SECONDS = Histogram(
 )
 
 RETRY_DELAYS_S = (1.0, 2.0, 4.0)
+BATCH_SECONDS = 0.1
+"""How long a transaction takes up further records."""
 _BACK_OFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 _FETCH_TIMEOUT_MS = 500
 _COMMIT_TIMEOUT_S = 2.0
@@ -66,7 +73,14 @@ _PRUNE_ROWS = 5000
 _MOST_REASON = 300
 _INBOX_KEEPS = 4  # times the outbox's retention: with the default 12 days, so that an event is taken for 9
 
-_RECEIVE = insert(InboxRow).on_conflict_do_nothing().returning(InboxRow.event_id)
+_RECEIVE = text(
+    """
+    INSERT INTO inbox (consumer, event_id)
+    SELECT :consumer, event_id FROM unnest(CAST(:event_ids AS varchar[])) AS received (event_id)
+    ON CONFLICT DO NOTHING RETURNING event_id
+    """
+)
+_PUT_BACK = text("DELETE FROM inbox WHERE consumer = :consumer AND event_id = ANY(CAST(:event_ids AS varchar[]))")
 _PRUNE = text(
     """
     DELETE FROM inbox WHERE ctid = ANY (ARRAY(
@@ -79,6 +93,37 @@ _PRUNE = text(
 
 class _Stopped(Exception):
     """The partition was taken away, or the process stops: the record in hand is left for the next delivery."""
+
+
+class _HandlerFailed(Exception):
+    """The handler of one record of a transaction failed; the transaction is rolled back.
+
+    Args:
+        position: of the record among those of the transaction.
+    """
+
+    def __init__(self, position: int, cause: Exception) -> None:
+        super().__init__(position)
+        self.position = position
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class _Genuine:
+    """A genuine record whose payload the consumer's model accepts."""
+
+    record: ConsumerRecord
+    consumer: Consumer[Any]
+    event: ReceivedEvent
+    payload: DomainEvent
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A record that no handler gets, and why. `is_genuine`: a published event, whose health data is sealed."""
+
+    reason: str
+    is_genuine: bool
 
 
 class ConsumerHost:
@@ -224,12 +269,35 @@ class ConsumerHost:
             async with asyncio.timeout(_COMMIT_TIMEOUT_S):
                 await self._require(self._consumer).commit({place: next_offset})
 
-    async def process(self, record: ConsumerRecord, stop: asyncio.Event) -> None:
-        """Handle one record, or send it to the dead-letter topic.
+    async def process(self, records: Sequence[ConsumerRecord], stop: asyncio.Event) -> int:
+        """Handle the first records of some, or send the first one to the dead-letter topic; how many are done, at least one.
 
         Raises:
-            _Stopped: the worker has to stop while the record waits for its next try.
+            _Stopped: the worker has to stop while a record waits for its next try.
         """
+        first = self._read(records[0])
+        if isinstance(first, _Refused):
+            await self._dead_letter(records[0], reason=first.reason, stop=stop, is_genuine=first.is_genuine)
+            return 1
+        batch = [first]
+        for record in records[1:]:
+            read = self._read(record)
+            if isinstance(read, _Refused):
+                break  # it comes first next time
+            batch.append(read)
+        failure: Exception | None = None
+        while len(batch) > 1 and failure is None:
+            try:
+                return await self._handle(batch, stop)
+            except _HandlerFailed as failed:
+                batch = batch[: failed.position]
+                failure = None if batch else failed.cause
+            except Exception:  # noqa: BLE001 - of the transaction as a whole; the record alone meets it again
+                batch = []
+        await self._handle_alone(first, stop, failure)
+        return 1
+
+    def _read(self, record: ConsumerRecord) -> _Genuine | _Refused:
         consumer = self._consumers[record.topic]
         try:
             event = self._reader.read(
@@ -237,64 +305,101 @@ class ConsumerHost:
             )
         except (MalformedEvent, EventRefused) as error:
             reason = error.reason if isinstance(error, EventRefused) else "MALFORMED_EVENT"
-            EVENTS_REFUSED.labels(self._service, record.topic, reason).inc()
-            await self._dead_letter(record, reason=f"{reason}: {error}", stop=stop, is_genuine=False)
-            return
+            return _Refused(f"{reason}: {error}", is_genuine=False)
         try:
-            payload: DomainEvent = consumer.event.model_validate(event.payload)
+            return _Genuine(record, consumer, event, consumer.event.model_validate(event.payload))
         except ValidationError as error:
-            await self._dead_letter(record, reason=f"MALFORMED_EVENT: {_fields_of(error)}", stop=stop)
-            return
-        tries = 0
-        waits = 0
+            return _Refused(f"MALFORMED_EVENT: {_fields_of(error)}", is_genuine=True)
+
+    async def _handle_alone(self, item: _Genuine, stop: asyncio.Event, failure: Exception | None) -> None:
+        """Handle one record in a transaction of its own, with its further tries.
+
+        Args:
+            failure: of its first try, when that was made together with others.
+        """
+        topic = item.record.topic
+        tries = waits = 0
         while True:
             try:
-                await self._handle(consumer, event, payload)
+                if failure is not None:
+                    raise failure
+                await self._handle([item], stop)
                 return
             except Exception as error:  # noqa: BLE001 - the boundary of consumers
-                if await self._is_outage(error):
+                cause = error.cause if isinstance(error, _HandlerFailed) else error
+                failure = None
+                if await self._is_outage(cause):
                     if not waits:
-                        self._log.warning("a consumer waits for the database", topic=record.topic, error=repr(error))
+                        self._log.warning("a consumer waits for the database", topic=topic, error=repr(cause))
                     await self._pause(_BACK_OFF_S[min(waits, len(_BACK_OFF_S) - 1)], stop)
                     waits += 1
                     continue
                 self._log.warning(
                     "an event failed",
-                    topic=record.topic,
-                    event_id=event.metadata.event_id,
+                    topic=topic,
+                    event_id=item.event.metadata.event_id,
                     tries=tries + 1,
-                    exc_info=error,
+                    exc_info=cause,
                 )
                 if tries == len(self._retry_delays_s):
-                    await self._dead_letter(record, reason=_reason_of(error), stop=stop)
+                    await self._dead_letter(item.record, reason=_reason_of(cause), stop=stop)
                     return
-                EVENTS_CONSUMED.labels(self._service, record.topic, "retried").inc()
+                EVENTS_CONSUMED.labels(self._service, topic, "retried").inc()
                 await self._pause(self._retry_delays_s[tries], stop)
                 tries += 1
 
-    async def _handle(self, consumer: Consumer[Any], event: ReceivedEvent, payload: DomainEvent) -> None:
-        metadata = event.metadata
-        # The worker's task is its own, so this is the context of this record only; the database hands correlation id
-        # and trace on to the events that follow from it.
-        enter(
-            RequestContext(
-                principal=service_principal(self._service),
-                request_id=metadata.correlation_id or metadata.event_id,
-                traceparent=metadata.traceparent,
-            )
-        )
+    async def _handle(self, batch: Sequence[_Genuine], stop: asyncio.Event) -> int:
+        """Let records take effect in one transaction, in their order; how many of the first did.
+
+        Raises:
+            _HandlerFailed: nothing took effect.
+        """
+        until = time.monotonic() + BATCH_SECONDS
+        principal = service_principal(self._service)
+        outcomes: list[str] = []
+        enter(RequestContext(principal=principal))
         async with self._database.transaction() as session:
-            seen = {"consumer": self._service, "event_id": metadata.event_id}
-            if await session.scalar(_RECEIVE, seen) is None:
-                outcome = "duplicate"
-            else:
-                outcome = "handled"
-                await consumer.handle(session, payload, metadata)
-        EVENTS_CONSUMED.labels(self._service, consumer.topic, outcome).inc()
-        if outcome == "handled":
-            EVENT_DELIVERY_SECONDS.labels(self._service, consumer.topic).observe(
-                max(0.0, (datetime.now(UTC) - metadata.occurred_at).total_seconds())
+            received = await session.scalars(
+                _RECEIVE, {"consumer": self._service, "event_ids": [item.event.metadata.event_id for item in batch]}
             )
+            fresh = set(received)
+            for position, item in enumerate(batch):
+                if position and (stop.is_set() or time.monotonic() > until):
+                    await session.execute(_PUT_BACK, {"consumer": self._service, "event_ids": list(fresh)})
+                    break
+                metadata = item.event.metadata
+                if metadata.event_id not in fresh:
+                    outcomes.append("duplicate")
+                    continue
+                fresh.remove(metadata.event_id)
+                # The worker's task is its own, so this is the context of this record only; the session hands correlation id
+                # and trace on to the events that follow from it.
+                enter(
+                    RequestContext(
+                        principal=principal,
+                        request_id=metadata.correlation_id or metadata.event_id,
+                        traceparent=metadata.traceparent,
+                    )
+                )
+                self._database.tag(session)
+                try:
+                    await item.consumer.handle(session, item.payload, metadata)
+                    await session.flush()
+                except Exception as error:
+                    raise _HandlerFailed(position, error) from error
+                session.expunge_all()  # the next record's handler sees rows as they are, as in a session of its own
+                outcomes.append("handled")
+        self._count(batch, outcomes)
+        return len(outcomes)
+
+    def _count(self, batch: Sequence[_Genuine], outcomes: Sequence[str]) -> None:
+        now = datetime.now(UTC)
+        for item, outcome in zip(batch, outcomes, strict=False):
+            EVENTS_CONSUMED.labels(self._service, item.consumer.topic, outcome).inc()
+            if outcome == "handled":
+                EVENT_DELIVERY_SECONDS.labels(self._service, item.consumer.topic).observe(
+                    max(0.0, (now - item.event.metadata.occurred_at).total_seconds())
+                )
 
     async def _is_outage(self, error: Exception) -> bool:
         """Whether the database is away. What looks like it may be a bug in a handler, so the database is asked."""
@@ -347,6 +452,8 @@ class ConsumerHost:
                     raise
                 await self._pause(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)], stop)
                 failures += 1
+        if not is_genuine:
+            EVENTS_REFUSED.labels(self._service, record.topic, reason.partition(":")[0]).inc()
         EVENTS_CONSUMED.labels(self._service, record.topic, "dead_letter").inc()
         self._log.error(
             "an event went to the dead-letter topic",
@@ -464,11 +571,10 @@ class _Worker:
     async def _work_through(self, records: Sequence[ConsumerRecord]) -> None:
         done: int | None = None
         try:
-            for record in records:
-                if self._stop.is_set():
-                    return
-                await self._host.process(record, self._stop)
-                done = record.offset + 1
+            while records and not self._stop.is_set():
+                count = await self._host.process(records, self._stop)
+                done = records[count - 1].offset + 1
+                records = records[count:]
         finally:
             if done is not None:
                 await self._host.commit(self._place, done)

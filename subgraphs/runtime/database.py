@@ -87,17 +87,18 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """A session whose transaction commits at the end of the block, and rolls back if the block raises."""
         async with self.shares.hold(current()), self._sessions() as session, session.begin():
-            self._tag(session)
+            self.tag(session)
             yield session
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads: the server refuses a write. What it loaded stays readable after its end."""
         async with self.shares.hold(current()), self._read_sessions() as session:
-            self._tag(session)
+            self.tag(session)
             yield session
 
-    def _tag(self, session: AsyncSession) -> None:
+    def tag(self, session: AsyncSession) -> None:
+        """Give a session what its events and audit entries tell of the request in hand."""
         context = current()
         session.info["sealer"] = self.sealer
         session.info["correlation_id"] = context.request_id

@@ -17,6 +17,7 @@ from domain.ids import new_id
 from domain.messaging import Outbox
 from domain.principal import PrincipalKind
 from domain.sealing import SealBroken
+from subgraphs.runtime import consumers
 from subgraphs.runtime.context import RequestContext, current
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.events import CommittedEvent, EventWriter, decode
@@ -211,10 +212,97 @@ async def test_a_host_that_stops_finishes_the_record_in_hand_and_the_next_one_go
         await asyncio.sleep(0)  # the cancellation arrives while the record is in hand
         go_on.set()
         await asyncio.wait([first])
-        assert await effects(database) == [0]
+        done = await effects(database)
+        assert done == list(range(len(done)))
+        assert 0 < len(done) < 5
         async with running(host_of(database, kafka, [topic])):
             await until(lambda: handled(database, 5))
     assert await effects(database) == [0, 1, 2, 3, 4]
+
+
+async def test_records_that_wait_share_a_transaction_and_keep_their_order_and_their_context(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    transactions: list[int] = []
+    next_kind = counted(f"{topic}.next")
+
+    async def follow_up(session: AsyncSession, event: Counted, metadata: EventMetadata) -> None:
+        transactions.append(int(await session.scalar(text("SELECT txid_current()")) or 0))
+        await write_down(session, event, metadata)
+        await Outbox(session).add(next_kind(aggregate=event.aggregate, number=event.number))
+
+    for number in range(40):
+        async with database.transaction() as session:
+            await Outbox(session, correlation_id=f"c-{number}").add(counted(topic)(aggregate="k", number=number))
+    async with running(relay_of(database, kafka)):
+        await until(lambda: _all_published(database, topic))
+        async with running(host_of(database, kafka, [topic], follow_up)):
+            await until(lambda: handled(database, 40))
+    assert await effects(database) == list(range(40))
+    assert len(set(transactions)) < len(transactions) == 40
+    async with database.read() as session:
+        query = text("SELECT correlation_id FROM outbox WHERE topic = :topic ORDER BY id")
+        assert list(await session.scalars(query, {"topic": f"{topic}.next"})) == [f"c-{n}" for n in range(40)]
+
+
+async def _all_published(database: Database, topic: str) -> bool:
+    async with database.read() as session:
+        query = text("SELECT count(*) FROM outbox WHERE topic = :topic AND published_at IS NULL")
+        return bool(await session.scalar(query, {"topic": topic}) == 0)
+
+
+async def test_a_poison_event_takes_nothing_from_those_that_share_its_transaction(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    async def refuse_two(session: AsyncSession, event: Counted, metadata: EventMetadata) -> None:
+        await write_down(session, event, metadata)
+        if event.number in (7, 8):
+            raise Refused("never")
+
+    await tell(database, topic, *(("k", number) for number in range(20)))
+    async with running(relay_of(database, kafka)):
+        await until(lambda: _all_published(database, topic))
+        async with running(host_of(database, kafka, [topic], refuse_two)):
+            await until(lambda: handled(database, 18))
+    assert await effects(database) == [number for number in range(20) if number not in (7, 8)]
+    assert [decode(value).payload["number"] for value, _ in await dead_letters_of(kafka, topic)] == [7, 8]
+
+
+async def test_an_event_that_comes_twice_in_one_transaction_takes_effect_once(
+    database: Database, kafka: KafkaSettings, topic: str
+) -> None:
+    await tell(database, topic, ("k", 1), ("k", 2))
+    async with running(relay_of(database, kafka)):
+        await until(lambda: _all_published(database, topic))
+        for record in await records_of(kafka.brokers, topic):
+            for _ in range(2):
+                await publish_raw(kafka.brokers, topic, record.value)
+        await tell(database, topic, ("k", 3))
+        await until(lambda: _all_published(database, topic))
+        async with running(host_of(database, kafka, [topic])):
+            await until(lambda: handled(database, 3))
+    assert await effects(database) == [1, 2, 3]
+
+
+async def test_a_transaction_that_has_lasted_long_enough_leaves_the_other_records_to_the_next_one(
+    database: Database, kafka: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "BATCH_SECONDS", 0.0)
+    transactions: set[int] = set()
+
+    async def note(session: AsyncSession, event: Counted, metadata: EventMetadata) -> None:
+        transactions.add(int(await session.scalar(text("SELECT txid_current()")) or 0))
+        await write_down(session, event, metadata)
+
+    await tell(database, topic, *(("k", number) for number in range(10)))
+    async with running(relay_of(database, kafka)):
+        await until(lambda: _all_published(database, topic))
+        async with running(host_of(database, kafka, [topic], note)):
+            await until(lambda: handled(database, 10))
+    assert await effects(database) == list(range(10))
+    assert len(transactions) == 10
+    async with database.read() as session:
+        assert await session.scalar(text("SELECT count(*) FROM inbox WHERE consumer = 'calibration'")) == 10
 
 
 async def test_two_hosts_share_the_partitions_and_nothing_takes_effect_twice_when_one_leaves(
