@@ -1,14 +1,22 @@
 """The gateway workload: the generic router over the platform's supergraph, configured by the platform's environment."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
 
 from prometheus_client import make_asgi_app
 
 from domain.catalog import built_groups
+from domain.errors import Unavailable
 from domain.paging import DEFAULT_PAGE
 from domain.principal import ACCESS_TOKEN_AUDIENCE
+from router.errors import ClientError
 from router.serving.app import create_app
+from router.serving.identity import LoginSession
 from router.serving.settings import CorsSettings, JwtIssuer, Limits, OperationLimits, RouterSettings, SubgraphSettings
+from subgraphs.runtime.revocation import RemoteEndedSignIns, Revocations, SignInEnded
 from subgraphs.runtime.serving import HttpServer, PortInUse
 from subgraphs.runtime.settings import Settings, SettingsError
 
@@ -33,7 +41,7 @@ def router_settings(settings: Settings) -> RouterSettings:
     be asked for, and errors do not name subgraphs.
     """
     tokens, production = settings.tokens, settings.service.is_production
-    jwks_url = tokens.jwks_url or "http://manpasik-auth-service:8081/.well-known/jwks.json"
+    jwks_url = _jwks_url(settings)
     issuers = [
         JwtIssuer(issuer=tokens.issuer, jwks_url=jwks_url, audience=ACCESS_TOKEN_AUDIENCE, algorithms=("ES256",))
     ]
@@ -52,6 +60,40 @@ def router_settings(settings: Settings) -> RouterSettings:
         limits=_LIMITS,
         metrics=False,  # they have a port of their own, which is not the public one
     )
+
+
+def _jwks_url(settings: Settings) -> str:
+    return settings.tokens.jwks_url or "http://manpasik-auth-service:8081/.well-known/jwks.json"
+
+
+class SignInSessions:
+    """The sign-ins that auth-service has ended, for the router. Tokens of Keycloak are not followed: their realm ends them."""
+
+    def __init__(self, revocations: Revocations, *, issuer: str) -> None:
+        self._revocations = revocations
+        self._issuer = issuer
+
+    @property
+    def is_current(self) -> bool:
+        return self._revocations.is_current
+
+    async def of(self, claims: Mapping[str, Any]) -> LoginSession | None:
+        """Raises: ClientError: the sign-in has ended (401), or which have is not known yet (503)."""
+        sign_in = claims.get("sid")
+        if claims.get("iss") != self._issuer or not isinstance(sign_in, str):
+            return None
+        try:
+            await self._revocations.require_sign_in(sign_in)
+        except SignInEnded as error:
+            raise ClientError(str(error), code="UNAUTHENTICATED", status=401) from error
+        except Unavailable as error:
+            raise ClientError("Tokens cannot be verified right now.", code="SERVICE_UNAVAILABLE", status=503) from error
+        return _SignIn(partial(self._revocations.on_end, sign_in))
+
+
+class _SignIn:
+    def __init__(self, on_end: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
+        self.on_end = on_end
 
 
 class RouterProcess:
@@ -75,7 +117,13 @@ class RouterProcess:
         except OSError as error:
             raise SettingsError(f"SUPERGRAPH_FILE: {self._supergraph} cannot be read: {error.strerror}") from error
         service = self._settings.service
-        router = create_app(sdl, self._router_settings)
+        revocations = Revocations(RemoteEndedSignIns(urljoin(_jwks_url(self._settings), "ended-sign-ins")))
+        router = create_app(
+            sdl,
+            self._router_settings,
+            sessions=SignInSessions(revocations, issuer=self._settings.tokens.issuer),
+            watch=lambda _: revocations.follow(),
+        )
         metrics = make_asgi_app(registry=router.state.router.registry)
         wanted = (
             (router, service.http_port, "the router", True),

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 
 from router.serving.endpoint import GraphQLEndpoint
 from router.serving.http import JSON
-from router.serving.identity import Authenticator
+from router.serving.identity import Authenticator, LoginSessions
 from router.serving.service import RouterService
 from router.serving.settings import RouterSettings
 from router.serving.shares import Shares
@@ -42,15 +42,17 @@ def create_app(
     settings: RouterSettings,
     *,
     authenticator: Authenticator | None = None,
+    sessions: LoginSessions | None = None,
     watch: Callable[[RouterService], Any] | None = None,
 ) -> Starlette:
     """The router for one supergraph; `app.state.router` is its `RouterService`.
 
+    sessions: tells which sign-ins have ended; for the authenticator of `settings.jwt`.
     watch: a coroutine function that runs as long as the application does, e.g. to reload a changed file.
     Raises:
         InvalidSupergraph: the supergraph cannot be served.
     """
-    service = RouterService(supergraph_sdl, settings, authenticator)
+    service = RouterService(supergraph_sdl, settings, authenticator, sessions)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -20,7 +20,7 @@ from router.serving.client import OutgoingHeaders
 from router.serving.documents import TrustedDocuments
 from router.serving.engine import Engine, GraphQLRequest, Prepared
 from router.serving.http import error_entries, payload
-from router.serving.identity import Authenticator, Identity, NoAuthenticator
+from router.serving.identity import Authenticator, Identity, LoginSessions, NoAuthenticator
 from router.serving.incremental import PartsForm, parts, stream_parts, tells_errors
 from router.serving.metrics import Metrics
 from router.serving.settings import RouterSettings, SubgraphTls
@@ -38,12 +38,12 @@ logger = logging.getLogger("router")
 access_log = logging.getLogger("router.access")
 
 
-def _authenticator(settings: RouterSettings) -> Authenticator:
+def _authenticator(settings: RouterSettings, sessions: LoginSessions | None) -> Authenticator:
     if not settings.jwt:
         return NoAuthenticator()
     from router.serving.tokens import JwtAuthenticator  # noqa: PLC0415  a third of the start is spent on its libraries
 
-    return JwtAuthenticator(settings.jwt)
+    return JwtAuthenticator(settings.jwt, sessions=sessions)
 
 
 def _tracing() -> ModuleType | None:
@@ -77,12 +77,17 @@ class RouterService:
     """The state behind the application: the current engine and what outlives it."""
 
     def __init__(
-        self, supergraph_sdl: str, settings: RouterSettings, authenticator: Authenticator | None = None
+        self,
+        supergraph_sdl: str,
+        settings: RouterSettings,
+        authenticator: Authenticator | None = None,
+        sessions: LoginSessions | None = None,
     ) -> None:
         self.settings = settings
+        self._sessions = sessions
         self.engine = Engine(supergraph_sdl, settings)
         self._documents = TrustedDocuments(settings.trusted_documents, required=settings.require_trusted_documents)
-        self.authenticator: Authenticator = authenticator or _authenticator(settings)
+        self.authenticator: Authenticator = authenticator or _authenticator(settings, sessions)
         default = settings.subgraph_tls == SubgraphTls()
         self._tls = None if default else client_context(settings.subgraph_tls)
         self._metrics = Metrics()
@@ -117,7 +122,7 @@ class RouterService:
 
     @property
     def is_ready(self) -> bool:
-        return self._transport is not None
+        return self._transport is not None and (self._sessions is None or self._sessions.is_current)
 
     async def open(self) -> None:
         self._tracing = _tracing()
@@ -296,7 +301,7 @@ class RouterService:
         self._open.check(holder)
         sent = self.subgraph_headers(headers, identity)
         self._metrics.requests["subscription"] += 1
-        return self._counted(Subscription(engine, transport, prepared, sent, identity.expires_at), holder)
+        return self._counted(Subscription(engine, transport, prepared, sent, identity), holder)
 
     async def _single(
         self, request: GraphQLRequest, headers: Mapping[str, str], *, read_only: bool

@@ -8,12 +8,14 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from router.errors import ClientError
 from router.execution.errors import SubgraphFailure, of_failure
 from router.serving.engine import Engine, Prepared
 from router.serving.http import error_entries, payload
+from router.serving.identity import Identity
 from router.serving.transport import HttpTransport
 
 
@@ -27,19 +29,19 @@ class StreamFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """headers: as sent to subgraphs. expires_at: when the caller's token ends, in seconds of the epoch; None: never."""
+    """headers: as sent to subgraphs. identity: the caller's; the subscription ends with their token and their session."""
 
     engine: Engine
     transport: HttpTransport
     prepared: Prepared
     headers: Mapping[str, str]
-    expires_at: float | None
+    identity: Identity
 
     async def answers(self) -> AsyncGenerator[dict[str, Any], None]:
         """One answer for each event. The next event is read when the answer before it was taken.
 
         Raises:
-            StreamFailed: the subgraph failed, or the token has expired.
+            StreamFailed: the subgraph failed, the token has expired, or the sign-in has ended.
         """
         primary = self.prepared.compiled.subscription
         if primary is None:
@@ -65,13 +67,26 @@ class Subscription:
 
     async def _next(self, events: AsyncGenerator[Any, None]) -> Any:
         """Raises:
-        StreamFailed: the token expired before there was an event.
+        StreamFailed: the token expired, or the sign-in ended, before there was an event.
         """
-        if self.expires_at is None:
+        expires_at, session = self.identity.expires_at, self.identity.session
+        if expires_at is None and session is None:
             return await anext(events)
         try:
-            async with asyncio.timeout(self.expires_at - time.time()):
-                return await anext(events)
+            async with asyncio.timeout(None if expires_at is None else expires_at - time.time()) as wait:
+                forget = session.on_end(partial(_end, wait)) if session is not None else None
+                try:
+                    return await anext(events)
+                finally:
+                    if forget is not None:
+                        forget()
         except TimeoutError as error:
-            expired = ClientError("The token has expired.", code="UNAUTHENTICATED", status=401)
-            raise StreamFailed(error_entries(expired)) from error
+            has_expired = expires_at is not None and expires_at <= time.time()
+            message = "The token has expired." if has_expired else "The sign-in has ended."
+            ended = ClientError(message, code="UNAUTHENTICATED", status=401)
+            raise StreamFailed(error_entries(ended)) from error
+
+
+def _end(wait: asyncio.Timeout) -> None:
+    if not wait.expired():
+        wait.reschedule(asyncio.get_running_loop().time())

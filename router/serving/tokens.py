@@ -14,7 +14,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from router.errors import ClientError
-from router.serving.identity import ANONYMOUS, Identity
+from router.serving.identity import ANONYMOUS, Identity, LoginSessions
 from router.serving.settings import JwtIssuer
 
 
@@ -23,6 +23,8 @@ class JwtAuthenticator:
 
     Keys are fetched when first needed, kept for `KEYS_MAX_AGE_S`, and fetched again when a token names an unknown key,
     at most every `KEYS_MIN_AGE_S`, so that made-up key ids cannot make the router hammer the issuer.
+
+    sessions: tells of tokens whose sign-in has ended; None: a token holds until it expires.
     """
 
     KEYS_MAX_AGE_S = 600.0
@@ -30,7 +32,10 @@ class JwtAuthenticator:
     LEEWAY_S = 5
     VERIFIED_MOST = 10_000
 
-    def __init__(self, issuers: tuple[JwtIssuer, ...], *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, issuers: tuple[JwtIssuer, ...], *, sessions: LoginSessions | None = None, timeout_s: float = 5.0
+    ) -> None:
+        self._sessions = sessions
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
         self._timeout_s = timeout_s
         self._keys: dict[str, tuple[float, KeySet]] = {}
@@ -51,6 +56,7 @@ class JwtAuthenticator:
             scopes=_scopes(claims),
             subject=subject if isinstance(subject, str) else None,
             expires_at=float(claims["exp"]) + self.LEEWAY_S,
+            session=None if self._sessions is None else await self._sessions.of(claims),
         )
 
     async def _verify(self, token: str) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Operations over a WebSocket: one connection, many operations, queries and mutations as well as subscriptions.
 
-A connection lives no longer than the token that it was opened with. Nothing piles up for a client that is slow: an
+A connection lives no longer than the token that it was opened with, and the sign-in that the token belongs to. Nothing piles up for a client that is slow: an
 operation waits until its last answer was taken, up to a limit, and its subgraph waits for it.
 
 Source: graphql-ws PROTOCOL.md (enisdenjo/graphql-ws), "GraphQL over WebSocket Protocol", with its close codes.
@@ -172,9 +172,15 @@ class Connection:
         self._count(identity)
         expires_in_s = None if identity.expires_at is None else identity.expires_at - time.time()
         self._end_in(expires_in_s, _Closed(FORBIDDEN, "The token has expired"))
+        if identity.session is not None:
+            self._share.callback(identity.session.on_end(self._end_with_session))
         self._identity = identity
         self._begin_idling()
         await self._send({"type": "connection_ack"})
+
+    def _end_with_session(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the connection is closing already
+            self._end_in(0, _Closed(FORBIDDEN, "The sign-in has ended"))
 
     def _begin_idling(self) -> None:
         """Closes the connection when no operation begins for a while."""

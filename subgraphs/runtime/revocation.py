@@ -95,7 +95,7 @@ class Revocations:
     def __init__(self, source: EndedSignIns | None = None) -> None:
         self._source = source
         self._ended: dict[str, float] = {}
-        self._open: defaultdict[str, set[_Call]] = defaultdict(set)
+        self._open: defaultdict[str, set[_Call | _Watched]] = defaultdict(set)
         self._cursor: datetime | None = None
         self._heard_at = time.monotonic()
         self._first = asyncio.Lock()
@@ -107,12 +107,36 @@ class Revocations:
             SignInEnded: it does not.
             Unavailable: the process has just started, and cannot learn which sign-ins ended.
         """
-        if not principal.sign_in:
-            return
+        if principal.sign_in:
+            await self.require_sign_in(principal.sign_in)
+
+    async def require_sign_in(self, sign_in_id: str) -> None:
+        """Check that a sign-in goes on; raises what `require` raises."""
         if self._cursor is None and self._source is not None:
             await self._load_first()
-        if principal.sign_in in self._ended:
+        if sign_in_id in self._ended:
             raise _ended()
+
+    def on_end(self, sign_in_id: str, call: Callable[[], None]) -> Callable[[], None]:
+        """Call once when a sign-in ends, at once if it has ended; the answer forgets the call."""
+        watched = _Watched(call)
+        if sign_in_id in self._ended:
+            watched.end()
+            return watched.forget
+        self._open[sign_in_id].add(watched)
+
+        def forget() -> None:
+            watched.forget()
+            self._close(sign_in_id, watched)
+
+        return forget
+
+    def _close(self, sign_in_id: str, call: "_Call | _Watched") -> None:
+        watching = self._open.get(sign_in_id)
+        if watching is not None:
+            watching.discard(call)
+            if not watching:
+                del self._open[sign_in_id]
 
     @asynccontextmanager
     async def while_valid(
@@ -148,9 +172,7 @@ class Revocations:
             if checking is not None:
                 checking.cancel()
             if principal.sign_in:
-                self._open[principal.sign_in].discard(call)
-                if not self._open[principal.sign_in]:
-                    del self._open[principal.sign_in]
+                self._close(principal.sign_in, call)
 
     async def follow(self) -> None:
         """Learn of ended sign-ins until cancelled; a source that is away is asked again."""
@@ -170,9 +192,14 @@ class Revocations:
                 away = True
             await asyncio.sleep(POLL_EVERY_S)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the source was heard within `SILENT_AFTER_S`."""
+        return self._source is None or time.monotonic() - self._heard_at <= SILENT_AFTER_S
+
     async def check(self) -> None:
         """For `/ready`. Raises: Unavailable: nothing was heard for `SILENT_AFTER_S`."""
-        if self._source is not None and time.monotonic() - self._heard_at > SILENT_AFTER_S:
+        if not self.is_current:
             raise Unavailable("Which sign-ins ended has not been heard for 30 seconds.")
 
     async def _load_first(self) -> None:
@@ -232,6 +259,21 @@ class _Call:
         if not (self.is_ended or self.is_over):
             self.is_ended = True
             self._task.cancel()
+
+
+class _Watched:
+    """What is to happen at the end of a sign-in; compared by identity."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def end(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+    def forget(self) -> None:
+        self._call = None
 
 
 async def _check_again(verify: Callable[[], Awaitable[object]], call: _Call) -> None:
