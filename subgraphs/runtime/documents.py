@@ -6,9 +6,9 @@ limited by its size and not only by its number: a parsed document takes some fiv
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from graphql import DocumentNode, GraphQLError, GraphQLSchema, GraphQLSyntaxError, parse, validate
@@ -16,6 +16,7 @@ from graphql import DocumentNode, GraphQLError, GraphQLSchema, GraphQLSyntaxErro
 from domain.errors import LimitExceeded
 from domain.principal import Principal, PrincipalKind
 from subgraphs.runtime.errors import as_app_error
+from subgraphs.runtime.operation_cost import Amount, costs_of
 from subgraphs.runtime.query_limits import MAX_ERRORS, MAX_TOKENS, nesting_problem, size_problem
 
 MAX_ANONYMOUS_CHARACTERS = 16 * 1024
@@ -38,10 +39,11 @@ class DocumentsBusy(LimitExceeded):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A document, or the errors for which it cannot be executed."""
+    """A document with what each of its operations costs, or the errors for which it cannot be executed."""
 
     document: DocumentNode | None
     errors: Sequence[GraphQLError] = ()
+    costs: Mapping[str, Amount] = field(default_factory=dict)
 
 
 class Documents:
@@ -111,7 +113,9 @@ def _prepared(source: str, schema: GraphQLSchema, rules: Sequence[type]) -> Prep
         errors = validate(schema, document, rules, max_errors=MAX_ERRORS)
     except RecursionError:
         return _too_large("The document is nested too deep.")
-    return Prepared(document, tuple(_of_the_document(error) for error in errors))
+    if errors:
+        return Prepared(document, tuple(_of_the_document(error) for error in errors))
+    return Prepared(document, costs=costs_of(schema, document))
 
 
 def _of_the_document(error: GraphQLError) -> GraphQLError:

@@ -24,7 +24,7 @@ from domain.principal import Principal, Scope
 from subgraphs.runtime.context import RequestContext, current
 from subgraphs.runtime.documents import Documents, DocumentsBusy, Prepared
 from subgraphs.runtime.errors import BUG_MESSAGE, as_app_error, to_graphql
-from subgraphs.runtime.graphql_bounds import LiteralRule, OperationBounds
+from subgraphs.runtime.graphql_bounds import LiteralRule, OperationBounds, check_cost
 from subgraphs.runtime.representations import RepresentationInvalid, checked
 from subgraphs.runtime.slots import STREAMS, Slots, TooManyOpen
 
@@ -144,6 +144,19 @@ class _PreparedDocument(SchemaExtension):
         yield
 
 
+class _CostLimit(SchemaExtension):
+    """Refuses an operation that asks for too many objects, before it is executed."""
+
+    def on_execute(self) -> Iterator[None]:
+        """Computes the cost with the values of the variables."""
+        prepared, context = _prepared.get(), self.execution_context
+        if prepared is not None:
+            costs = prepared.costs
+            amount = costs.get(context.operation_name or "", next(iter(costs.values()), 0))
+            check_cost(amount, context.variables or {}, current().principal)
+        yield
+
+
 class SubgraphSchema(Schema):
     """A federation schema that logs bugs whole and refusals briefly, and counts open subscriptions."""
 
@@ -247,6 +260,7 @@ def build_schema(
         extensions=[
             _ErrorMapping,
             OperationBounds,
+            _CostLimit,
             _PreparedDocument,
         ],
         config=StrawberryConfig(auto_camel_case=True),

@@ -1,10 +1,11 @@
 """Bounds of one GraphQL operation at a subgraph, whoever sends it: its variables, its literals, and how much it asks for at once.
 
-The size of the document is `query_limits`'s, and the cost of an operation over all subgraphs the router's. A subgraph is reachable on a port of
+The size of the document is `query_limits`'s, its cost `operation_cost`'s, and the cost over all subgraphs the router's. A subgraph is reachable on a port of
 its own, so that it refuses by itself what no plan of the router asks for.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ from subgraphs.runtime.bounds import (
 )
 from subgraphs.runtime.context import current
 from subgraphs.runtime.errors import to_graphql
+from subgraphs.runtime.operation_cost import MAX_ANONYMOUS_COST, MAX_COST, Amount, evaluate
 
 MAX_VARIABLES = 200
 MAX_LEVELS = 12
@@ -47,6 +49,10 @@ MAX_MUTATIONS = 20
 MAX_ANONYMOUS_MUTATIONS = 3
 MAX_ROOT_FIELDS = 200
 MAX_ANONYMOUS_ROOT_FIELDS = 30
+MAX_REPEATS = 20
+"""Of one field of the root under different names; as many as the router takes of a signed-in caller."""
+MAX_ANONYMOUS_REPEATS = 3
+MAX_INTROSPECTIONS = 3
 MAX_REPRESENTATIONS = 10_000
 """Of all `_entities` fields of an operation together: the same variable can be used by many."""
 
@@ -75,6 +81,17 @@ class OperationBounds(SchemaExtension):
 
 def _refusal(message: str, extensions: dict[str, Any]) -> GraphQLError:
     return GraphQLError(message, extensions=extensions)
+
+
+def check_cost(amount: Amount, variables: Mapping[str, Any], principal: Principal) -> None:
+    """Raises: GraphQLError: the operation asks for too many objects."""
+    most = MAX_ANONYMOUS_COST if principal.kind is PrincipalKind.ANONYMOUS else MAX_COST
+    cost = evaluate(amount, variables)
+    if cost > most:
+        raise _refusal(
+            f"The operation can ask for {cost} objects; at most {most} are taken. Ask for smaller pages.",
+            {"code": "OPERATION_TOO_COSTLY"},
+        )
 
 
 def check_variables(variables: Mapping[str, Any], principal: Principal) -> None:
@@ -151,6 +168,12 @@ def root_problem(
             most = MAX_ANONYMOUS_MUTATIONS if is_anonymous else MAX_MUTATIONS
         if len(fields) > most:
             return f"The operation has {len(fields)} fields at its root; at most {most} are taken."
+        repeats = MAX_ANONYMOUS_REPEATS if is_anonymous else MAX_REPEATS
+        keys = {((field.alias or field.name).value, field.name.value) for field in fields}
+        for name, count in Counter(name for _, name in keys).items():
+            limit = MAX_INTROSPECTIONS if name.startswith("__") and name != "__typename" else repeats
+            if count > limit and name not in ("_entities", "__typename"):
+                return f"The operation asks for {name} {count} times; at most {limit} are taken."
         asked = sum(_representations(field, variables) for field in fields if field.name.value == "_entities")
         if asked > MAX_REPRESENTATIONS:
             return f"The operation asks for {asked} entities; at most {MAX_REPRESENTATIONS} are taken."

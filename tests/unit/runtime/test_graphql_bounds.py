@@ -22,7 +22,7 @@ from subgraphs.runtime.auth import Authenticator, issuers_of
 from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.documents import KEPT_CHARACTERS, Documents
 from subgraphs.runtime.faces import GroupFaces
-from subgraphs.runtime.graphql import GraphQLContext, build_schema
+from subgraphs.runtime.graphql import GraphQLContext, build_schema, list_size
 from subgraphs.runtime.http_guard import ANONYMOUS_BODY_BYTES, BODY_BYTES, OperationGuard
 from subgraphs.runtime.http_server import subgraph_app
 from subgraphs.runtime.settings import Settings
@@ -49,7 +49,43 @@ class _Thing:
 
 
 @strawberry.type
+class Edge:
+    node: "_Node"
+
+
+@strawberry.type
+class _Connection:
+    edges: list[Edge]
+
+
+@strawberry.federation.type(name="Node", keys=["id"])
+class _Node:
+    id: strawberry.ID
+
+    @strawberry.field(description="A page.", directives=[list_size("first", sized_fields=["edges"])])  # type: ignore[untyped-decorator]  # its directives have no types
+    async def nodes(self, first: int = 20) -> _Connection:
+        return _page(first)
+
+    @strawberry.field(description="Its parts.", directives=[list_size(assumed=40)])  # type: ignore[untyped-decorator]  # its directives have no types
+    async def parts(self) -> list["_Node"]:
+        return []
+
+    @classmethod
+    async def resolve_reference(cls, id: strawberry.ID) -> "_Node":
+        return cls(id=id)
+
+
+def _page(first: int) -> _Connection:
+    _seen.append(first)
+    return _Connection(edges=[Edge(node=_Node(id=strawberry.ID(str(number)))) for number in range(first)])
+
+
+@strawberry.type
 class _Query:
+    @strawberry.field(description="A page.", directives=[list_size("first", sized_fields=["edges"])])  # type: ignore[untyped-decorator]  # its directives have no types
+    async def nodes(self, first: int = 20) -> _Connection:
+        return _page(first)
+
     @strawberry.field
     def whole(self, number: int = 0) -> int:
         _seen.append(number)
@@ -265,8 +301,14 @@ async def test_a_compressed_body_is_not_taken(url: str, http: aiohttp.ClientSess
         ("{ " + " ".join(f"a{n}: text" for n in range(31)) + " }", False),
         ("{ " + "... { text } " * 31 + "}", False),
         ("{ " + " ".join(f"a{n}: text" for n in range(201)) + " }", True),
+        ("{ " + " ".join(f"a{n}: text" for n in range(4)) + " }", False),
+        ("{ ... { " + " ".join(f"a{n}: text" for n in range(21)) + " } }", True),
+        ("{ " + " ".join(f"a{n}: __schema {{ types {{ name }} }}" for n in range(4)) + " }", True),
     ],
-    ids=["mutations", "in a fragment", "of a person", "queries", "in inline fragments", "queries of a person"],
+    ids=[
+        *("mutations", "in a fragment", "of a person", "queries", "in inline fragments", "queries of a person"),
+        *("one field", "one field of a person", "introspection"),
+    ],
 )
 async def test_one_request_does_not_carry_many(
     url: str, http: aiohttp.ClientSession, query: str, *, is_signed_in: bool
@@ -314,6 +356,61 @@ async def test_a_document_that_would_take_long_to_validate_is_not_validated(
     await socket.send_json({"type": "subscribe", "id": "1", "payload": {"query": document}})
     answer = await socket.receive_json(timeout=20)
     assert (answer["type"], answer["payload"][0]["extensions"]["code"]) == ("error", "OPERATION_TOO_LARGE")
+
+
+_COSTLY = {
+    "literals": (
+        "{ " + " ".join(f"a{n}: nodes(first: 1000) {{ edges {{ node {{ id }} }} }}" for n in range(19)) + " }",
+        {},
+    ),
+    "variables": ("query($n: Int) { nodes(first: $n) { edges { node { id } } } }", {"n": 20_000}),
+    "defaults": ("query($n: Int = 20000) { nodes(first: $n) { edges { node { id } } } }", {}),
+    "nested": (
+        "{ nodes(first: 100) { edges { node { nodes(first: 100) { edges { node { nodes { edges { node { id } } } } } } } } } }",
+        {},
+    ),
+    "aliases within": (
+        "{ nodes(first: 50) { edges { node { "
+        + " ".join(f"a{n}: nodes(first: 50) {{ edges {{ node {{ id }} }} }}" for n in range(20))
+        + " } } } }",
+        {},
+    ),
+    "assumed": ("{ nodes(first: 100) { edges { node { parts { parts { id } } } } } }", {}),
+    "by fragments": (
+        """{ nodes(first: 100) { edges { ...E } } } fragment E on Edge { node { ...N } }
+        fragment N on Node { nodes(first: 100) { edges { node { parts { id } } } } }""",
+        {},
+    ),
+    "entities": (
+        "query($r: [_Any!]!) { _entities(representations: $r) { ... on Node { nodes(first: 100) { edges { node { id } } } } } }",
+        {"r": [{"__typename": "Node", "id": str(number)} for number in range(200)]},
+    ),
+}
+
+
+@pytest.mark.parametrize(("query", "variables"), _COSTLY.values(), ids=_COSTLY)
+async def test_an_operation_that_asks_for_too_many_objects_is_not_begun(
+    url: str, http: aiohttp.ClientSession, query: str, variables: dict[str, Any]
+) -> None:
+    assert _code(await _asked(http, url, query, headers=_headers(), **variables)) == "OPERATION_TOO_COSTLY"
+    assert _seen == []
+
+
+async def test_representations_cost_what_is_asked_of_their_type(url: str, http: aiohttp.ClientSession) -> None:
+    query = """query($r: [_Any!]!) { _entities(representations: $r) {
+      ... on Thing { id } ... on Node { nodes(first: 100) { edges { node { id } } } } } }"""
+    things = [{"__typename": "Thing", "id": "1"} for _ in range(1_000)]
+    _, body = await _asked(http, url, query, headers=_headers(), r=[*things, {"__typename": "Node", "id": "1"}])
+    assert "errors" not in body
+    assert len(body["data"]["_entities"]) == 1_001
+
+
+async def test_who_is_not_signed_in_may_ask_for_less(url: str, http: aiohttp.ClientSession) -> None:
+    query = "query($n: Int!) { nodes(first: $n) { edges { node { id } } } }"
+    assert "errors" not in (await _asked(http, url, query, n=1_000))[1]
+    assert _code(await _asked(http, url, query, n=2_000)) == "OPERATION_TOO_COSTLY"
+    assert "errors" not in (await _asked(http, url, query, headers=_headers(), n=2_000))[1]
+    assert _seen == [1_000, 2_000]
 
 
 async def test_brackets_in_texts_and_comments_do_not_nest(url: str, http: aiohttp.ClientSession) -> None:
