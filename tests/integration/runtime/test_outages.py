@@ -46,8 +46,8 @@ async def _terminate(database: Database) -> None:
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     connection = await database.listen_connection()
     try:
-        await connection.execute(f"SELECT pg_terminate_backend(pid) {others}")
-        while await connection.fetchval(f"SELECT count(*) {others}"):  # noqa: ASYNC110 - it has no event
+        # Again, until there is none: a session may begin between the two.
+        while await connection.fetchval(f"SELECT count(pg_terminate_backend(pid)) {others}"):  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.005)
     finally:
         await connection.close()
@@ -65,6 +65,7 @@ async def _between_statements(database: Database) -> None:
 
 async def _in_a_statement(database: Database) -> None:
     async with database.transaction() as session:
+        await session.connection()  # or there would be no session to end yet
         asking = asyncio.create_task(_terminate(database))
         try:
             await session.execute(text("SELECT pg_sleep(20)"))  # longer than that takes

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -245,3 +245,33 @@ async def test_health_does_not_know_what_is_not_served(name: str) -> None:
         request = health_pb2.HealthCheckRequest(service=name)
         assert (await status_of(health.Check(request))).code() is grpc.StatusCode.NOT_FOUND
         assert (await health.Watch(request).read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+@pytest.mark.parametrize("frames_before", [0, 1])
+async def test_messages_of_a_stream_that_inflate_are_told_from_a_fault_of_ours(frames_before: int) -> None:
+    """By a client that shows the status as it was sent: grpc.aio's replaces it by INTERNAL when a write meets the end.
+
+    Source: https://github.com/grpc/grpc/issues/36066
+    """
+
+    def bombs() -> Iterator[device_pb2.DeviceStatusUpdate]:
+        for number in range(frames_before):
+            yield device_pb2.DeviceStatusUpdate(device_id=str(number))
+        for _ in range(4):
+            yield device_pb2.DeviceStatusUpdate(device_id="x" * 15_000_000)
+
+    def send(port: int) -> grpc.StatusCode:
+        with grpc.insecure_channel(f"127.0.0.1:{port}", compression=grpc.Compression.Gzip) as channel:
+            method: Any = channel.stream_stream(
+                "/manpasik.v1.DeviceService/StreamDeviceStatus",
+                request_serializer=device_pb2.DeviceStatusUpdate.SerializeToString,
+            )
+            call = method(bombs(), metadata=_READER, timeout=60)
+            with pytest.raises(grpc.RpcError):
+                list(call)
+            code: grpc.StatusCode = call.code()
+            return code
+
+    async with serving() as world:
+        codes = [await asyncio.to_thread(send, world.port) for _ in range(5)]
+    assert set(codes) == {grpc.StatusCode.RESOURCE_EXHAUSTED}
