@@ -35,8 +35,8 @@ def run(names: Sequence[str], ports: Sequence[str], environ: Mapping[str, str]) 
         ServeError: unknown name, wrong setting, port in use, wrong master key.
     """
     try:
-        settings = load_settings(environ)
         services = expand(names)
+        settings = load_settings(environ, services=services)
         chosen = dict(_port(text) for text in ports)
     except (SettingsError, ValueError) as error:
         raise ServeError(str(error)) from error

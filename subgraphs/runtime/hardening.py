@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 from zxcvbn import zxcvbn
 
+from subgraphs.runtime.preflight import preflight_faults
 from subgraphs.runtime.settings import (
     DEVELOPMENT_DB_PASSWORD,
     DEVELOPMENT_JWT_SECRET,
@@ -76,8 +77,12 @@ _WIDEST_V4, _WIDEST_V6 = 8, 32
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
 
 
-def load_settings(environ: Mapping[str, str]) -> Settings:
+def load_settings(environ: Mapping[str, str], *, services: Sequence[str] | None = None) -> Settings:
     """The settings of a process that is about to serve.
+
+    Args:
+        services: short names of those that it serves, none for the router alone: in production, the files and keys that
+            they need are checked as well. None: only the settings are.
 
     Raises:
         SettingsError: a value is wrong, or unsafe where it is used; every such variable is named.
@@ -85,16 +90,20 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     try:
         settings = Settings.load(environ)
     except SettingsError as error:
-        _name_all_faults(environ, error)
+        _name_all_faults(environ, error, services)
         raise
     if settings.service.is_production:
-        _refuse(list(faults(settings)))
+        _refuse(_faults_of(settings, services))
     else:
         require_loopback_or_own_secrets(settings)
     return settings
 
 
-def _name_all_faults(environ: Mapping[str, str], error: SettingsError) -> None:
+def _faults_of(settings: Settings, services: Sequence[str] | None) -> list[str]:
+    return [*faults(settings), *(preflight_faults(settings, services) if services is not None else ())]
+
+
+def _name_all_faults(environ: Mapping[str, str], error: SettingsError, services: Sequence[str] | None) -> None:
     """Judge what is left when the variables that cannot be read are taken away, so that one start names everything.
 
     Raises:
@@ -106,7 +115,9 @@ def _name_all_faults(environ: Mapping[str, str], error: SettingsError) -> None:
     except SettingsError:
         return
     if settings.service.is_production:
-        others = [line for line in faults(settings) if unread.isdisjoint(line.partition(":")[0].split(", "))]
+        others = [
+            line for line in _faults_of(settings, services) if unread.isdisjoint(line.partition(":")[0].split(", "))
+        ]
         _refuse([*error.faults, *others])
 
 

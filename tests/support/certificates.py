@@ -33,13 +33,17 @@ class Authority:
         self.file = folder / f"{name.replace(' ', '-')}.crt"
         self.file.write_bytes(self._cert.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, *names: str, file: str = "tls") -> Pair:
-        """A certificate for DNS names and addresses, in `<file>.crt` and `<file>.key`; a new one replaces the old."""
+    def issue(self, *names: str, file: str = "tls", lasts: timedelta = timedelta(days=1)) -> Pair:
+        """A certificate for DNS names and addresses, in `<file>.crt` and `<file>.key`; a new one replaces the old.
+
+        Args:
+            lasts: until when it holds, from now; one that has expired for negative ones.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         cert = (
-            self._builder(subject, key)
+            self._builder(subject, key, lasts)
             .add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .sign(self._key, hashes.SHA256())
@@ -54,7 +58,9 @@ class Authority:
         pair.key.chmod(0o600)
         return pair
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, lasts: timedelta = timedelta(days=1)
+    ) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder()
@@ -62,8 +68,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(now - timedelta(days=7))
+            .not_valid_after(now + lasts)
         )
 
 
