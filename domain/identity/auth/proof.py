@@ -14,9 +14,13 @@ Otherwise everything that the unproven holder set ends, since any of it may be t
 Here that is the password (the reset has set a new one already), the linked providers, all sign-ins, pending resets, consents and the
 profile with its health details and emergency contact. The other groups drop their part on `account.proven`, which is
 committed together with it. The role stays: operators grant it to the address, not to its holder.
+
+A token of the unproven holder is taken until every process has heard that its sign-in ended. What it writes in that time would
+come after the moment until which the groups drop. So the holder is shut out first, in a transaction of its own, and the account
+changes hands `REVOKED_EVERYWHERE` later.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,6 +32,9 @@ from domain.identity.auth.repository import AccountRepository, ResetRepository, 
 from domain.identity.person import NewProfile
 from domain.ids import UserId
 from domain.messaging import Outbox
+
+REVOKED_EVERYWHERE = timedelta(seconds=2)
+"""How long after its end a sign-in is refused in every process."""
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +48,13 @@ def note_proof(account: Account, *, at: datetime) -> None:
     if not is_proven(account):
         account.email_verified_at = at
         account.proof += 1
+
+
+async def shut_out(session: AsyncSession, account: Account, *, at: datetime) -> bool:
+    """End the ways in of the unproven holder of a locked account; whether they may have had an access token."""
+    account.password_hash = None
+    await AccountRepository(session).remove_social_identities(account.id)
+    return await SignInRepository(session).revoke_all(account.id, at=at, why="address proven") > 0
 
 
 async def take_over(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import String, any_, bindparam, case, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import String, any_, bindparam, case, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -294,18 +294,15 @@ class ResetRepository:
     def add_token(self, token: PasswordReset) -> None:
         self._session.add(token)
 
-    async def usable(self, token_hash: bytes, now: datetime) -> bool:
-        """Whether a token could be used now; cheap, and without a lock."""
-        found = await self._session.scalar(
-            select(
-                exists().where(
-                    PasswordReset.token_hash == token_hash,
-                    PasswordReset.used_at.is_(None),
-                    PasswordReset.expires_at > now,
-                )
+    async def user_of(self, token_hash: bytes, now: datetime) -> str | None:
+        """Whose a token is that could be used now; cheap, and without a lock."""
+        return await self._session.scalar(
+            select(PasswordReset.user_id).where(
+                PasswordReset.token_hash == token_hash,
+                PasswordReset.used_at.is_(None),
+                PasswordReset.expires_at > now,
             )
         )
-        return bool(found)
 
     async def use(self, token_hash: bytes, now: datetime) -> str | None:
         """Use up an unused, unexpired token and say whose it was; of two at once, one gets it."""

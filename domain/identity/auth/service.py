@@ -4,7 +4,8 @@ Commands that check a password or ask a provider do so before they touch the cal
 connection is held meanwhile (`ports.Sessions`).
 """
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -38,7 +39,7 @@ from domain.identity.auth.models import (
 )
 from domain.identity.auth.passwords import Passwords, require_strong
 from domain.identity.auth.ports import Profiles, SocialProof, SocialToken, SocialVerifier
-from domain.identity.auth.proof import is_proven, note_proof, take_over
+from domain.identity.auth.proof import REVOKED_EVERYWHERE, is_proven, note_proof, shut_out, take_over
 from domain.identity.auth.repository import AccountRepository, Credential, ResetRepository, SignInRepository
 from domain.identity.auth.tokens import AccessClaims, AccessTokens, Tokens, new_secret_token, token_hash
 from domain.identity.person import NOTHING_STATED, HealthDetails, NewProfile
@@ -110,6 +111,7 @@ class AuthService:
         registrations: Registrations,
         social: SocialVerifier,
         profiles: Profiles,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._clock = clock
         self._sessions = sessions
@@ -121,6 +123,7 @@ class AuthService:
         self._registrations = registrations
         self._social = social
         self._profiles = profiles
+        self._pause = pause
 
     async def register(self, session: AsyncSession, registration: Registration, *, address: str = "") -> Registered:
         """Open an account with the role "user".
@@ -190,6 +193,8 @@ class AuthService:
         """
         proof = await self._social.verify(token)
         signer = await self._access_tokens.signer()
+        if proof.email and proof.email_is_proven:
+            await self._shut_out(lambda accounts: _foreign_account(accounts, proof))
         repository = AccountRepository(session)
         await repository.lock_social_identity(proof.provider, proof.social_id)
         identity = await repository.social_identity(proof.provider, proof.social_id)
@@ -298,9 +303,11 @@ class AuthService:
         require_strong(new_password, field="new_password")
         hashed = token_hash(token)
         async with self._sessions.read() as reading:
-            if not await ResetRepository(reading).usable(hashed, self._clock.now()):
-                raise InvalidResetToken
+            holder = await ResetRepository(reading).user_of(hashed, self._clock.now())
+        if holder is None:
+            raise InvalidResetToken
         password_hash = await self._passwords.hash(new_password)
+        await self._shut_out(lambda accounts: accounts.by_id_for_update(holder))
         now = self._clock.now()
         resets = ResetRepository(session)
         user_id = await resets.use(hashed, now)
@@ -413,6 +420,18 @@ class AuthService:
             await AccountRepository(writing).replace_hash(credential.user_id, old=stored, new=fresh)
         return Credential(credential.user_id, fresh)
 
+    async def _shut_out(self, find: Callable[[AccountRepository], Awaitable[Account | None]]) -> None:
+        """Shut the unproven holder of an account out before somebody else takes it over (`proof`), and wait until every
+        process knows. A proven account is left alone.
+        """
+        async with self._sessions.transaction() as session:
+            account = await find(AccountRepository(session))
+            if account is None or is_proven(account):
+                return
+            had_tokens = await shut_out(session, account, at=self._clock.now())
+        if had_tokens:
+            await self._pause(REVOKED_EVERYWHERE.total_seconds())
+
     async def _account_to_link(self, session: AsyncSession, proof: SocialProof, language: str) -> Account:
         repository = AccountRepository(session)
         email = normal_email(proof.email) if proof.email else None
@@ -484,6 +503,13 @@ class AuthService:
             refresh_token=refresh_token,
             expires_in_s=int(self._access_tokens.ttl.total_seconds()),
         )
+
+
+async def _foreign_account(accounts: AccountRepository, proof: SocialProof) -> Account | None:
+    """The account, locked, that has the proven address of somebody whose identity is linked to none."""
+    if not proof.email or await accounts.social_identity(proof.provider, proof.social_id) is not None:
+        return None
+    return await accounts.by_email_for_update(normal_email(proof.email))
 
 
 def _name_of(email: str | None) -> str:

@@ -1,6 +1,6 @@
 """The identity services on a database of the test's own, with a clock, a mailbox and a provider that tests control."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -143,13 +143,34 @@ def key_ring(database: Database, clock: FakeClock, secret: str = SECRET) -> KeyR
     return KeyRing(secret=secret, clock=clock, sessions=database, access_ttl=ACCESS_TTL)
 
 
+class Pause:
+    """Takes no time; `during` is what happens in it."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.during: Callable[[], Awaitable[None]] | None = None
+
+    async def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        if self.during is not None:
+            await self.during()
+
+
+@pytest.fixture
+def pause() -> Pause:
+    """How auth waits."""
+    return Pause()
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
 
 
 @pytest.fixture
-async def identity(database_for: DatabaseFor, sealer: Sealer, clock: FakeClock) -> AsyncIterator[Identity]:
+async def identity(
+    database_for: DatabaseFor, sealer: Sealer, clock: FakeClock, pause: Pause
+) -> AsyncIterator[Identity]:
     database = await database_for(Group.IDENTITY)
     hasher = CountingHasher()
     passwords = Passwords(hasher)
@@ -169,6 +190,7 @@ async def identity(database_for: DatabaseFor, sealer: Sealer, clock: FakeClock) 
         registrations=Registrations(counter, per_hour=REGISTRATIONS_PER_HOUR),
         social=social,
         profiles=users,
+        pause=pause,
     )
     mails = ResetMails(
         clock=clock, sessions=database, profiles=users, mailer=mailbox, public_url="https://app.example/"

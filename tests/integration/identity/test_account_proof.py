@@ -1,17 +1,20 @@
 """What an unproven holder has set ends when somebody else proves the account's address."""
 
 import re
+from datetime import datetime, timedelta
 
 import pytest
 
-from domain.identity.auth.errors import InvalidAccessToken, InvalidCredentials
-from domain.identity.auth.models import ConsentKind
+from domain.identity.auth.errors import InvalidAccessToken, InvalidCredentials, InvalidRefreshToken
+from domain.identity.auth.models import ConsentKind, SocialIdentity
 from domain.identity.auth.ports import SocialProof, SocialToken
+from domain.identity.auth.repository import AccountRepository
 from domain.identity.auth.tokens import Tokens
 from domain.identity.person import HealthDetails, SocialProvider
 from domain.identity.user.service import ProfileChange
 from domain.units import ResultUnits
-from tests.integration.identity.conftest import EMAIL, PASSWORD, Identity, user_principal
+from tests.integration.identity.conftest import EMAIL, PASSWORD, Identity, Pause, user_principal
+from tests.support.clock import FakeClock
 from tests.support.outbox import payloads_of
 
 ATTACKER = HealthDetails(
@@ -90,6 +93,49 @@ async def test_a_provider_that_an_unproven_holder_has_linked_leads_nowhere_after
         await sign_in(identity, GOOGLE)
     again = SocialProof(SocialProvider.KAKAO, "mallory", None, email_is_proven=False, name="Mallory")
     assert (await sign_in(identity, again)).user_id != taken
+
+
+@pytest.mark.parametrize("by", ["reset", "provider"])
+async def test_the_holder_is_shut_out_and_forgotten_everywhere_before_the_account_changes_hands(
+    identity: Identity, clock: FakeClock, pause: Pause, by: str
+) -> None:
+    attacker = await attack(identity)
+    mallory = SocialProof(SocialProvider.KAKAO, "mallory", None, email_is_proven=False, name="Mallory")
+    async with identity.database.transaction() as session:
+        AccountRepository(session).add_social_identity(
+            SocialIdentity(provider="kakao", social_id="mallory", user_id=attacker.user_id, linked_at=clock.now())
+        )
+
+    async def during() -> None:
+        with pytest.raises(InvalidAccessToken):
+            await identity.validate(attacker.access_token)
+        with pytest.raises(InvalidRefreshToken):
+            await identity.refresh(attacker.refresh_token)
+        with pytest.raises(InvalidCredentials):
+            await identity.login()
+        proof, identity.social.proof = identity.social.proof, mallory
+        async with identity.database.transaction() as session:
+            other = await identity.auth.social_login(session, SocialToken(mallory.provider, id_token="t"))
+        assert other.user_id != attacker.user_id
+        identity.social.proof = proof
+        assert await payloads_of(identity.database, "account.proven") == []
+        clock.advance(seconds=2)
+
+    shut_out_at = clock.now()
+    pause.during = during
+    await (reset(identity) if by == "reset" else sign_in(identity, GOOGLE))
+    assert pause.seconds == [2.0]
+    (event,) = await payloads_of(identity.database, "account.proven")
+    # The groups drop what was set until then, which is after the last moment at which the holder could set anything.
+    assert datetime.fromisoformat(str(event["proven_at"])) >= shut_out_at + timedelta(seconds=2)
+
+
+async def test_nobody_waits_where_nobody_is_shut_out(identity: Identity, pause: Pause) -> None:
+    await sign_in(identity, GOOGLE)
+    await sign_in(identity, GOOGLE)
+    await reset(identity)
+    assert (await identity.login(password=NEW_PASSWORD)).user_id
+    assert pause.seconds == []
 
 
 async def test_a_pending_reset_ends_with_the_proof(identity: Identity) -> None:
