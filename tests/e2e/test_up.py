@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.policy import default as mail_policy
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -237,6 +239,56 @@ def test_the_first_query_of_the_readme_answers(first: Up) -> None:
     answer = paste(command.replace("localhost:8090", f"localhost:{first.environment['HTTP_PORT']}"))
     assert "errors" not in answer, answer
     assert answer["data"]["me"]["measurements"]["edges"]
+
+
+def test_a_mail_address_and_a_phone_are_proven_as_the_readme_says(first: Up) -> None:
+    text = README.read_text()
+    for named in ("requestEmailVerification", "verifyEmail", "requestPhoneCode", "confirmPhone", "/sandbox/sent"):
+        assert named in text
+    home = Path(first.environment["MANPASIK_HOME"])
+    url = f"http://{LOOPBACK}:{first.environment['HTTP_PORT']}/graphql"
+
+    def ask(operation: str, token: str = "") -> Any:
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+        request = urllib.request.Request(url, json.dumps({"query": operation}).encode(), headers)
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def until_found(pattern: str, texts: Callable[[], Iterable[str]]) -> str:
+        end = time.monotonic() + 60
+        while True:  # the outside has no event
+            for each in texts():
+                if found := re.search(pattern, each):
+                    return found[1]
+            assert time.monotonic() < end, pattern
+            time.sleep(0.1)
+
+    person = f'email: "proof-{os.getpid()}@example.com", password: "E2e-Passw0rd!"'
+    ask(f'mutation {{ register(input: {{{person}, displayName: "Proof"}}) {{ userId }} }}')
+    token = ask(f"mutation {{ login(input: {{{person}}}) {{ accessToken }} }}")["login"]["accessToken"]
+    ask("mutation { requestEmailVerification { __typename } }", token)
+    mailed = until_found(
+        r"\b([A-Z0-9]{5}-[A-Z0-9]{5})\b",
+        lambda: [
+            message_from_bytes(path.read_bytes(), policy=mail_policy).get_content()
+            for path in (home / "mail").glob("*.eml")
+            if f"proof-{os.getpid()}@" in path.read_text(errors="replace")
+        ],
+    )
+    ask(f'mutation {{ verifyEmail(input: {{code: "{mailed}"}}) {{ __typename }} }}', token)
+    ask('mutation { requestPhoneCode(phone: "+82 10-1234-5678") { phone } }', token)
+
+    def sent() -> list[str]:
+        with urllib.request.urlopen(
+            f"http://{LOOPBACK}:{first.environment['SMS_SANDBOX_PORT']}/sandbox/sent", timeout=30
+        ) as response:
+            return [response.read().decode()]
+
+    code = until_found(r"\b([0-9]{6})\b", sent)
+    confirmed = ask(f'mutation {{ confirmPhone(code: "{code}") }}', token)["confirmPhone"]
+    assert confirmed.endswith("78")
 
 
 def test_something_is_bought_as_the_readme_says_and_the_books_balance(first: Up) -> None:
