@@ -126,7 +126,7 @@ async def test_a_page_of_another_site_opens_no_connection_for_its_visitor(
 
 async def test_one_connection_runs_only_so_many_operations_at_once() -> None:
     settings = SubscriptionSettings(max_operations_per_connection=2)
-    async with ticking("sse", subscriptions=settings) as (router, ticker), connected(router) as socket:
+    async with ticking("sse", subscriptions=settings) as (router, _), connected(router) as socket:
         for number in ("a", "b", "c"):
             await socket.send_json({"id": number, "type": "subscribe", "payload": body(0)})
         refused = await socket.receive_json(timeout=5)
