@@ -39,6 +39,45 @@ class CalibrationRepository:
             .limit(1)
         )
 
+    async def factory_in_force(self, device_id: str, code: CartridgeCode, *, now: datetime) -> Calibration | None:
+        """The factory calibration that field calibrations stand on."""
+        return await self._session.scalar(
+            select(Calibration)
+            .where(
+                *self._about(device_id, code),
+                Calibration.kind == CalibrationKind.FACTORY,
+                Calibration.superseded_at.is_(None),
+                Calibration.expires_at > now,
+            )
+            .order_by(Calibration.calibrated_at.desc())
+            .limit(1)
+        )
+
+    async def fitted_to(
+        self,
+        device_id: str,
+        code: CartridgeCode,
+        *,
+        reference: Sequence[float],
+        measured: Sequence[float],
+        unit: str | None,
+        since: datetime | None,
+    ) -> Calibration | None:
+        """The newest field calibration of a time on that was fitted to these very points."""
+        return await self._session.scalar(
+            select(Calibration)
+            .where(
+                *self._about(device_id, code),
+                Calibration.kind == CalibrationKind.FIELD,
+                Calibration.reference_values == list(reference),
+                Calibration.measured_values == list(measured),
+                Calibration.unit.is_not_distinct_from(unit),
+                *([Calibration.calibrated_at >= since] if since is not None else []),
+            )
+            .order_by(Calibration.calibrated_at.desc())
+            .limit(1)
+        )
+
     async def add(self, calibration: Calibration) -> None:
         self._session.add(calibration)
         await self._session.flush()

@@ -40,6 +40,10 @@ FIELD_VALIDITY_DAYS = 90
 """A field calibration holds for at most this long, and never longer than its model says."""
 
 EXPIRING_WITHIN = timedelta(days=7)
+MAX_FIELD_GAIN = 1.5
+MAX_FIELD_OFFSET_SHARE = 0.2
+"""How much all field calibrations together may change: a factor, and an offset as a share of the largest reference. A reader that
+needs more is broken, or its references are wrong. Engineering choices: ISO 15197 allows a sound glucose reader 15 %."""
 TEMPERATURE_RANGE_C = (-40.0, 85.0)
 MAX_TEXT_LENGTH = 200
 MAX_UNIT_LENGTH = 24
@@ -154,10 +158,14 @@ class CalibrationService:
         With `value = gains * x + offsets` in force and `reference = g * value + o` fitted, the new calibration has
         `g * gains` and `g * offsets + o`; alpha and coefficients are inherited.
 
+        The same points again change nothing: what they corrected is corrected, and a repeated call must not correct it twice.
+
         Raises:
             Forbidden, DeviceNotFound: the reader is not the caller's, or nobody registered it.
-            CalibrationInvalid: fewer than 3 points, unequal numbers, values that are not finite or do not differ.
-            CalibrationFitPoor: R2 or a residual is beyond its limit; the message names it.
+            CalibrationInvalid: fewer than 3 points, unequal numbers, values that are not finite or do not differ; or points
+                that an earlier field calibration was fitted to.
+            CalibrationFitPoor: R2 or a residual is beyond its limit, or all field calibrations together change what the
+                factory has calibrated by more than theirs; the message names it.
             CalibrationUnitOutdated: the calibration in force is in another unit than the type is now.
         """
         user = principal.acting_for(user_id)
@@ -174,12 +182,30 @@ class CalibrationService:
                 f"The calibration in force is in {current.unit or 'an unknown unit'}, the type in {unit or 'none'}: "
                 "have the reader calibrated by the factory first."
             )
+        factory = await calibrations.factory_in_force(device_id, code, now=now)
+        repeated = await calibrations.fitted_to(
+            device_id,
+            code,
+            reference=points.reference,
+            measured=points.measured,
+            unit=unit,
+            since=factory.calibrated_at if factory is not None else None,
+        )
+        if repeated is not None:
+            if current is not None and repeated.calibration_id == current.calibration_id:
+                return current
+            raise CalibrationInvalid(
+                f"An earlier calibration ({repeated.calibrated_at:%Y-%m-%d %H:%M} UTC) was fitted to these points; measure "
+                "the references again.",
+                field="measured_values",
+            )
         model = await calibrations.model_for(code)
         validity_days = min(FIELD_VALIDITY_DAYS, model.validity_days if model else FIELD_VALIDITY_DAYS)
         offsets = [line.gain * offset + line.offset for offset in (current.channel_offsets if current else [0.0])]
         gains = [line.gain * gain for gain in (current.channel_gains if current else [1.0])]
         if (fault := gains_fault(gains) or offsets_fault(offsets)) is not None:
             raise CalibrationFitPoor(f"On top of the calibration in force, {fault}.", gain=f"{line.gain:.6g}")
+        _require_small(gains, offsets, factory, points)
         calibration = Calibration(
             calibration_id=new_id(),
             device_id=device_id,
@@ -369,6 +395,27 @@ def _unit(given: str, known: VersionedUnit | None) -> str | None:
     if given not in ("", known.unit):
         raise CalibrationInvalid(f"The values are in {given}, the type is in {known.unit}.", field="unit")
     return known.unit
+
+
+def _require_small(
+    gains: Sequence[float], offsets: Sequence[float], factory: Calibration | None, points: ReferencePoints
+) -> None:
+    """Check what field calibrations together change of the factory's values, or without one, of what the reader shows.
+
+    Raises:
+        CalibrationFitPoor: more than a sound reader drifts.
+    """
+    gain = gains[0] / (factory.channel_gains[0] if factory else 1.0)
+    offset = offsets[0] - gain * (factory.channel_offsets[0] if factory else 0.0)
+    most_offset = MAX_FIELD_OFFSET_SHARE * max(abs(value) for value in points.reference)
+    if not 1 / MAX_FIELD_GAIN <= gain <= MAX_FIELD_GAIN or abs(offset) > most_offset:
+        raise CalibrationFitPoor(
+            f"All field calibrations together would change values by the factor {gain:.3g} and by {offset:+.3g}; at most "
+            f"{1 / MAX_FIELD_GAIN:.2g} to {MAX_FIELD_GAIN:.2g} and {most_offset:.3g} are taken. Check the references, or have "
+            "the reader calibrated by the factory.",
+            gain=f"{gain:.6g}",
+            offset=f"{offset:.6g}",
+        )
 
 
 def _fit(points: ReferencePoints) -> Line:

@@ -120,6 +120,36 @@ async def test_a_field_calibration_stands_on_the_one_in_force(hardware: Hardware
     assert (await in_force(hardware)).calibration_id == again.calibration_id
 
 
+async def test_the_same_points_again_correct_nothing_twice(hardware: Hardware) -> None:
+    """A retry, or a second tap, must not change what the person reads."""
+    await hardware.register()
+    await factory(hardware)
+    answers = await asyncio.gather(*(field(hardware) for _ in range(3)))
+    assert len({made.calibration_id for made in answers}) == 1
+    assert (await in_force(hardware)).channel_gains == pytest.approx([50 / 45 * g for g in FACTORY.channel_gains])
+    assert len(await payloads_of(hardware.database, "calibration.completed")) == 2
+    second = await field(hardware, replace(POINTS, measured=[value * 1.01 for value in POINTS.reference]))
+    with pytest.raises(CalibrationInvalid, match="measure the references again"):
+        await field(hardware)  # late, after another one
+    assert (await in_force(hardware)).calibration_id == second.calibration_id
+
+
+@pytest.mark.parametrize("has_factory", [True, False])
+async def test_field_calibrations_together_change_no_more_than_a_sound_reader_drifts(
+    hardware: Hardware, *, has_factory: bool
+) -> None:
+    await hardware.register()
+    if has_factory:
+        await factory(hardware)
+    for wrong in ([value * 3 for value in POINTS.reference], [value - 100 for value in POINTS.reference]):
+        with pytest.raises(CalibrationFitPoor, match="have the reader calibrated by the factory"):
+            await field(hardware, replace(POINTS, measured=wrong))
+    first = await field(hardware, replace(POINTS, measured=[value * 1.25 for value in POINTS.reference]))
+    with pytest.raises(CalibrationFitPoor, match="All field calibrations together"):
+        await field(hardware, replace(POINTS, measured=[value * 1.26 for value in POINTS.reference]))
+    assert (await in_force(hardware)).calibration_id == first.calibration_id
+
+
 @given(
     raw=st.lists(st.floats(0, 100), min_size=88, max_size=88),
     gain=st.floats(0.5, 2),
@@ -232,7 +262,8 @@ async def test_a_factory_calibration_replaces_what_was_fitted_to_the_one_before(
 async def test_calibrations_at_once_leave_one_of_their_kind_in_force(hardware: Hardware) -> None:
     await hardware.register()
     await factory(hardware)
-    await asyncio.gather(*(field(hardware) for _ in range(6)))
+    measured = [[value * (1 + number / 1000) for value in POINTS.reference] for number in range(6)]
+    await asyncio.gather(*(field(hardware, replace(POINTS, measured=values)) for values in measured))
     rows = await hardware.fetch("SELECT kind FROM calibrations WHERE superseded_at IS NULL ORDER BY kind")
     assert [row["kind"] for row in rows] == ["factory", "field"]
     # each stands on the one before it, so none was lost
