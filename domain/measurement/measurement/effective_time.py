@@ -9,13 +9,18 @@ A clock that is behind looks like stored frames, but for their pace: stored ones
 fast as they were measured are measured now. When their timestamps are then more than ten minutes old, the clock is wrong (one
 that tells the local time of the Americas as UTC is hours behind).
 
-Where the clock is wrong, or most frames of a session cannot be believed, the time is *unknown*: the result carries the time
+Frames of one measurement follow each other. Where more than `MAX_GAP` lies between two of them, they are of two, or the
+clock was set in between, and nobody knows of which time the value is.
+
+Where the clock is wrong, frames lie apart, or most frames of a session cannot be believed, the time is *unknown*: the result carries the time
 of arrival, before which it was measured, and is marked.
 """
 
+from array import array
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 
 from domain.measurement.measurement.frames import from_us
 
@@ -24,6 +29,8 @@ MAX_AGE = timedelta(days=366)
 MAX_AHEAD = timedelta(minutes=5)
 MAX_BEHIND = timedelta(minutes=10)
 """By how much the clock of a reader that measures now may be behind."""
+MAX_GAP = timedelta(minutes=15)
+"""Three times the silence after which a session ends by itself."""
 MIN_LIVE_FRAMES = 3
 MIN_LIVE_SPAN = timedelta(seconds=1)
 """Of what was measured: shorter ones come in at once, stored or not."""
@@ -56,6 +63,7 @@ class FrameTimes:
         self._latest_us = self._latest_arrival_us = -(2**63)
         self._earliest_us = self._youngest_us = 2**63 - 1
         self._last_us = self._oldest_us = -(2**63)
+        self._believed_us = array("q")
 
     def add(self, *, measured_at_us: int, received_at_us: int) -> None:
         """Take in the times of a frame, microseconds since 1970, UTC."""
@@ -63,6 +71,7 @@ class FrameTimes:
         self._latest_arrival_us = max(self._latest_arrival_us, received_at_us)
         if received_at_us - MAX_AGE // _US <= measured_at_us <= received_at_us + MAX_AHEAD // _US:
             self._believed += 1
+            self._believed_us.append(measured_at_us)
             self._latest_us = max(self._latest_us, min(measured_at_us, received_at_us))
             age_us = received_at_us - measured_at_us
             self._earliest_us, self._last_us = (
@@ -78,9 +87,15 @@ class FrameTimes:
 
     def effective(self) -> EffectiveTime:
         """The time of the session's value; there must be a frame."""
-        if 2 * self._believed > self._frames and not self._is_behind:
+        if 2 * self._believed > self._frames and not self._is_behind and not self._lie_apart:
             return EffectiveTime(from_us(self._latest_us), TimeBasis.READER)
         return EffectiveTime(self.last_arrival, TimeBasis.UNKNOWN)
+
+    @property
+    def _lie_apart(self) -> bool:
+        """Whether the frames are of more than one time."""
+        times = sorted(self._believed_us)
+        return any(later - earlier > MAX_GAP // _US for earlier, later in pairwise(times))
 
     @property
     def _is_behind(self) -> bool:

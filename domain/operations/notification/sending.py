@@ -96,6 +96,10 @@ class SendingService:
         self._templates = templates
         self._configured = configured
 
+    def now(self) -> datetime:
+        """The time by which messages are worded."""
+        return self._clock.now()
+
     async def send(self, session: AsyncSession, principal: Principal, draft: Draft) -> Message:
         """Keep a notification for the person's app, and have it delivered on the channels that it is meant for.
 

@@ -6,7 +6,7 @@ nobody could be told are required, all others may be missing.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
@@ -46,7 +46,7 @@ _DOUBTS = {
     "frames_disagree": Bilingual("측정하는 동안 신호가 변했습니다.", "The signal changed during the measurement."),
     "implausible": Bilingual("나올 수 없는 신호입니다.", "No sample gives such a signal."),
 }
-LATE_AFTER = timedelta(hours=1)
+LATE_AFTER = timedelta(minutes=15)
 """A critical value that became known later than this is not how the person is now."""
 MAX_LISTED = 120
 """Characters of a list of electrodes in a message."""
@@ -67,6 +67,11 @@ class AnnouncedEvent(DomainEvent):
     @abstractmethod
     def announcement(self) -> Announcement | None:
         """Who is told what; None when nobody needs to be."""
+
+    def announcement_at(self, now: datetime) -> Announcement | None:
+        """The announcement in the words of this moment, where those depend on it."""
+        del now
+        return self.announcement()
 
 
 class PersonalEvent(AnnouncedEvent):
@@ -115,6 +120,10 @@ class HealthAlertTriggered(PersonalEvent):
     time_basis: str = ""
 
     def announcement(self) -> Announcement:
+        return self.announcement_at(self.issued_at or datetime.now(UTC))
+
+    def announcement_at(self, now: datetime) -> Announcement:
+        """A value that was true some time ago is told with its time, also where only the event was late."""
         if self.value is None or self.limit is None or not (self.type_name_ko or self.type_name_en):
             return self.told("health_alert_general", alert_id=self.alert_id)
         about: dict[str, Value] = {
@@ -126,8 +135,8 @@ class HealthAlertTriggered(PersonalEvent):
         }
         if self.time_basis == "unknown" and self.issued_at is not None:
             return self.told("health_alert_undated", **about, when=self.issued_at)
-        measured, issued = self.measured_at, self.issued_at
-        if measured is not None and issued is not None and issued - measured > LATE_AFTER:
+        measured = self.measured_at
+        if measured is not None and max(now, self.issued_at or now) - measured > LATE_AFTER:
             return self.told("health_alert_late", **about, when=measured)
         return self.told("health_alert", **about)
 
@@ -406,7 +415,7 @@ def notification_consumers(sending: SendingService, preferences: PreferenceServi
     """The topics that notification-service takes part in."""
 
     async def announce(session: AsyncSession, event: AnnouncedEvent, metadata: EventMetadata) -> None:
-        announcement = event.announcement()
+        announcement = event.announcement_at(sending.now())
         if announcement is not None:
             await sending.announce(session, announcement, event_id=metadata.event_id)
 

@@ -93,7 +93,7 @@ PUBLISHED: Sequence[tuple[DomainEvent, str, str]] = (
     (ALERT, "건강 경고", "혈당 측정값이 452 mg/dL로, 위험 기준 400 mg/dL"),
     (ALERT.model_copy(update={"value": 600, "comparator": ">"}), "건강 경고", "혈당 측정값이 >600 mg/dL로"),
     (
-        ALERT.model_copy(update={"issued_at": NOW + timedelta(minutes=50)}),
+        ALERT.model_copy(update={"issued_at": NOW + timedelta(minutes=10)}),
         "건강 경고",
         "혈당 측정값이 452 mg/dL로",
     ),
@@ -256,6 +256,15 @@ async def test_an_event_of_a_built_group_becomes_one_message_however_often_it_co
     assert message.content.title == title
     assert words in message.content.body
     assert await inbox(operations, BOB) == []
+
+
+async def test_an_alert_whose_event_comes_late_is_told_with_its_time(operations: Operations) -> None:
+    operations.clock.advance(seconds=20 * 3600)  # the broker was away for so long
+    event = ALERT.model_copy(update={"issued_at": NOW})
+    await deliver(operations, event.topic, event.model_dump(mode="json"), new_id())
+    (message,) = await inbox(operations)
+    assert message.content.title == "지난 측정에 대한 건강 안내"
+    assert "2026년 11월 22일 18:00에 측정한" in message.content.body
 
 
 @pytest.mark.parametrize(("topic", "payload", "words"), TOLD, ids=lambda value: value if isinstance(value, str) else "")

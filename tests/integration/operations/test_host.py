@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -95,7 +96,9 @@ async def test_a_signed_in_person_sees_an_event_come_in_live_and_in_their_langua
         sealer = await load_sealer(database, hosted.settings.master_secret)
         await asyncio.sleep(1)  # until it listens
         async with database.transaction() as session:
-            await Outbox(session, sealer=sealer).add(ALERT.model_copy(update={"user_id": user_id}))
+            await Outbox(session, sealer=sealer).add(
+                ALERT.model_copy(update={"user_id": user_id, "measured_at": datetime.now(UTC)})
+            )
         told = await live.receive_json(timeout=60)
         await database.close()
     received = told["payload"]["data"]["notificationReceived"]

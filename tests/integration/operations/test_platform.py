@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
@@ -109,8 +110,9 @@ async def test_an_alert_reaches_phone_mailbox_and_list_and_tells_its_details_in_
     await context.services.phones.confirm(ALICE, code=code, locale="en")
     (service,) = scene.faces.services
     consumer = next(c for c in service.consumers if c.topic == ALERT.topic)
+    alert = ALERT.model_copy(update={"measured_at": datetime.now(UTC)})
     async with context.database.transaction() as session:
-        await consumer.handle(session, consumer.event.model_validate(ALERT.model_dump(mode="json")), metadata_of())
+        await consumer.handle(session, consumer.event.model_validate(alert.model_dump(mode="json")), metadata_of())
 
     async def settled() -> bool:
         return "pending" not in (await scene.states()).values()

@@ -61,3 +61,18 @@ def test_a_clock_that_is_somewhat_behind_is_believed(behind: timedelta) -> None:
 def test_a_clock_that_is_ahead_is_limited_to_the_arrival_and_not_believed_beyond_five_minutes() -> None:
     assert effective(live(-timedelta(minutes=4))) == EffectiveTime(NOW + 4 * SECOND, TimeBasis.READER)
     assert effective(live(-timedelta(hours=1))) == EffectiveTime(NOW + 4 * SECOND, TimeBasis.UNKNOWN)
+
+
+@pytest.mark.parametrize("old", [9, 5, 1])
+@pytest.mark.parametrize("apart", [timedelta(hours=10), timedelta(minutes=16)])
+def test_of_frames_that_lie_apart_nobody_knows_the_time(old: int, apart: timedelta) -> None:
+    stored = [(n * SECOND - apart, n * timedelta(milliseconds=20)) for n in range(old)]
+    fresh = [(n * SECOND, n * timedelta(milliseconds=20)) for n in range(10 - old)]
+    found = effective([*stored, *fresh])
+    assert found.basis is TimeBasis.UNKNOWN
+    assert found.at <= NOW + SECOND
+
+
+def test_a_long_session_without_a_gap_is_of_its_last_frame() -> None:
+    found = effective((n * timedelta(minutes=10), n * timedelta(minutes=10)) for n in range(30))
+    assert found == EffectiveTime(NOW + timedelta(minutes=290), TimeBasis.READER)
