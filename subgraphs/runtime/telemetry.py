@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -102,7 +102,10 @@ class ServerSpan:
         self._manager: AbstractContextManager[trace.Span] | None = None
         if _records():
             parent = _PROPAGATOR.extract({"traceparent": self._given}) if self._given else None
-            self._manager = tracer().start_as_current_span(name, context=parent, kind=SpanKind.SERVER)
+            # Of an error only the class is told: its text may repeat what was sent.
+            self._manager = tracer().start_as_current_span(
+                name, context=parent, kind=SpanKind.SERVER, record_exception=False, set_status_on_exception=False
+            )
 
     def __enter__(self) -> str:
         if self._manager is None:
@@ -114,4 +117,6 @@ class ServerSpan:
 
     def __exit__(self, *exception: Any) -> None:
         if self._manager is not None:
+            if exception and isinstance(exception[1], Exception):
+                trace.get_current_span().set_status(Status(StatusCode.ERROR, type(exception[1]).__name__))
             self._manager.__exit__(*exception)

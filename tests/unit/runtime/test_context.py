@@ -3,7 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from router.serving import tracing as router_tracing
 from subgraphs.runtime import telemetry
 from subgraphs.runtime.context import locale_of, request_id_of
 from subgraphs.runtime.telemetry import ServerSpan, traceparent_of
@@ -74,3 +77,19 @@ def test_while_tracing_is_on_a_span_continues_the_callers_trace(monkeypatch: pyt
         assert traceparent_of(traceparent) == traceparent != ""
     assert not trace.get_current_span().get_span_context().is_valid
     provider.shutdown()
+
+
+@pytest.mark.parametrize("of", ["router", "services"])
+def test_a_span_tells_the_class_of_an_error_and_not_what_was_sent(of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setattr(telemetry, "tracer", lambda: provider.get_tracer("test"))
+    monkeypatch.setattr(router_tracing, "_tracer", provider.get_tracer("test"))
+    sent = 'login(input: {password: "hunter2"}) has no field rememberMe'
+    with pytest.raises(ValueError, match="hunter2"), router_tracing.span({}) if of == "router" else ServerSpan("s", ""):
+        raise ValueError(sent)
+    (span,) = exporter.get_finished_spans()
+    assert (span.status.status_code, span.status.description) == (trace.StatusCode.ERROR, "ValueError")
+    assert "hunter2" not in span.to_json()
