@@ -75,6 +75,10 @@ class EmbeddedBroker:
         return f"{LOOPBACK}:{self._port}"
 
     @property
+    def log(self) -> Path:
+        return self._log
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.exit_code is None
 

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 
 import structlog
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.console import Console
 from domain.catalog import built_groups
 from infra.demo.run import Demo
 from infra.local.broker import EmbeddedBroker
+from infra.local.errors import LocalStackError
 from infra.local.postgres import EmbeddedPostgres
 from infra.local.process import LOOPBACK
 from infra.sandbox.providers import ProviderSandboxes
@@ -42,9 +44,9 @@ async def run(environ: Mapping[str, str], *, demo: bool) -> None:
             with suppress(asyncio.CancelledError):
                 await starting
             return
-        children, secrets = starting.result()
+        watched, secrets = starting.result()
         console.print(f"ready after {time.monotonic() - started:.1f} s")
-        work = [asyncio.create_task(_watch(children))]
+        work = [asyncio.create_task(_watch(watched))]
         if demo:
             work.append(asyncio.create_task(Demo(planned, console, environ=environ, secrets=secrets).run()))
         else:
@@ -71,15 +73,21 @@ def _stop_asked() -> "asyncio.Task[None]":
     return asyncio.create_task(wait())
 
 
-async def _start(planned: Plan, stack: AsyncExitStack, console: Console) -> tuple[list[Child], dict[str, str]]:
+async def _start(
+    planned: Plan, stack: AsyncExitStack, console: Console
+) -> tuple[list[Callable[[], None]], dict[str, str]]:
     make_private(planned.home)
     planned.require_free_ports()
     secrets = load_or_create(planned.home / "secrets.json")
     console.print(f"starting PostgreSQL and the broker (data: {planned.home})")
-    (database_port, _), brokers, _ = await asyncio.gather(
+    database, broker, _ = await asyncio.gather(
         _database(planned, secrets, stack), _broker(planned, stack), _providers(planned, stack)
     )
-    environment = planned.environment(secrets=secrets, database_port=database_port, brokers=brokers)
+    environment = planned.environment(
+        secrets=secrets,
+        database_port=database.address.port if database else None,
+        brokers=broker.address if broker else None,
+    )
     console.print("starting the services and the router")
     services = _child(planned, stack, "services", [group.value for group in built_groups()], environment)
     router_environment = environment | {"METRICS_PORT": str(planned.router_metrics_port)}
@@ -88,7 +96,17 @@ async def _start(planned: Plan, stack: AsyncExitStack, console: Console) -> tupl
         services.ready(f"http://{LOOPBACK}:{planned.subgraph_port}/ready"),
         router.ready(f"http://{LOOPBACK}:{planned.router_port}/health"),
     )
-    return [services, router], secrets
+    watched = [services.check, router.check]
+    watched += [
+        partial(_check, title, server) for title, server in (("PostgreSQL", database), ("the broker", broker)) if server
+    ]
+    return watched, secrets
+
+
+def _check(title: str, server: EmbeddedPostgres | EmbeddedBroker) -> None:
+    """Raises: LocalStackError: the server has ended."""
+    if not server.running:
+        raise LocalStackError(f"{title} stopped (log: {server.log})")
 
 
 def _child(
@@ -103,22 +121,22 @@ def _child(
     return child
 
 
-async def _database(planned: Plan, secrets: Mapping[str, str], stack: AsyncExitStack) -> tuple[int | None, None]:
+async def _database(planned: Plan, secrets: Mapping[str, str], stack: AsyncExitStack) -> EmbeddedPostgres | None:
     if not planned.embeds_database:
-        return None, None
+        return None
     server = EmbeddedPostgres(planned.home / "postgres", password=secrets["DB_PASSWORD"])
-    address = await server.start()
+    await server.start()
     stack.push_async_callback(server.stop)
-    return address.port, None
+    return server
 
 
-async def _broker(planned: Plan, stack: AsyncExitStack) -> str | None:
+async def _broker(planned: Plan, stack: AsyncExitStack) -> EmbeddedBroker | None:
     if not planned.embeds_broker:
         return None
     server = EmbeddedBroker(planned.home / "broker")
-    address = await server.start()
+    await server.start()
     stack.push_async_callback(server.stop)
-    return str(address)
+    return server
 
 
 async def _providers(planned: Plan, stack: AsyncExitStack) -> None:
@@ -127,9 +145,9 @@ async def _providers(planned: Plan, stack: AsyncExitStack) -> None:
     await sandboxes.start()
 
 
-async def _watch(children: list[Child]) -> None:
+async def _watch(checks: list[Callable[[], None]]) -> None:
     """Raises: LocalStackError: a process of the platform has stopped."""
     while True:
-        for child in children:
-            child.check()
+        for check in checks:
+            check()
         await asyncio.sleep(_WATCH_EVERY_S)

@@ -144,6 +144,14 @@ class Up:
         self._process.stdout.close()
         return time.monotonic() - asked, code
 
+    def ended(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        code = self._process.wait(60)
+        self._thread.join(5)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
+
     def end(self) -> None:
         if self._process.poll() is None:
             self.interrupt()
@@ -373,6 +381,10 @@ def test_ctrl_c_stops_all_of_it_soon_and_a_second_start_keeps_the_data(
         kept = [edge["node"]["measuredAt"] for edge in after]
         assert all(edge["node"]["measuredAt"] in kept for edge in before)
         assert len(after) > len(before)
+        # Without its broker no alert reaches anybody: it says so, instead of going on.
+        next(process for process in second.tree() if process.name() == "tansu").kill()
+        assert second.ended() == 1
+        assert [line for line in second.lines if "the broker stopped" in line], second.lines[-5:]
     finally:
         second.end()
 
