@@ -13,6 +13,7 @@ import structlog
 from domain.clock import Clock
 from domain.identity.auth.models import PasswordReset
 from domain.identity.auth.ports import Profiles
+from domain.identity.auth.proof import is_proven
 from domain.identity.auth.repository import AccountRepository, ResetRepository, SignInRepository
 from domain.identity.auth.tokens import new_secret_token, token_hash
 from domain.ids import UserId
@@ -47,11 +48,31 @@ _TEXTS = {
 }
 
 
-def reset_mail(*, to: str, locale: str, link: str, token: str) -> Mail:
-    """The mail in Korean or, for every other language, in English."""
-    subject, text = _TEXTS["ko" if locale.lower().startswith("ko") else "en"]
+_UNPROVEN = {
+    "ko": (
+        "\n주의: 이 메일 주소는 아직 확인되지 않았습니다. 비밀번호를 재설정하면 지금까지 이 계정에 설정된 것(기기, 측정 결과, 프로필, "
+        "비상 연락처)이 계정에서 모두 제거됩니다. 다른 사람이 설정했을 수 있기 때문입니다. 아직 로그인되어 있다면 앱에서 먼저 메일 주소를 "
+        "확인하세요. 그러면 모두 그대로 남습니다.\n"
+    ),
+    "en": (
+        "\nNote: this mail address has not been confirmed yet. A new password removes from the account all that was set so far "
+        "(readers, results, profile, emergency contact), because another person may have set it. If you are still signed in, "
+        "confirm the address in the app first: then everything stays.\n"
+    ),
+}
+
+
+def reset_mail(*, to: str, locale: str, link: str, token: str, is_proven: bool) -> Mail:
+    """The mail in Korean or, for every other language, in English.
+
+    Args:
+        is_proven: whether the address was proven; else the mail says what a new password removes.
+    """
+    language = "ko" if locale.lower().startswith("ko") else "en"
+    subject, text = _TEXTS[language]
     minutes = int(TOKEN_TTL.total_seconds() // 60)
-    return Mail(to=to, subject=subject, text=text.format(minutes=minutes, link=link, token=token))
+    warning = "" if is_proven else _UNPROVEN[language]
+    return Mail(to=to, subject=subject, text=text.format(minutes=minutes, link=link, token=token) + warning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +133,7 @@ class ResetMails:
                 )
                 locale = await self._profiles.language_of(session, UserId(account.id)) or request.locale
                 link = f"{self._public_url}/reset-password?token={token}"
-                mail = reset_mail(to=request.email, locale=locale, link=link, token=token)
+                mail = reset_mail(to=request.email, locale=locale, link=link, token=token, is_proven=is_proven(account))
             elif account is not None and not self._mailer.is_configured:
                 _log.warning("mail_not_configured", what="password reset", user_id=account.id, set="SMTP_HOST")
             return _Claimed(request.id, request.attempts, is_too_old, mail)

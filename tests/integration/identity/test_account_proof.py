@@ -130,6 +130,16 @@ async def test_the_holder_is_shut_out_and_forgotten_everywhere_before_the_accoun
     assert datetime.fromisoformat(str(event["proven_at"])) >= shut_out_at + timedelta(seconds=2)
 
 
+async def test_the_reset_mail_says_what_it_removes_from_an_account_whose_address_is_not_proven(
+    identity: Identity,
+) -> None:
+    await attack(identity)
+    await reset(identity)
+    assert "아직 확인되지 않았습니다" in identity.mailbox.mails[-1].text
+    await reset(identity)  # which the first one has proven
+    assert "아직 확인되지 않았습니다" not in identity.mailbox.mails[-1].text
+
+
 async def test_nobody_waits_where_nobody_is_shut_out(identity: Identity, pause: Pause) -> None:
     await sign_in(identity, GOOGLE)
     await sign_in(identity, GOOGLE)
