@@ -25,6 +25,9 @@ failed when most frames left it out, or when it is *stuck over time*: three fram
 the last bit, where the calibration tells electrodes apart (as in `electrodes`: without it, equal signals prove nothing).
 Frames that never came change nothing.
 
+A session that nobody ended, whose reader fell silent after fewer than three frames, is invalid as well: of so few nobody knows
+whether they agree, and their reader did not say that they are all.
+
 Sources: ISO 15197:2013 (accuracy: 15 mg/dL below 100 mg/dL, 15 % from there; as PMC4525642, Table 1, lists it) for what a right result is. JCGM
 100:2008 (GUM), 4.2 (standard uncertainty of repeated observations), 6.3 and annex G (coverage factors, Student's t). The standard
 error of a median of normal values is sqrt(pi / 2) = 1.2533 times that of their mean (Kenney JF, Keeping ES: Mathematics
@@ -55,6 +58,7 @@ MIN_AGREEING_SHARE = 0.6
 AGREEING = 0.05
 MAX_OFF_SHARE = 0.1
 MIN_FRAMES_TO_STICK = 3
+MIN_FRAMES_WITHOUT_END = 3
 AVERAGED_VARIANCE = 0.6
 COVERAGE = (2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """Student's t of 95 % for 4 to 10 degrees of freedom; the first and the last also hold for fewer and for more."""
@@ -72,6 +76,7 @@ class Doubt(StrEnum):
     INTERFERENCE = "interference"
     FRAMES_DISAGREE = "frames_disagree"
     IMPLAUSIBLE = "implausible"
+    CUT_SHORT = "cut_short"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +150,15 @@ class Examination:
         frames.lowest = lowest if frames.lowest is None else np.minimum(frames.lowest, lowest)
         frames.highest = highest if frames.highest is None else np.maximum(frames.highest, highest)
 
-    def conclude(self) -> Conclusion:
-        """Raises: ValueError: there are no frames."""
+    def conclude(self, *, was_ended: bool = True) -> Conclusion:
+        """The result of the frames.
+
+        Args:
+            was_ended: whether the reader or its owner ended the session; else it fell silent.
+
+        Raises:
+            ValueError: there are no frames.
+        """
         values, confidences = np.array(self._frames.values), np.array(self._frames.confidences)
         sound = confidences >= self._within.min_confidence
         whole = aggregate(values[sound], confidences[sound]) if sound.any() else aggregate(values, confidences)
@@ -168,7 +180,9 @@ class Examination:
             confidence = min(confidence, (1.0 - off) * self._within.min_confidence)
         status = report(whole.value, confidence, self._within).status
         doubts: Sequence[Doubt] = ()
-        if status is ResultStatus.INVALID:
+        if not was_ended and self.frame_count < MIN_FRAMES_WITHOUT_END:
+            status, doubts = ResultStatus.INVALID, (Doubt.CUT_SHORT,)
+        elif status is ResultStatus.INVALID:
             enough = confidence >= self._within.min_confidence
             interfered = pattern_share < self._within.min_confidence or max(by_frames, allowed - by_frames) < by_pattern
             doubts = (

@@ -83,7 +83,7 @@ class SessionEnding:
             row.ended_at = times.last_arrival
         effective = times.effective()
         row.effective_at, row.time_basis = effective.at, effective.basis.value
-        row.sealed_result = seal_result(self._sealer, row, examination.conclude())
+        row.sealed_result = seal_result(self._sealer, row, examination.conclude(was_ended=reason is not EndReason.IDLE))
         await session.flush()
         fingerprint = mean_direction(direction)
         if fingerprint.any():

@@ -71,7 +71,7 @@ class MeasurementInvalid(DomainEvent):
 
     Args:
         electrode_count: how many electrodes there are, failed or not.
-        reasons: why, of electrodes_failed, electrodes_disagree, surroundings, interference, frames_disagree, implausible.
+        reasons: why, of electrodes_failed, electrodes_disagree, surroundings, interference, frames_disagree, implausible, cut_short.
     """
 
     topic = "measurement.invalid"

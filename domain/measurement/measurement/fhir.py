@@ -48,6 +48,7 @@ _DOUBT_TEXT = {
     Doubt.INTERFERENCE: "an interference reached all electrodes, or they do not fit their calibration",
     Doubt.FRAMES_DISAGREE: "the signal changed during the measurement",
     Doubt.IMPLAUSIBLE: "no sample gives such a signal",
+    Doubt.CUT_SHORT: "the measurement broke off",
 }
 _INTERPRETATION_TEXT = {"LL": "Critical low", "L": "Low", "N": "Normal", "H": "High", "HH": "Critical high"}
 

@@ -83,6 +83,7 @@ class DoubtChoice(Enum):
     INTERFERENCE = strawberry.enum_value("interference", description="All electrodes carry a foreign signal.")
     FRAMES_DISAGREE = strawberry.enum_value("frames_disagree", description="The signal changed while it was measured.")
     IMPLAUSIBLE = strawberry.enum_value("implausible", description="No sample gives such a signal.")
+    CUT_SHORT = strawberry.enum_value("cut_short", description="The reader fell silent before it had measured enough.")
 
 
 @strawberry.enum(name="MeasurementTimeBasis", description="What the time of a result is based on.")

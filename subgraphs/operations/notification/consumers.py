@@ -45,6 +45,7 @@ _DOUBTS = {
     "interference": Bilingual("전기 간섭이 있었습니다.", "There was electrical interference."),
     "frames_disagree": Bilingual("측정하는 동안 신호가 변했습니다.", "The signal changed during the measurement."),
     "implausible": Bilingual("나올 수 없는 신호입니다.", "No sample gives such a signal."),
+    "cut_short": Bilingual("측정이 도중에 끊겼습니다.", "The measurement broke off."),
 }
 LATE_AFTER = timedelta(minutes=15)
 """A critical value that became known later than this is not how the person is now."""

@@ -120,7 +120,7 @@ async def test_a_session_without_a_signal_ends_by_itself_and_one_with_a_signal_d
     service = service_of(measurement, sealer)
     silent, speaking = await measurement.start(), await measurement.start()
     measurement.clock.ahead += timedelta(seconds=200)
-    await measurement.stream([frame(speaking, level=90)])
+    await measurement.stream([frame(speaking, number, level=90) for number in range(3)])
     measurement.clock.ahead += timedelta(seconds=150)
     await asyncio.gather(*(sweep(service, measurement.database) for _ in range(3)))
     rows = {
@@ -267,6 +267,21 @@ async def test_a_session_that_ends_by_idleness_ends_at_its_last_frame(measuremen
     assert row["end_reason"] == "idle"
     assert row["ended_at"] == answer.processed_at.ToDatetime(tzinfo=UTC)
     assert row["issued_at"] - row["ended_at"] >= timedelta(seconds=4_000)
+
+
+@pytest.mark.parametrize(("count", "is_told"), [(1, False), (2, False), (3, True)])
+async def test_a_session_whose_reader_falls_silent_has_a_result_only_of_three_frames_or_more(
+    measurement: Measurement, sealer: Sealer, count: int, *, is_told: bool
+) -> None:
+    session_id = await measurement.start()
+    await measurement.stream([frame(session_id, number, level=30) for number in range(count)])
+    measurement.clock.ahead += timedelta(seconds=301)
+    await sweep(service_of(measurement, sealer), measurement.database)
+    told = await events(measurement)
+    if is_told:
+        assert [topic for topic, _ in told] == ["measurement.completed", "health_alert.triggered"]
+    else:
+        assert [(topic, event["reasons"]) for topic, event in told] == [("measurement.invalid", ["cut_short"])]
 
 
 async def test_reading_results_is_logged_in_a_chain_that_holds(measurement: Measurement) -> None:
