@@ -255,7 +255,7 @@ async def test_a_cartridge_is_read_into_a_device_and_calibrated(hardware: Hardwa
         _, errors = await run(hardware, read, tag=tag)
         assert [error["reason"] for error in errors] == [reason]
     calibrate = """mutation { performFieldCalibration(input: {deviceId: "dev-1", categoryCode: 1, typeIndex: 1,
-      referenceValues: [100, 200, 300], measuredValues: [50, 100, 150], temperatureC: 25, humidityPct: 50
+      referenceValues: [100, 200, 300], measuredValues: [80, 160, 240], temperatureC: 25, humidityPct: 50
     }) { id kind accuracyScore channelGains } }"""
     data, errors = await run(hardware, calibrate)
     assert errors == []

@@ -201,13 +201,13 @@ async def test_every_method_of_the_calibration_service(hardware: Hardware, seale
                 **named,
                 user_id="alice",
                 reference_values=[100.0, 200.0, 300.0],
-                measured_values=[51.0, 101.0, 151.0],
+                measured_values=[80.8, 160.8, 240.8],
                 temperature_c=25.0,
                 humidity_pct=50.0,
             )
         )
-        assert fitted.channel_gains == pytest.approx([4.0] * 88)
-        assert fitted.channel_offsets == pytest.approx([-2.0])
+        assert fitted.channel_gains == pytest.approx([2.5] * 88)
+        assert fitted.channel_offsets == pytest.approx([-1.0])
         current = await stub.GetCalibration(calibration_pb2.GetCalibrationRequest(**named))
         assert current.calibration_id == fitted.calibration_id
         history = await stub.ListCalibrationHistory(
