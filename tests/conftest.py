@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -68,18 +69,16 @@ async def empty_database(postgres: PostgresServer) -> AsyncIterator[str]:
 @pytest.fixture
 async def database_for(postgres: PostgresServer, sealer: Sealer) -> AsyncIterator[DatabaseFor]:
     """`await database_for(Group.IDENTITY)`: a fresh, migrated database of the group; asked twice, two of them."""
-    made: list[Database] = []
+    async with AsyncExitStack() as stack:
 
-    async def make(group: Group) -> Database:
-        name = await postgres.create_database(template=await postgres.template_of(group))
-        made.append(Database(postgres.settings, group, name=name))
-        made[-1].sealer = sealer
-        return made[-1]
+        async def make(group: Group) -> Database:
+            name = await stack.enter_async_context(postgres.lent(await postgres.template_of(group)))
+            database = Database(postgres.settings, group, name=name)
+            stack.push_async_callback(database.close)
+            database.sealer = sealer
+            return database
 
-    yield make
-    for database in made:
-        await database.close()
-        await postgres.drop_database(database.name)
+        yield make
 
 
 @pytest.fixture

@@ -36,11 +36,12 @@ async def database(postgres: PostgresServer) -> AsyncIterator[Database]:
     async def prepare(name: str) -> None:
         await make_tables(postgres.settings, name)
 
-    name = await postgres.create_database(template=await postgres.template("template_messaging", prepare))
-    database = Database(postgres.settings, Group.HARDWARE, name=name, max_connections=15)
-    yield database
-    await database.close()
-    await postgres.drop_database(name)
+    async with postgres.lent(await postgres.template("template_messaging", prepare)) as name:
+        database = Database(postgres.settings, Group.HARDWARE, name=name, max_connections=15)
+        try:
+            yield database
+        finally:
+            await database.close()
 
 
 @pytest.fixture
