@@ -12,6 +12,7 @@ import pytest
 from manpasik.v1 import cartridge_pb2, common_pb2
 
 from tests.e2e.test_commerce_flows import until
+from tests.support.patience import PATIENCE_S
 from tests.support.platform import Platform
 from tests.support.readers import Person, new_reader, sign_up, technician
 
@@ -68,7 +69,7 @@ async def following(platform: Platform, person: Person, query: str) -> AsyncIter
         http.ws_connect(url, protocols=["graphql-transport-ws"]) as socket,
     ):
         await socket.send_json({"type": "connection_init", "payload": {"authorization": f"Bearer {person.token}"}})
-        assert (await socket.receive_json(timeout=20))["type"] == "connection_ack"
+        assert (await socket.receive_json(timeout=PATIENCE_S))["type"] == "connection_ack"
         await socket.send_json({"id": "1", "type": "subscribe", "payload": {"query": query}})
         yield socket
 
@@ -93,7 +94,7 @@ async def test_an_order_is_paid_and_everything_about_it_is_one_query(platform: P
         deadline = time.monotonic() + 30
         while not any(payment["id"] in note["data"].values() for note in told):
             assert time.monotonic() < deadline
-            message = await socket.receive_json(timeout=30)
+            message = await socket.receive_json(timeout=PATIENCE_S)
             if message["type"] == "next":
                 assert "errors" not in message["payload"], message
                 told.append(message["payload"]["data"]["notificationReceived"])

@@ -31,6 +31,7 @@ from devices.frame import RawFrame
 from domain.measurement.measurement.aggregate import aggregate
 from tests.e2e.fragile import Fragile
 from tests.support.events import EventTap
+from tests.support.patience import PATIENCE_S
 from tests.support.platform import PASSWORD, Platform
 from tests.support.readers import Person, Reader, calibrate, new_reader, sign_up, status_of, technician
 
@@ -207,7 +208,7 @@ async def test_a_broker_that_comes_back_empty_is_told_everything_again_and_nothi
             edges = answer["data"]["me"]["devices"]["edges"]
             return {edge["node"]["id"]: edge["node"]["lastCalibratedAt"] for edge in edges}
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while not all((await calibrations_took_effect()).values()):  # noqa: ASYNC110 - only asking tells
                 await asyncio.sleep(0.2)
         _log.info("their effects were there %.1f s after the broker", time.monotonic() - back)
@@ -233,7 +234,7 @@ async def test_a_broker_that_comes_back_empty_is_told_everything_again_and_nothi
 
 
 async def _until_all_consumed(fragile: Fragile, consumer: str, expected: int) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             rows = await fragile.rows("hardware", "SELECT count(*) AS n FROM inbox WHERE consumer = $1", consumer)
             if rows[0]["n"] >= expected:

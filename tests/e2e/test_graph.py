@@ -19,6 +19,7 @@ from devices.client.platform import Platform as ReaderSide
 from domain.catalog import Group
 from domain.sealing import Sealer, derive_key
 from tests.e2e.running import running_platform
+from tests.support.patience import PATIENCE_S
 from tests.support.platform import SECRETS, Platform, Reply
 from tests.support.postgres import PostgresServer
 from tests.support.readers import Person, Reader, new_reader, sign_up, technician
@@ -195,7 +196,7 @@ async def test_a_stopped_subgraph_costs_only_its_part_of_the_answer(apart: Platf
     again = await apart.graphql(JOINED, {"first": 2}, token=owned.person.token)
     assert "errors" not in again, "it recovers by itself"
     # The services' own calls to it do, too: the one that is let through after a pause finds it.
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while "errors" in await apart.graphql(  # noqa: ASYNC110 - only asking tells
             START, {"id": owned.reader.device_id}, token=owned.person.token
         ):

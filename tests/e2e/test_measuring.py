@@ -21,6 +21,7 @@ from devices.simulator.mard import mard_percent
 from devices.simulator.traces import load_trace, packaged_subjects
 from tests.support.events import EventTap
 from tests.support.furnish import FACTORY
+from tests.support.patience import PATIENCE_S
 from tests.support.platform import Platform
 from tests.support.readers import Person, Reader, new_reader, remaining_uses, sign_up, technician, unique
 
@@ -221,7 +222,7 @@ async def test_results_are_displayed_in_the_unit_that_their_person_chooses(
     )
     assert answer["data"]["updateProfile"]["user"]["resultUnits"] == "AMOUNT"
     query = "{ me { resultUnits measurements(first: 1) { edges { node { value unit display { value unit } } } } } }"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             me = (await platform.graphql(query, token=person.token))["data"]["me"]
             result = me["measurements"]["edges"][0]["node"]

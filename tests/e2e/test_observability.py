@@ -9,6 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from domain.catalog import Workload, built_groups, services_of
 from tests.e2e.conftest import ChannelTo
+from tests.support.patience import PATIENCE_S
 from tests.support.platform import Platform, samples_of
 from tests.support.readers import sign_up
 
@@ -32,7 +33,7 @@ async def test_a_connection_outlives_the_pauses_between_requests(platform: Platf
     for pause_s in (0.0, 6.0):
         await asyncio.sleep(pause_s)
         writer.write(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
         assert head.startswith(b"HTTP/1.1 200"), head
         length = next(
             int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")

@@ -11,6 +11,7 @@ import pytest
 from manpasik.v1 import auth_pb2, auth_pb2_grpc
 
 from domain.catalog import Group
+from tests.support.patience import PATIENCE_S
 from tests.support.platform import Platform
 from tests.support.readers import Person, sign_up
 
@@ -31,7 +32,7 @@ async def sign_out(platform: Platform, person: Person) -> None:
 async def _websocket(http: aiohttp.ClientSession, url: str, person: Person, is_open: asyncio.Event) -> None:
     async with http.ws_connect(url, protocols=["graphql-transport-ws"]) as socket:
         await socket.send_json({"type": "connection_init", "payload": {"authorization": f"Bearer {person.token}"}})
-        assert (await socket.receive_json(timeout=30))["type"] == "connection_ack"
+        assert (await socket.receive_json(timeout=PATIENCE_S))["type"] == "connection_ack"
         await socket.send_json({"id": "1", "type": "subscribe", "payload": {"query": LIVE}})
         is_open.set()
         async for _ in socket:
@@ -74,7 +75,7 @@ async def test_signing_out_ends_streams_and_requests_in_every_process(platform: 
             "server-sent events": asyncio.create_task(_stream(http, router, person, opened[1])),
         }
         staying = asyncio.create_task(_websocket(http, router, other, opened[2]))
-        await asyncio.gather(*(asyncio.wait_for(each.wait(), 30) for each in opened))
+        await asyncio.gather(*(asyncio.wait_for(each.wait(), PATIENCE_S) for each in opened))
         await sign_out(platform, person)
         work["the router"] = asyncio.create_task(_refused(router_refuses))
         work["a subgraph"] = asyncio.create_task(_refused(subgraph_refuses))
@@ -92,6 +93,6 @@ async def _seconds_until_each_ends(work: dict[str, "asyncio.Task[None]"]) -> dic
         await task
         return round(time.monotonic() - started, 2)
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         seconds = await asyncio.gather(*(timed(task) for task in work.values()))
     return dict(zip(work, seconds, strict=True))

@@ -14,6 +14,7 @@ from router.serving.settings import RouterSettings
 from tests.federation.deferring import served, together, together_as_of_2022
 from tests.federation.serve import Served
 from tests.federation.shop import shop
+from tests.support.patience import PATIENCE_S
 
 QUERY = '{ topProduct { name ... @defer(label: "more") { inStock } } }'
 AUGUST_2022 = "multipart/mixed;deferSpec=20220824, application/json"
@@ -41,7 +42,7 @@ async def _parts(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, An
 async def test_the_primary_answer_does_not_wait_for_a_slow_subgraph(accept: str) -> None:
     async with served(shop()) as (router, gates):
         gates.hold("stock")
-        async with asyncio.timeout(10), _ask(router, QUERY, accept) as response:
+        async with asyncio.timeout(PATIENCE_S), _ask(router, QUERY, accept) as response:
             parts = _parts(response)
             first = await anext(parts)
             await gates.asked["stock"].wait()
@@ -134,7 +135,7 @@ async def test_a_part_that_fails_says_so_and_names_no_subgraph_in_production() -
 async def test_a_client_that_leaves_gives_up_the_deferred_requests() -> None:
     async with served(shop()) as (router, gates):
         gates.hold("stock")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             async with _ask(router, QUERY, CURRENT) as response:
                 await anext(_parts(response))
                 await gates.asked["stock"].wait()
@@ -154,7 +155,10 @@ async def test_messages_of_a_deferred_query_are_its_parts(accept: str | None) ->
     async with served(shop()) as (router, gates):
         gates.hold("stock")
         url = router.url.replace("http", "ws") + "/graphql"
-        async with asyncio.timeout(10), router.session.ws_connect(url, protocols=("graphql-transport-ws",)) as socket:
+        async with (
+            asyncio.timeout(PATIENCE_S),
+            router.session.ws_connect(url, protocols=("graphql-transport-ws",)) as socket,
+        ):
             await socket.send_json({"type": "connection_init", "payload": {} if accept is None else {"accept": accept}})
             assert (await socket.receive_json())["type"] == "connection_ack"
             await socket.send_json({"id": "1", "type": "subscribe", "payload": {"query": QUERY}})

@@ -19,6 +19,7 @@ from tests.federation.test_event_streams import MULTIPART, SSE, all_of, body, st
 from tests.federation.test_subscriptions import SUPERGRAPH
 from tests.federation.test_websocket_rules import closing_code, opened
 from tests.federation.ticker import ticking
+from tests.support.patience import PATIENCE_S
 
 __all__ = ["authenticator"]  # the fixture
 
@@ -61,7 +62,7 @@ class Sessions:
             call()
 
     async def forgotten(self, name: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while self.watched[name]:  # noqa: ASYNC110  the end of a connection travels through the server
                 await asyncio.sleep(0.01)
 
@@ -75,11 +76,11 @@ async def test_a_websocket_is_closed_when_its_sign_in_ends_and_that_of_another_s
     ):
         for socket, name in ((hers, "ann"), (his, "bob")):
             await socket.send_json({"type": "connection_init", "payload": {"authorization": name}})
-            assert await socket.receive_json(timeout=20) == {"type": "connection_ack"}
+            assert await socket.receive_json(timeout=PATIENCE_S) == {"type": "connection_ack"}
         await hers.send_json({"id": "a", "type": "subscribe", "payload": body(0)})
-        await asyncio.wait_for(ticker.started.wait(), 20)
+        await asyncio.wait_for(ticker.started.wait(), PATIENCE_S)
         sessions.end("ann")
-        message = await hers.receive(timeout=20)
+        message = await hers.receive(timeout=PATIENCE_S)
         if message.type.name == "TEXT":  # the subscription may be told first
             assert message.json()["payload"][0]["extensions"]["code"] == "UNAUTHENTICATED"
             assert await closing_code(hers) == 4403
@@ -88,7 +89,7 @@ async def test_a_websocket_is_closed_when_its_sign_in_ends_and_that_of_another_s
         await ticker.closed()
         await sessions.forgotten("ann")
         await his.send_json({"type": "ping"})
-        assert await his.receive_json(timeout=20) == {"type": "pong"}
+        assert await his.receive_json(timeout=PATIENCE_S) == {"type": "pong"}
     await sessions.forgotten("bob")
 
 
@@ -99,7 +100,7 @@ async def test_a_stream_ends_with_its_sign_in_and_says_so(accept: str) -> None:
         ticking("sse", authenticator=sessions) as (router, ticker),
         streamed(router, 0, accept, headers={"authorization": "ann"}) as response,
     ):
-        await asyncio.wait_for(ticker.started.wait(), 20)
+        await asyncio.wait_for(ticker.started.wait(), PATIENCE_S)
         sessions.end("ann")
         told, end = await all_of(response, accept)
         errors = told["errors"] if "errors" in told else told["payload"]["errors"]

@@ -16,6 +16,7 @@ from router.serving.app import create_app
 from router.serving.settings import Limits, RouterSettings, SubgraphSettings
 from tests.federation.serve import Served, serve
 from tests.federation.shop import SHOP
+from tests.support.patience import PATIENCE_S
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -30,8 +31,8 @@ async def _person(_: web.Request) -> web.StreamResponse:
 
 
 @contextlib.asynccontextmanager
-async def shop(people: Handler = _person, **limits: Any) -> AsyncIterator[Served]:
-    """The shop, with a healthy catalog and the given people."""
+async def shop(people: Handler = _person, timeout_s: float = PATIENCE_S, **limits: Any) -> AsyncIterator[Served]:
+    """The shop, with a healthy catalog and the given people, for whom the router waits that long."""
 
     async def catalog(_: web.Request) -> web.StreamResponse:
         return web.json_response(HEALTHY)
@@ -45,7 +46,7 @@ async def shop(people: Handler = _person, **limits: Any) -> AsyncIterator[Served
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     settings = RouterSettings(
         subgraphs={
-            "people": SubgraphSettings(url=f"{url}/people", timeout_s=1),
+            "people": SubgraphSettings(url=f"{url}/people", timeout_s=timeout_s),
             "catalog": SubgraphSettings(url=f"{url}/catalog"),
         },
         limits=Limits(**{"max_subgraph_response_bytes": 100_000, **limits}),
@@ -68,14 +69,18 @@ class Bystander:
 
     async def __aenter__(self) -> "Bystander":
         self._asking = asyncio.create_task(self._ask())
-        await asyncio.sleep(0.02)
+        await self.answered()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def answered(self) -> None:
+        """Wait for an answer to what is asked from now on or is being asked."""
         self._answered.clear()
-        again = asyncio.create_task(self._answered.wait())  # also after what was done to the router
-        await asyncio.wait({again, self._asking}, return_when=asyncio.FIRST_COMPLETED)
+        again = asyncio.create_task(self._answered.wait())
+        await asyncio.wait({again, self._asking}, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
         again.cancel()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.answered()  # also after what was done to the router
         self._asking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._asking
@@ -335,11 +340,12 @@ SUBGRAPHS: dict[str, tuple[Handler, str]] = {
 
 @pytest.mark.parametrize(("people", "code"), SUBGRAPHS.values(), ids=SUBGRAPHS)
 async def test_a_hostile_subgraph_costs_only_its_own_part(people: Handler, code: str) -> None:
-    async with shop(people) as router, Bystander(router) as bystander:
+    timeout_s = 1 if code == "SUBGRAPH_TIMEOUT" else PATIENCE_S
+    async with shop(people, timeout_s) as router, Bystander(router) as bystander:
         before = bystander.answers
         response = await router.post("/graphql", json={"query": "{ topProduct { name } me { name } }"}, headers=ACCEPT)
         content = await response.json(content_type=None)
-        await asyncio.sleep(0.02)
+        await bystander.answered()
         assert response.status == 200
         assert content["data"] == {"topProduct": {"name": "Healthy"}, "me": None}
         assert content["errors"][0]["extensions"]["code"] == code
@@ -349,10 +355,10 @@ async def test_a_hostile_subgraph_costs_only_its_own_part(people: Handler, code:
 
 async def test_many_clients_of_a_silent_subgraph_do_not_block_the_others() -> None:
     async def silent(_: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
         return web.Response()
 
-    async with shop(silent) as router, Bystander(router) as bystander:
+    async with shop(silent, 1) as router, Bystander(router) as bystander:
         asking = [router.post("/graphql", json={"query": f"{{ me {{ a{n}: name }} }}"}) for n in range(60)]
         responses = await asyncio.gather(*asking)
         codes = {(await response.json())["errors"][0]["extensions"]["code"] for response in responses}
@@ -384,7 +390,8 @@ async def test_a_client_that_sends_half_a_request_holds_up_nobody() -> None:
             )
             writers.append(writer)
         before = bystander.answers
-        await asyncio.sleep(0.2)
+        await bystander.answered()
+        await bystander.answered()
         assert bystander.answers > before
         for writer in writers:
             writer.close()

@@ -14,6 +14,7 @@ from router.serving.service import RouterService
 from router.serving.settings import CorsSettings, Limits, RouterSettings
 from tests.federation.serve import Served, serve
 from tests.federation.shop import SHOP
+from tests.support.patience import PATIENCE_S
 
 SETTINGS = RouterSettings(
     limits=Limits(
@@ -341,7 +342,7 @@ async def _raw(router: Served, request: bytes, *, until_closed: bool = True) -> 
     try:
         writer.write(request)
         if not until_closed:
-            return await asyncio.wait_for(reader.read(65_536), 5)
-        return await asyncio.wait_for(reader.read(), 5)
+            return await asyncio.wait_for(reader.read(65_536), PATIENCE_S)
+        return await asyncio.wait_for(reader.read(), PATIENCE_S)
     finally:
         writer.close()

@@ -9,13 +9,14 @@ from router.serving.app import create_app
 from router.serving.settings import RouterSettings
 from tests.federation.serve import serve
 from tests.federation.shop import SHOP
+from tests.support.patience import PATIENCE_S
 
 _START = b"GET /health HTTP/1.1\r\nhost: a\r\n"
 
 
 async def answered(*pieces: bytes) -> bytes:
     """All that the router says before it closes the connection."""
-    async with serve(create_app(SHOP, RouterSettings())) as router, asyncio.timeout(30):
+    async with serve(create_app(SHOP, RouterSettings())) as router, asyncio.timeout(PATIENCE_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(router.url.rpartition(":")[2]))
         try:
             for piece in pieces:

@@ -12,6 +12,7 @@ from router.serving.settings import RouterSettings, SubgraphSettings, SubgraphSu
 from tests.federation.serve import Served, serve
 from tests.federation.test_cost import HEAD
 from tests.federation.test_subscriptions import connected
+from tests.support.patience import PATIENCE_S
 
 SDL = (
     HEAD.replace('name: "a"', 'name: "secret-ledger"').replace("mutation: Mutation", "subscription: Subscription")
@@ -90,10 +91,10 @@ async def test_no_message_on_a_websocket_tells_of_the_inside() -> None:
         for number, (query, variables) in enumerate(DOCUMENTS):
             payload = {"query": query, "variables": variables}
             await socket.send_json({"id": f"n{number}", "type": "subscribe", "payload": payload})
-            text = await socket.receive_str(timeout=10)
+            text = await socket.receive_str(timeout=PATIENCE_S)
             _clean(text.replace('"type":"error"', '"type":"errors"'))
             if '"type":"next"' in text:
-                assert orjson.loads(await socket.receive_str(timeout=10))["type"] == "complete"
+                assert orjson.loads(await socket.receive_str(timeout=PATIENCE_S))["type"] == "complete"
 
 
 async def _upload(router: Served, query: str, variables: dict[str, Any]) -> str:

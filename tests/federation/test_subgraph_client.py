@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from router.serving import client
 from router.serving.client import OutgoingHeaders, Peer, address_of, encode_headers
 from router.serving.connection import MAX_HEAD_BYTES, HttpAnswer, MalformedAnswer, Unreachable
+from tests.support.patience import PATIENCE_S
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 NOT_ALL_READ = 40_000_000
@@ -83,6 +84,11 @@ class Server:
     most_open: int = 0
     heads: list[bytes] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+
+    async def until_none_is_open(self) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while self.open:  # noqa: ASYNC110  asyncio tells nobody
+                await asyncio.sleep(0.001)
 
 
 @contextlib.asynccontextmanager
@@ -294,7 +300,7 @@ async def test_bytes_after_an_answer_never_answer_the_next_request() -> None:
         async with asking(always(*parts)) as (server, peer):
             for _ in range(3):
                 assert (await peer.post(b"{}", repeatable=True)).body == b"{}"
-                await asyncio.sleep(0.02)
+                await server.until_none_is_open()
             assert server.connections == 3
 
 
@@ -372,7 +378,9 @@ async def test_a_query_is_sent_at_most_twice() -> None:
 async def test_a_connection_closed_while_idle_is_not_used() -> None:
     async with asking(once(OK)) as (server, peer):
         await peer.post(b"1", repeatable=False)
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(PATIENCE_S):
+            while peer._connections:  # noqa: ASYNC110  the client's own view of it
+                await asyncio.sleep(0.001)
         await peer.post(b"2", repeatable=False)
         assert server.bodies == [b"1", b"2"]
 
@@ -395,9 +403,8 @@ async def test_idle_connections_are_closed_in_time(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(client, "IDLE_S", 0.05)
     async with asking(always(OK)) as (server, peer):
         await asyncio.gather(*(peer.post(b"1", repeatable=True) for _ in range(3)))
-        assert server.open == 3
-        await asyncio.sleep(0.2)
-        assert server.open == 0
+        assert server.connections == 3
+        await server.until_none_is_open()
 
 
 @on_both_loops
@@ -436,17 +443,19 @@ async def test_a_request_has_one_time_limit_from_the_queue_to_the_last_byte() ->
 
 @on_both_loops
 async def test_after_a_timeout_the_late_answer_goes_to_nobody() -> None:
+    late = asyncio.Event()
+
     async def script(conversation: Conversation) -> None:
         while (body := await conversation.request()) is not None:
             if body == b"slow":
-                await asyncio.sleep(0.15)
+                await late.wait()
             await conversation.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
 
-    async with asking(script, connections=1, timeout_s=0.1) as (_, peer):
+    async with asking(script, connections=1, timeout_s=1.0) as (_, peer):
         with pytest.raises(TimeoutError):
             await peer.post(b"slow", repeatable=True)
         assert (await peer.post(b"fast", repeatable=True)).body == b"fast"
-        await asyncio.sleep(0.1)
+        late.set()
         assert (await peer.post(b"more", repeatable=True)).body == b"more"
 
 
@@ -468,7 +477,7 @@ async def test_a_cancelled_request_closes_its_connection_and_frees_its_place() -
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(closed.wait(), 2)
+        await asyncio.wait_for(closed.wait(), PATIENCE_S)
         assert (await peer.post(b"next", repeatable=True)).body == b"{}"
 
 
@@ -521,8 +530,8 @@ async def test_a_retired_peer_still_answers_but_keeps_nothing() -> None:
         await peer.post(b"1", repeatable=True)
         peer.retire()
         assert (await peer.post(b"2", repeatable=True)).body == b"{}"
-        await asyncio.sleep(0.02)
-        assert (server.connections, server.open) == (2, 0)
+        await server.until_none_is_open()
+        assert server.connections == 2
 
 
 # -- addresses and headers ---------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from starlette.websockets import WebSocketDisconnect
 from router.serving.app import create_app
 from router.serving.settings import RouterSettings, SubgraphSettings
 from tests.federation.serve import Served, serve
+from tests.support.patience import PATIENCE_S
 
 SUPERGRAPH = """
 schema @link(url: "https://specs.apollo.dev/link/v1.0") @link(url: "https://specs.apollo.dev/join/v0.3") {
@@ -103,7 +104,7 @@ async def connected(router: Served) -> AsyncIterator[aiohttp.ClientWebSocketResp
     url = router.url.replace("http", "ws")
     async with router.session.ws_connect(f"{url}/graphql", protocols=("graphql-transport-ws",)) as socket:
         await socket.send_json({"type": "connection_init", "payload": {"authorization": "x"}})
-        assert await socket.receive_json(timeout=5) == {"type": "connection_ack"}
+        assert await socket.receive_json(timeout=PATIENCE_S) == {"type": "connection_ack"}
         yield socket
 
 
@@ -111,7 +112,7 @@ async def test_each_event_is_joined_with_the_other_subgraphs() -> None:
     async with running() as (router, _), connected(router) as socket:
         query = "subscription($to: Int!) { tick(to: $to) { n name } }"
         await socket.send_json({"id": "a", "type": "subscribe", "payload": {"query": query, "variables": {"to": 2}}})
-        received = [await socket.receive_json(timeout=5) for _ in range(3)]
+        received = [await socket.receive_json(timeout=PATIENCE_S) for _ in range(3)]
     assert received == [
         {"id": "a", "type": "next", "payload": {"data": {"tick": {"n": 1, "name": "tick 1"}}}},
         {"id": "a", "type": "next", "payload": {"data": {"tick": {"n": 2, "name": "tick 2"}}}},
@@ -122,10 +123,10 @@ async def test_each_event_is_joined_with_the_other_subgraphs() -> None:
 async def test_queries_run_over_the_same_connection_and_errors_name_their_operation() -> None:
     async with running() as (router, _), connected(router) as socket:
         await socket.send_json({"id": "q", "type": "subscribe", "payload": {"query": "{ now }"}})
-        assert (await socket.receive_json(timeout=5))["payload"] == {"data": {"now": 7}}
-        assert (await socket.receive_json(timeout=5)) == {"id": "q", "type": "complete"}
+        assert (await socket.receive_json(timeout=PATIENCE_S))["payload"] == {"data": {"now": 7}}
+        assert (await socket.receive_json(timeout=PATIENCE_S)) == {"id": "q", "type": "complete"}
         await socket.send_json({"id": "w", "type": "subscribe", "payload": {"query": "{ nope }"}})
-        refused = await socket.receive_json(timeout=5)
+        refused = await socket.receive_json(timeout=PATIENCE_S)
     assert (refused["id"], refused["type"]) == ("w", "error")
     assert refused["payload"][0]["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
 
@@ -142,7 +143,7 @@ async def test_queries_run_over_the_same_connection_and_errors_name_their_operat
 async def test_a_client_that_breaks_the_protocol_is_disconnected_with_its_code(message: Any, code: int) -> None:
     async with running() as (router, _), connected(router) as socket:
         await socket.send_json(message)
-        closing = await socket.receive(timeout=5)
+        closing = await socket.receive(timeout=PATIENCE_S)
     assert (closing.type, closing.data) == (aiohttp.WSMsgType.CLOSE, code)
 
 
@@ -152,9 +153,9 @@ async def test_a_client_that_leaves_ends_the_subgraphs_stream() -> None:
             await socket.send_json(
                 {"id": "a", "type": "subscribe", "payload": {"query": "subscription { tick(to: 100000) { n } }"}}
             )
-            await socket.receive_json(timeout=5)
+            await socket.receive_json(timeout=PATIENCE_S)
             assert sources.open == 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while sources.open:  # noqa: ASYNC110  the close travels through two servers
                 await asyncio.sleep(0.01)
 

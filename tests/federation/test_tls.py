@@ -16,6 +16,7 @@ from router.serving.tls import reload_when_changed, server_context
 from tests.federation.serve import serve
 from tests.federation.shop import SHOP
 from tests.support.certificates import Authority, Pair
+from tests.support.patience import PATIENCE_S
 
 TOP = {"data": {"topProduct": {"name": "Table"}}}
 
@@ -85,7 +86,7 @@ async def test_the_listener_shows_a_new_certificate_from_the_next_handshake_on(t
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     watch = asyncio.create_task(reload_when_changed(context, tls, interval_s=0.01))
-    async with asyncio.timeout(60), server:
+    async with asyncio.timeout(PATIENCE_S), server:
         first = await _handshake(port, authority.file)
         authority.issue("localhost")
         while await _handshake(port, authority.file) == first:  # noqa: ASYNC110  what the listener shows is tried

@@ -18,6 +18,7 @@ from router.serving.settings import RouterSettings
 from router.serving.watching import watcher
 from router.supergraph.read import read_supergraph
 from tests.federation.shop import SHOP
+from tests.support.patience import PATIENCE_S
 
 _UNKNOWN_GRAPH = SHOP.replace("type User", "type Strange @join__type(graph: NOPE) { id: ID }\ntype User", 1)
 _LINES = SHOP.splitlines()
@@ -62,7 +63,7 @@ async def test_a_file_that_cannot_be_served_is_told_and_the_next_good_one_is_tak
 ) -> None:
     caplog.set_level(logging.ERROR, "router")
     path = tmp_path / "supergraph.graphql"
-    async with asyncio.timeout(60), watching(path) as service:
+    async with asyncio.timeout(PATIENCE_S), watching(path) as service:
         before = service.engine
         _put(path, content)
         await _until_refused(service, 0)
@@ -78,7 +79,7 @@ async def test_the_watcher_survives_what_no_one_has_thought_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "supergraph.graphql"
-    async with asyncio.timeout(60), watching(path) as service:
+    async with asyncio.timeout(PATIENCE_S), watching(path) as service:
         before = service.engine
         with monkeypatch.context() as patched:
             patched.setattr("router.serving.service.Engine", lambda *_: 1 / 0)

@@ -16,6 +16,7 @@ from tests.federation.serve import Served
 from tests.federation.test_event_streams import SSE, all_of, body, streamed, tick
 from tests.federation.test_subscriptions import connected
 from tests.federation.ticker import ticking
+from tests.support.patience import PATIENCE_S
 
 Socket = aiohttp.ClientWebSocketResponse
 
@@ -44,16 +45,16 @@ async def opened(router: Served) -> AsyncIterator[Socket]:
 
 
 async def closing_code(socket: Socket) -> int:
-    message = await socket.receive(timeout=5)
+    message = await socket.receive(timeout=PATIENCE_S)
     assert message.type is aiohttp.WSMsgType.CLOSE, message
     return int(message.data)
 
 
 async def test_a_client_that_never_initialises_is_disconnected() -> None:
-    settings = SubscriptionSettings(init_timeout_s=0.1)
+    settings = SubscriptionSettings(init_timeout_s=1.0)
     async with ticking("sse", subscriptions=settings) as (router, _), opened(router) as socket:
         await socket.send_json({"type": "ping"})  # which is allowed, but no initialisation
-        assert await socket.receive_json(timeout=5) == {"type": "pong"}
+        assert await socket.receive_json(timeout=PATIENCE_S) == {"type": "pong"}
         assert await closing_code(socket) == 4408
 
 
@@ -80,13 +81,13 @@ async def test_what_no_client_says_first_ends_the_connection(message: str | byte
         assert await closing_code(socket) == code
         async with connected(router) as other:  # nobody else notices
             await other.send_json({"id": "q", "type": "subscribe", "payload": {"query": "{ now }"}})
-            assert (await other.receive_json(timeout=5))["payload"] == {"data": {"now": 7}}
+            assert (await other.receive_json(timeout=PATIENCE_S))["payload"] == {"data": {"now": 7}}
 
 
 async def test_an_id_in_use_is_refused_and_ends_what_runs_on_the_connection() -> None:
     async with ticking("sse") as (router, ticker), connected(router) as socket:
         await socket.send_json({"id": "a" * 500, "type": "subscribe", "payload": body(0)})
-        await asyncio.wait_for(ticker.started.wait(), 5)
+        await asyncio.wait_for(ticker.started.wait(), PATIENCE_S)
         await socket.send_json({"id": "a" * 500, "type": "subscribe", "payload": body(0)})
         assert await closing_code(socket) == 4409
         await ticker.closed()
@@ -129,11 +130,11 @@ async def test_one_connection_runs_only_so_many_operations_at_once() -> None:
     async with ticking("sse", subscriptions=settings) as (router, _), connected(router) as socket:
         for number in ("a", "b", "c"):
             await socket.send_json({"id": number, "type": "subscribe", "payload": body(0)})
-        refused = await socket.receive_json(timeout=5)
+        refused = await socket.receive_json(timeout=PATIENCE_S)
         assert (refused["id"], refused["type"]) == ("c", "error")
         assert refused["payload"][0]["extensions"]["code"] == "TOO_MANY_SUBSCRIPTIONS"
         await socket.send_json({"id": "a", "type": "complete"})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:  # until the connection has seen the end of the first
                 await socket.send_json({"id": "c", "type": "subscribe", "payload": body(1)})
                 answer = await socket.receive_json()
@@ -147,7 +148,7 @@ async def test_only_so_many_connections_are_open_at_once() -> None:
     async with ticking("sse", subscriptions=settings) as (router, _):
         async with connected(router), connected(router), opened(router) as third:
             assert await closing_code(third) == 1013
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:  # until the router has seen the end of the others
                 async with opened(router) as again:
                     await again.send_json({"type": "ping"})
@@ -166,24 +167,22 @@ async def test_a_token_is_checked_when_the_connection_opens(token: str, code: in
 
 async def test_a_connection_does_not_outlive_its_token() -> None:
     async with ticking("sse", authenticator=Tokens()) as (router, ticker), opened(router) as socket:
-        await socket.send_json({"type": "connection_init", "payload": {"authorization": "0.4"}})
-        assert await socket.receive_json(timeout=5) == {"type": "connection_ack"}
+        await socket.send_json({"type": "connection_init", "payload": {"authorization": "1.5"}})
+        assert await socket.receive_json(timeout=PATIENCE_S) == {"type": "connection_ack"}
         ticker.pause_s = 0.05
-        await socket.send_json({"id": "a", "type": "subscribe", "payload": body(1000)})
-        assert await socket.receive_json(timeout=5) == {"id": "a", "type": "next", "payload": tick(1)}
-        started = time.monotonic()
-        async with asyncio.timeout(5):
-            async for _ in socket:
+        await socket.send_json({"id": "a", "type": "subscribe", "payload": body(10_000)})
+        assert await socket.receive_json(timeout=PATIENCE_S) == {"id": "a", "type": "next", "payload": tick(1)}
+        async with asyncio.timeout(PATIENCE_S):
+            async for _ in socket:  # many more ticks than there is time for
                 pass
         assert socket.close_code == 4403
-        assert time.monotonic() - started < 2
         await ticker.closed()
 
 
 async def test_server_sent_events_do_not_outlive_their_token() -> None:
     async with (
         ticking("sse", authenticator=Tokens()) as (router, ticker),
-        streamed(router, 0, SSE, headers={"authorization": "0.3"}) as response,
+        streamed(router, 0, SSE, headers={"authorization": "1.5"}) as response,
     ):
         [expired, end] = await all_of(response, SSE)
         assert expired == {"errors": [{"message": "The token has expired.", "extensions": {"code": "UNAUTHENTICATED"}}]}
@@ -203,11 +202,11 @@ async def test_a_client_that_takes_no_messages_is_let_go() -> None:
                 b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
                 b"sec-websocket-protocol: graphql-transport-ws\r\n\r\n"
             )
-            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
             writer.write(_frame(b'{"type":"connection_init"}' + b" " * 100))
             writer.write(_frame(orjson.dumps({"type": "subscribe", "id": "a", "payload": body(10**9)})))
-            await asyncio.wait_for(ticker.started.wait(), 5)
-            async with asyncio.timeout(10):
+            await asyncio.wait_for(ticker.started.wait(), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
                 while ticker.open:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             assert ticker.sent < 500
@@ -242,14 +241,14 @@ async def test_one_caller_has_only_so_many_subscriptions_over_all_transports(tok
         headers = {} if token is None else {"authorization": token}
         async with opened(router) as socket, streamed(router, 0, SSE, headers=headers):
             await socket.send_json({"type": "connection_init", "payload": headers})
-            assert await socket.receive_json(timeout=5) == {"type": "connection_ack"}
+            assert await socket.receive_json(timeout=PATIENCE_S) == {"type": "connection_ack"}
             await socket.send_json({"id": "a", "type": "subscribe", "payload": body(0)})
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 while ticker.open < 2:  # noqa: ASYNC110  the subgraph's own count
                     await asyncio.sleep(0.01)
             assert await _refused(router, SSE, token) == (429, "TOO_MANY_SUBSCRIPTIONS")
             await socket.send_json({"id": "b", "type": "subscribe", "payload": body(0)})
-            told = await socket.receive_json(timeout=5)
+            told = await socket.receive_json(timeout=PATIENCE_S)
             assert (told["type"], told["payload"][0]["extensions"]["code"]) == ("error", "TOO_MANY_SUBSCRIPTIONS")
             async with streamed(
                 router, 1, SSE, headers={"authorization": "bob"}
@@ -267,15 +266,15 @@ async def test_one_account_has_only_so_many_connections() -> None:
         init = {"type": "connection_init", "payload": {"authorization": "ann"}}
         async with opened(router) as first:
             await first.send_json(init)
-            assert await first.receive_json(timeout=5) == {"type": "connection_ack"}
+            assert await first.receive_json(timeout=PATIENCE_S) == {"type": "connection_ack"}
             async with opened(router) as second:
                 await second.send_json(init)
                 assert await closing_code(second) == 1013
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while True:  # until the router has seen the end of the first
                 async with opened(router) as third:
                     await third.send_json(init)
-                    message = await third.receive(timeout=5)
+                    message = await third.receive(timeout=PATIENCE_S)
                     if message.type is aiohttp.WSMsgType.TEXT:
                         break
 
@@ -290,29 +289,29 @@ async def test_one_network_has_only_so_many_connections_without_a_token_and_thos
     ):
         for socket in (known, other):
             await socket.send_json(init)
-            assert await socket.receive_json(timeout=5) == {"type": "connection_ack"}
+            assert await socket.receive_json(timeout=PATIENCE_S) == {"type": "connection_ack"}
         async with opened(router), opened(router) as anonymous:  # the first says nothing at all
             await anonymous.send_json({"type": "connection_init"})
-            assert await anonymous.receive_json(timeout=5) == {"type": "connection_ack"}
+            assert await anonymous.receive_json(timeout=PATIENCE_S) == {"type": "connection_ack"}
             async with opened(router) as one_more:
                 assert await closing_code(one_more) == 1013
             await known.send_json({"type": "ping"})
-            assert await known.receive_json(timeout=5) == {"type": "pong"}
+            assert await known.receive_json(timeout=PATIENCE_S) == {"type": "pong"}
 
 
 async def test_a_connection_on_which_nothing_runs_is_closed_and_one_with_a_subscription_stays() -> None:
-    settings = SubscriptionSettings(idle_timeout_s=0.2)
+    settings = SubscriptionSettings(idle_timeout_s=1.5)
     async with (
         ticking("sse", subscriptions=settings) as (router, ticker),
         opened(router) as idle,
         connected(router) as busy,
     ):
         await busy.send_json({"id": "a", "type": "subscribe", "payload": body(0)})
-        await asyncio.wait_for(ticker.started.wait(), 5)
+        await asyncio.wait_for(ticker.started.wait(), PATIENCE_S)
         await idle.send_json({"type": "connection_init"})
-        assert await idle.receive_json(timeout=5) == {"type": "connection_ack"}
+        assert await idle.receive_json(timeout=PATIENCE_S) == {"type": "connection_ack"}
         assert await closing_code(idle) == 1000
         await busy.send_json({"type": "ping"})
-        assert await busy.receive_json(timeout=5) == {"type": "pong"}
+        assert await busy.receive_json(timeout=PATIENCE_S) == {"type": "pong"}
         await busy.send_json({"id": "a", "type": "complete"})
         assert await closing_code(busy) == 1000

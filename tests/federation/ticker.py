@@ -13,6 +13,7 @@ from router.serving.identity import Authenticator
 from router.serving.settings import HeaderRules, RouterSettings, SubgraphSettings, SubgraphSubscriptions
 from tests.federation.serve import Served, serve
 from tests.federation.test_subscriptions import SUPERGRAPH
+from tests.support.patience import PATIENCE_S
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -51,7 +52,7 @@ class Ticker:
             self.open -= 1
 
     async def closed(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while self.open:  # noqa: ASYNC110  the end travels through two servers
                 await asyncio.sleep(0.01)
 

@@ -32,6 +32,7 @@ from subgraphs.runtime.service_keys import ServiceKey, SigningKeys
 from tests.security.commerce import ABOUT_PURCHASES, ADDRESS, OF_THE_SHOP_WINDOW, TITLE, Purchases, purchases_of
 from tests.security.test_every_rpc import offered, status_of
 from tests.support.furnish import FACTORY
+from tests.support.patience import PATIENCE_S
 from tests.support.platform import PASSWORD, Platform
 from tests.support.readers import Person, new_reader, sign_in, sign_up, technician, unique
 
@@ -563,8 +564,8 @@ async def test_nobody_follows_the_frames_of_others(platform: Platform, callers: 
         http.ws_connect(url, protocols=["graphql-transport-ws"]) as socket,
     ):
         await socket.send_json({"type": "connection_init"})
-        assert (await socket.receive_json(timeout=20))["type"] == "connection_ack"
+        assert (await socket.receive_json(timeout=PATIENCE_S))["type"] == "connection_ack"
         await socket.send_json({"id": "1", "type": "subscribe", "payload": {"query": query}})
-        answer = await socket.receive_json(timeout=20)
+        answer = await socket.receive_json(timeout=PATIENCE_S)
     assert "errors" in json.dumps(answer)
     assert '"value"' not in json.dumps(answer)

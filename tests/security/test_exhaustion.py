@@ -9,6 +9,7 @@ import pytest
 from manpasik.v1 import auth_pb2, auth_pb2_grpc
 
 from domain.catalog import Group
+from tests.support.patience import PATIENCE_S
 from tests.support.platform import Platform
 from tests.support.readers import sign_up
 
@@ -49,7 +50,7 @@ async def test_one_account_with_hundreds_of_subscriptions_leaves_the_platform_re
                 continue
             opened.append(socket)
             await socket.send_json({"type": "connection_init"})
-            await socket.receive_json(timeout=30)
+            await socket.receive_json(timeout=PATIENCE_S)
             for number in range(4):
                 payload = {"query": _SUBSCRIPTION}
                 await socket.send_json({"type": "subscribe", "id": str(number), "payload": payload})

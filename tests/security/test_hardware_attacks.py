@@ -22,6 +22,7 @@ from domain.catalog import Group
 from subgraphs.runtime.service_keys import PUBLIC_FOLDER, PublicKeyFolder, SigningKeys, make_missing_keys
 from subgraphs.runtime.service_tokens import ServiceTokens
 from tests.support.furnish import FACTORY, FREE_DEVICES, import_device_records
+from tests.support.patience import PATIENCE_S
 from tests.support.platform import Platform
 from tests.support.readers import Person, Reader, new_reader, remaining_uses, sign_up, technician, unique
 
@@ -273,7 +274,7 @@ async def _once_published(
     call: Callable[[], Awaitable[factory_pb2.ImportLotsResponse]],
 ) -> factory_pb2.ImportLotsResponse:
     """The answer to a call whose caller's key was published just now: processes look for new keys again and again."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 return await call()

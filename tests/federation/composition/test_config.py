@@ -82,14 +82,17 @@ async def test_a_subgraph_that_answers_html_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_subgraph_that_does_not_answer_in_time_is_named(tmp_path: Path) -> None:
+    told = asyncio.Event()
+
     async def answer(_: web.Request) -> web.Response:
-        await asyncio.sleep(5)
+        await told.wait()
         return web.Response()
 
     async with serving(answer) as url:
         path = written(tmp_path, f"subgraphs: {{reviews: {{schema: {{subgraph_url: '{url}'}}}}}}")
         with pytest.raises(SupergraphConfigError, match=r'subgraph "reviews" at .* did not answer in time'):
             await load_subgraphs(path, timeout_s=0.2)
+        told.set()
 
 
 async def test_an_answer_without_an_sdl_is_told_with_its_status(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from infra.sandbox.toss import TossSandbox
 from infra.sandbox.toss_ledger import Approval
 from tests.integration.commerce.conftest import ALICE, Commerce
 from tests.integration.commerce.paying import KEY, PRICE_KRW, Instance, assert_books_balance, instance, told
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -202,7 +203,7 @@ async def test_a_client_that_hangs_up_in_the_middle_is_charged_once(commerce: Co
 
         one.wire.after_confirm = take_long
         call = asyncio.create_task(confirm(one, opened.payment_id))
-        await asyncio.wait_for(asked.wait(), 10)
+        await asyncio.wait_for(asked.wait(), PATIENCE_S)
         call.cancel()
         await asyncio.wait([call])
         commerce.clock.advance(seconds=LEASE.total_seconds())

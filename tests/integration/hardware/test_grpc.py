@@ -27,6 +27,7 @@ from subgraphs.runtime.grpc_server import GrpcServer, access_of
 from subgraphs.runtime.limits import RateLimiter
 from subgraphs.runtime.settings import ServiceSettings, Settings, TokenSettings
 from tests.integration.hardware.conftest import ALICE, GLUCOSE_TAG, SIGNED_TAG, TECHNICIAN, Hardware
+from tests.support.patience import PATIENCE_S
 from tests.support.trust import service_tokens
 
 TOKENS = TokenSettings()
@@ -260,24 +261,24 @@ async def test_a_command_of_another_process_reaches_the_open_stream_without_a_he
         call = DeviceServiceStub(channel).StreamDeviceStatus(metadata=_credential(registration.credential))
         early = await queue(hardware, CommandType.CALIBRATE)
         await call.write(update())
-        first = await asyncio.wait_for(call.read(), 30)
+        first = await asyncio.wait_for(call.read(), PATIENCE_S)
         assert isinstance(first, device_pb2.DeviceCommand)
         assert (first.command_id, first.command_type) == (early, device_pb2.COMMAND_TYPE_CALIBRATE)
         assert first.payload == b'{"delay_s":5}'
         late = await queue(hardware)
-        second = await asyncio.wait_for(call.read(), 30)
+        second = await asyncio.wait_for(call.read(), PATIENCE_S)
         assert isinstance(second, device_pb2.DeviceCommand)
         assert second.command_id == late
         call.cancel()
         # Nothing proves that they arrived: the next stream delivers both again, under the same ids.
         again = DeviceServiceStub(channel).StreamDeviceStatus(metadata=_credential(registration.credential))
         await again.write(update())
-        redelivered = [await asyncio.wait_for(again.read(), 30) for _ in range(2)]
+        redelivered = [await asyncio.wait_for(again.read(), PATIENCE_S) for _ in range(2)]
         assert [c.command_id for c in redelivered if isinstance(c, device_pb2.DeviceCommand)] == [early, late]
         for battery in (79, 78):
             await again.write(update(battery))
         await again.done_writing()
-        assert await asyncio.wait_for(again.read(), 30) is grpc.aio.EOF
+        assert await asyncio.wait_for(again.read(), PATIENCE_S) is grpc.aio.EOF
     rows = await hardware.fetch("SELECT count(*) AS arrived FROM device_commands WHERE acknowledged_at IS NOT NULL")
     assert rows == [{"arrived": 2}]
 
@@ -296,7 +297,7 @@ async def test_a_heartbeat_that_makes_no_sense_ends_its_stream_and_harms_nothing
         broken = stub.StreamDeviceStatus(metadata=_credential(registration.credential))
         await broken.write(update(59))
         await broken.write(wrong)
-        assert await asyncio.wait_for(broken.code(), 5) is grpc.StatusCode.INVALID_ARGUMENT
+        assert await asyncio.wait_for(broken.code(), PATIENCE_S) is grpc.StatusCode.INVALID_ARGUMENT
         await healthy.write(update(58))
         await healthy.done_writing()
         assert [command async for command in healthy] == []

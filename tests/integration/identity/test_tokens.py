@@ -20,6 +20,7 @@ from subgraphs.runtime.auth import Authenticator, CachedKeys, Issuer
 from subgraphs.runtime.settings import TokenSettings
 from tests.integration.identity.conftest import ACCESS_TTL, EMAIL, REFRESH_TTL, Identity, key_ring
 from tests.support.clock import FakeClock
+from tests.support.patience import PATIENCE_S
 from tests.support.trust import service_tokens
 
 
@@ -204,7 +205,7 @@ async def test_of_many_refreshes_at_once_at_most_one_wins(identity: Identity) ->
 
 async def _wait_for_a_blocked_statement(identity: Identity) -> None:
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while await identity.scalar(waiting) == 0:  # noqa: ASYNC110 - the server tells by a view only
             await asyncio.sleep(0.01)
 

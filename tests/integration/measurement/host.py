@@ -20,6 +20,7 @@ from subgraphs.runtime.database import Database
 from subgraphs.runtime.settings import DatabaseSettings
 from tests.integration.measurement.conftest import CARTRIDGE, DEVICE, USER, MovableClock, running
 from tests.integration.measurement.hardware import Hardware
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -55,7 +56,7 @@ async def killable(database: Database, settings: DatabaseSettings, key: bytes, f
         cwd=ROOT,
     )
     assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), 30)
+    line = await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)
     host = Killable(process, int(line))
     try:
         yield host

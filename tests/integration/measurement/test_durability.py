@@ -27,6 +27,7 @@ from tests.integration.measurement.conftest import (
 )
 from tests.integration.measurement.hardware import Hardware
 from tests.integration.measurement.host import killable
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import DatabaseFor, PostgresServer
 
 READERS = 8
@@ -163,8 +164,8 @@ async def test_a_locked_session_is_waited_for_and_does_not_hold_up_others(measur
     async with measurement.database.raw() as connection, connection.transaction():
         await connection.execute("SELECT 1 FROM measurement_sessions WHERE id = $1 FOR UPDATE", locked)
         begun.set()
-        assert len(await asyncio.wait_for(measurement.stream([frame(free, n) for n in range(50)]), 5)) == 50
-    assert (await asyncio.wait_for(anext(answers), 5)).session_id == locked
+        assert len(await asyncio.wait_for(measurement.stream([frame(free, n) for n in range(50)]), PATIENCE_S)) == 50
+    assert (await asyncio.wait_for(anext(answers), PATIENCE_S)).session_id == locked
     assert (await measurement.end(locked)).total_measurements == 2
 
 

@@ -19,6 +19,7 @@ from subgraphs.runtime.context import RequestContext
 from tests.integration.measurement.conftest import BASE_US, CARTRIDGE, DEVICE, OTHER, USER, Measurement, frame, user
 from tests.integration.measurement.test_account_proof import prove
 from tests.integration.operations.conftest import metadata_of
+from tests.support.patience import PATIENCE_S
 
 SESSION_FIELDS = (
     "id status verified calibrated frameCount device { id } cartridge { id } user { id } result { id value }"
@@ -318,7 +319,7 @@ async def test_frames_are_told_as_they_are_stored_until_the_session_ends(measure
 
     following = asyncio.create_task(follow())
     await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         number = 0
         while not told:  # the subscription begins with the next frame after it looked
             number += 1

@@ -39,6 +39,7 @@ from tests.integration.messaging.scene import (
     until,
     write_down,
 )
+from tests.support.patience import PATIENCE_S
 from tests.support.trust import EVENT_SEALER, event_reader, event_writer
 
 
@@ -136,7 +137,7 @@ async def test_a_poison_event_delays_only_its_partition(database: Database, kafk
     host = host_of(database, kafka, [topic], refuse_one, retry_delays_s=(300,))
     async with running(relay_of(database, kafka), host):
         await tell(database, topic, ("poison", 0))
-        await asyncio.wait_for(refused.wait(), 20)
+        await asyncio.wait_for(refused.wait(), PATIENCE_S)
         await tell(database, topic, *((f"k{number}", number) for number in range(30)))
         # Some keys share the partition of the poison event; with three partitions most do not.
         await until(lambda: handled(database, 10))
@@ -207,7 +208,7 @@ async def test_a_host_that_stops_finishes_the_record_in_hand_and_the_next_one_go
     await tell(database, topic, *(("k", number) for number in range(5)))
     async with running(relay_of(database, kafka)):
         first = asyncio.create_task(host_of(database, kafka, [topic], slow).run())
-        await asyncio.wait_for(in_hand.wait(), 20)
+        await asyncio.wait_for(in_hand.wait(), PATIENCE_S)
         first.cancel()
         await asyncio.sleep(0)  # the cancellation arrives while the record is in hand
         go_on.set()

@@ -29,6 +29,7 @@ from tests.integration.messaging.scene import (
     until,
     write_down,
 )
+from tests.support.patience import PATIENCE_S
 from tests.support.trust import event_writer
 
 _STEPS = 16
@@ -97,7 +98,7 @@ async def test_a_relay_and_a_host_end_in_time_while_the_broker_is_silent(
     monkeypatch.setattr(relay, "_send_batch", freeze_and_send)
     try:
         await tell(database, topic, ("k", 2))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await sending.wait()
         await asyncio.sleep(0.1)  # a batch is in flight now, and nobody will answer
         started = time.monotonic()
@@ -132,7 +133,7 @@ async def test_a_host_abandons_a_handler_that_hangs_and_its_event_comes_again(
     await tell(database, topic, ("k", 1))
     async with running(relay_of(database, kafka)):
         first = asyncio.create_task(host_of(database, kafka, [topic], hang, stop_within_s=1.0).run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await in_hand.wait()
         started = time.monotonic()
         first.cancel()

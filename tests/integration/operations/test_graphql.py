@@ -20,6 +20,7 @@ from subgraphs.operations.schema import schema
 from subgraphs.runtime.context import RequestContext
 from subgraphs.runtime.signals import Signals
 from tests.integration.operations.conftest import ADMIN, ALICE, BOB, SERVICE, Operations, operations_on
+from tests.support.patience import PATIENCE_S
 
 
 def context_of(operations: Operations, who: Principal, signals: Signals | None = None) -> OperationsContext:
@@ -269,7 +270,7 @@ class Live:
     async def waiting(self) -> "asyncio.Task[str]":
         """The next title, which is waited for: what comes from now on is told."""
         task = asyncio.create_task(next_title(self.stream))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while self._person not in self._signals._waiting and not task.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         return task

@@ -23,6 +23,7 @@ from subgraphs.runtime.host import Host
 from subgraphs.runtime.keys import load_sealer
 from subgraphs.runtime.settings import Settings
 from tests.integration.operations.test_events import ALERT
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 
 
@@ -90,7 +91,7 @@ async def test_a_signed_in_person_sees_an_event_come_in_live_and_in_their_langua
         http.ws_connect(url, protocols=["graphql-transport-ws"], headers={"authorization": bearer}) as live,
     ):
         await live.send_json({"type": "connection_init"})
-        assert (await live.receive_json(timeout=10))["type"] == "connection_ack"
+        assert (await live.receive_json(timeout=PATIENCE_S))["type"] == "connection_ack"
         await live.send_json({"type": "subscribe", "id": "1", "payload": {"query": query}})
         database = Database(hosted.settings.database, Group.OPERATIONS)
         sealer = await load_sealer(database, hosted.settings.master_secret)
@@ -99,7 +100,7 @@ async def test_a_signed_in_person_sees_an_event_come_in_live_and_in_their_langua
             await Outbox(session, sealer=sealer).add(
                 ALERT.model_copy(update={"user_id": user_id, "measured_at": datetime.now(UTC)})
             )
-        told = await live.receive_json(timeout=60)
+        told = await live.receive_json(timeout=PATIENCE_S)
         await database.close()
     received = told["payload"]["data"]["notificationReceived"]
     assert (received["type"], received["title"]) == ("HEALTH_ALERT", "Health alert")

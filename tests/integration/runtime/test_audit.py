@@ -13,6 +13,7 @@ from domain.principal import Principal, PrincipalKind, service_principal
 from subgraphs.runtime.context import OUTSIDE, RequestContext, enter
 from subgraphs.runtime.database import Database
 from subgraphs.runtime.host import SEAL_EVERY_S, seal_access_log
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import DatabaseFor
 
 _DOCTOR = Principal(PrincipalKind.USER, "doctor")
@@ -157,7 +158,7 @@ async def test_readers_at_the_same_time_do_not_wait_and_end_in_one_chain(databas
         await AccessLog(session).record(
             _DOCTOR, subject_user_id="u1", action="read", resource_type="profile", resource_ids=["slow"]
         )
-        await asyncio.wait_for(_read(database, "u1", "quick", by=service_principal("coaching")), 5)
+        await asyncio.wait_for(_read(database, "u1", "quick", by=service_principal("coaching")), PATIENCE_S)
         assert await _seal(database) == 1  # only what is committed
     await asyncio.gather(*(_read(database, "u1", f"c{number}") for number in range(10)))
     assert await _seal(database) == 11

@@ -27,6 +27,7 @@ from subgraphs.runtime.host import Host, _restarted, when_database_answers
 from subgraphs.runtime.keys import load_sealer
 from subgraphs.runtime.serving import PortInUse
 from subgraphs.runtime.settings import Settings
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import PostgresServer
 
 
@@ -160,7 +161,7 @@ async def test_a_host_serves_and_lets_go_of_everything(environ: dict[str, str], 
         users = user_pb2_grpc.UserServiceStub(channel)
         profile = await users.GetProfile(user_pb2.GetProfileRequest(user_id="u1"), timeout=20)
         assert (profile.user_id, profile.display_name) == ("u1", "development")
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while built.background_runs < 2:  # noqa: ASYNC110 - the pause after the first failure has no event
             await asyncio.sleep(0.05)
     [resources] = built.resources

@@ -27,6 +27,7 @@ from subgraphs.runtime.outages import outage_of
 from subgraphs.runtime.serving import HttpServer
 from subgraphs.runtime.settings import DatabaseSettings, Settings
 from subgraphs.runtime.shares import Shares, TooManyQueries
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import DatabaseFor, PostgresServer
 from tests.support.trust import service_tokens
 
@@ -44,7 +45,7 @@ async def _sleep(database: Database) -> str:
 
 
 async def _until_running(database: Database, count: int) -> None:
-    async with asyncio.timeout(20), database.engine.connect() as connection:
+    async with asyncio.timeout(PATIENCE_S), database.engine.connect() as connection:
         while await connection.scalar(_RUNNING) != count:
             await connection.rollback()  # or the view stays as it was at first
             await asyncio.sleep(0.02)
@@ -201,13 +202,13 @@ async def test_one_account_leaves_connections_for_others_and_for_readiness(datab
                 found: int | None = await session.scalar(text("SELECT 1"))
                 return found
 
-        assert await asyncio.wait_for(_as(other, one), 20) == 1
-        await asyncio.wait_for(database.ping(), 20)
+        assert await asyncio.wait_for(_as(other, one), PATIENCE_S) == 1
+        await asyncio.wait_for(database.ping(), PATIENCE_S)
     finally:
         for task in busy:
             task.cancel()
         await asyncio.wait(busy)
-    assert await asyncio.wait_for(_as(_PERSON, one), 20) == 1
+    assert await asyncio.wait_for(_as(_PERSON, one), PATIENCE_S) == 1
 
 
 async def test_readiness_needs_no_connection_of_the_pool(database_for: DatabaseFor) -> None:

@@ -24,6 +24,7 @@ from subgraphs.runtime.database import Database
 from subgraphs.runtime.errors import as_app_error
 from subgraphs.runtime.outages import driver_error_of, is_outage
 from subgraphs.runtime.settings import DatabaseSettings
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import DatabaseFor, PostgresServer
 from tests.support.shared import run
 
@@ -273,7 +274,7 @@ async def test_last_words_without_an_end_are_an_outage(
         relay.silent = False
         assert "another operation (2) is in progress" in "".join(traceback.format_exception(lost.value))
         assert _kind(lost.value) is ErrorKind.UNAVAILABLE, repr(lost.value)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await database.ping()
         await database.close()
 
@@ -332,7 +333,7 @@ async def test_a_server_that_is_shutting_down_is_an_outage(server: _Server) -> N
     async with server.database() as database, database.transaction() as session:
         await session.execute(text("SELECT 1"))  # a smart shutdown waits for this session
         server.signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 async with server.database() as other:
                     [refused] = await asyncio.gather(_use_pool(other), return_exceptions=True)

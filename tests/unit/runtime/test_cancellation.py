@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from subgraphs.runtime.cancellation import end_within, finish
+from tests.support.patience import PATIENCE_S
 
 
 class _Client:
@@ -64,7 +65,7 @@ async def test_an_ending_that_takes_too_long_is_left_behind_and_not_interrupted(
         await finish(flush(), what="flush", within_s=0.05)
     assert [(log["event"], log["what"]) for log in logs] == [("not waited for any longer", "flush")]
     go_on.set()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_S):
         await through.wait()
 
 

@@ -19,6 +19,7 @@ from subgraphs.runtime.clients import (
 from subgraphs.runtime.context import OUTSIDE, RequestContext, enter
 from subgraphs.runtime.settings import Settings
 from subgraphs.runtime.tokens import CallNotAllowed
+from tests.support.patience import PATIENCE_S
 from tests.support.trust import service_tokens
 from tests.unit.runtime.grpc_world import World, app_error_of, serving
 
@@ -150,11 +151,11 @@ async def test_a_cancelled_caller_cancels_the_callee() -> None:
         client = world.client()
         stub = client.stub("user", user_pb2_grpc.UserServiceStub)
         call = asyncio.create_task(client.unary(stub.GetProfile, _ask("wait")))
-        await asyncio.wait_for(world.seen.begun.wait(), 3)
+        await asyncio.wait_for(world.seen.begun.wait(), PATIENCE_S)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(world.seen.cancelled.wait(), 3)
+        await asyncio.wait_for(world.seen.cancelled.wait(), PATIENCE_S)
 
 
 # --- retries

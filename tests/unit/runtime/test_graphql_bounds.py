@@ -27,6 +27,7 @@ from subgraphs.runtime.http_guard import ANONYMOUS_BODY_BYTES, BODY_BYTES, Opera
 from subgraphs.runtime.http_server import subgraph_app
 from subgraphs.runtime.settings import Settings
 from subgraphs.runtime.slots import SlotLimits
+from tests.support.patience import PATIENCE_S
 from tests.support.trust import service_tokens
 from tests.unit.runtime.conftest import Serve
 
@@ -352,9 +353,9 @@ async def test_a_document_that_would_take_long_to_validate_is_not_validated(
     assert _code(await _asked(http, url, document, headers=headers)) == "OPERATION_TOO_LARGE"
     socket = await http.ws_connect(url, protocols=["graphql-transport-ws"], headers=headers)
     await socket.send_json({"type": "connection_init"})
-    await socket.receive_json(timeout=20)
+    await socket.receive_json(timeout=PATIENCE_S)
     await socket.send_json({"type": "subscribe", "id": "1", "payload": {"query": document}})
-    answer = await socket.receive_json(timeout=20)
+    answer = await socket.receive_json(timeout=PATIENCE_S)
     assert (answer["type"], answer["payload"][0]["extensions"]["code"]) == ("error", "OPERATION_TOO_LARGE")
 
 
@@ -491,7 +492,7 @@ async def test_a_representation_may_say_more_than_is_needed(url: str, http: aioh
 async def _socket(http: aiohttp.ClientSession, url: str) -> aiohttp.ClientWebSocketResponse:
     socket = await http.ws_connect(url, protocols=["graphql-transport-ws"], headers=_headers())
     await socket.send_json({"type": "connection_init"})
-    assert (await socket.receive_json(timeout=20))["type"] == "connection_ack"
+    assert (await socket.receive_json(timeout=PATIENCE_S))["type"] == "connection_ack"
     return socket
 
 
@@ -503,15 +504,15 @@ async def test_one_account_has_a_share_of_the_subscriptions(
     answers: dict[str, Any] = {}
     for name in ("1", "2", "3"):
         await socket.send_json({"type": "subscribe", "id": name, "payload": {"query": "subscription { ticks }"}})
-        answer = await socket.receive_json(timeout=20)
+        answer = await socket.receive_json(timeout=PATIENCE_S)
         answers[answer["id"]] = answer
     assert [answers[name]["type"] for name in ("1", "2", "3")] == ["next", "next", "error"]
     assert answers["3"]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
     await socket.send_json({"type": "complete", "id": "1"})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:  # the end of the first is not confirmed
             await socket.send_json({"type": "subscribe", "id": "4", "payload": {"query": "subscription { ticks }"}})
-            if (await socket.receive_json(timeout=20))["type"] == "next":
+            if (await socket.receive_json(timeout=PATIENCE_S))["type"] == "next":
                 break
 
 
@@ -524,7 +525,7 @@ async def test_one_account_has_a_share_of_the_sockets(
     with pytest.raises(aiohttp.WSServerHandshakeError):
         await _socket(http, url)
     await first.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 await _socket(http, url)
@@ -541,18 +542,18 @@ async def test_a_socket_without_an_operation_is_closed(
     url = await serve(_app()) + "/graphql"
     silent, used = await _socket(http, url), await _socket(http, url)
     await used.send_json({"type": "subscribe", "id": "1", "payload": {"query": "subscription { ticks }"}})
-    assert (await used.receive_json(timeout=20))["type"] == "next"
+    assert (await used.receive_json(timeout=PATIENCE_S))["type"] == "next"
     pinging = asyncio.create_task(_ping(silent))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while (message := await silent.receive()).type is aiohttp.WSMsgType.TEXT:
             pass
     pinging.cancel()
     assert (message.type, silent.close_code) == (aiohttp.WSMsgType.CLOSE, 4408)
     assert not used.closed
     await used.send_json({"type": "ping"})
-    assert (await used.receive_json(timeout=20))["type"] == "pong"
+    assert (await used.receive_json(timeout=PATIENCE_S))["type"] == "pong"
     await used.send_json({"type": "complete", "id": "1"})
-    assert (await used.receive(timeout=20)).type is aiohttp.WSMsgType.CLOSE
+    assert (await used.receive(timeout=PATIENCE_S)).type is aiohttp.WSMsgType.CLOSE
     assert used.close_code == 4408
 
 
@@ -567,9 +568,9 @@ async def test_a_message_over_a_socket_has_bounds(url: str, http: aiohttp.Client
     socket = await _socket(http, url)
     payload = {"query": "query($v: String) { text(value: $v) }", "variables": {"v": "x" * 20_000}}
     await socket.send_json({"type": "subscribe", "id": "1", "payload": payload})
-    answer = await socket.receive_json(timeout=20)
+    answer = await socket.receive_json(timeout=PATIENCE_S)
     assert json.dumps(answer).count("x") < 1_000
     assert answer["type"] == "error" or "errors" in answer["payload"]
     await socket.send_str("x" * 1_100_000)
-    closed = await socket.receive(timeout=20)
+    closed = await socket.receive(timeout=PATIENCE_S)
     assert closed.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)

@@ -18,6 +18,7 @@ from subgraphs.runtime import grpc_server
 from subgraphs.runtime.bounds import MAX_ITEMS, check_message
 from subgraphs.runtime.grpc_requests import PUBLIC_MESSAGE_BYTES, MessageLate, Requests
 from subgraphs.runtime.slots import SlotLimits, Slots, TooManyOpen
+from tests.support.patience import PATIENCE_S
 from tests.unit.runtime.grpc_world import USER_SERVICE, World, serving, status_of
 
 _PUBLIC = frozenset({"GetProfile"})
@@ -134,7 +135,7 @@ async def test_one_account_holds_no_more_than_its_share_of_streams(monkeypatch: 
         error = await status_of(_opened(stub, "d3"))
         assert "of this account" in (error.details() or "")  # all of them are readers of one person
         opened[0].cancel()
-        await asyncio.wait_for(world.seen.closed.wait(), 15)
+        await asyncio.wait_for(world.seen.closed.wait(), PATIENCE_S)
         assert await _opened(stub, "d3")
 
 

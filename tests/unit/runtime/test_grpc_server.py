@@ -14,6 +14,7 @@ from subgraphs.runtime.auth import Authenticator
 from subgraphs.runtime.errors import BUG_MESSAGE, STATUS_DETAILS, from_grpc, told_by_callee
 from subgraphs.runtime.faces import GrpcServicer
 from subgraphs.runtime.grpc_server import GrpcServer, access_of
+from tests.support.patience import PATIENCE_S
 from tests.unit.runtime.grpc_world import USER_SERVICE, World, app_error_of, serving, status_of
 
 Untyped = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
@@ -241,7 +242,7 @@ async def test_a_call_ends_at_its_callers_deadline() -> None:
     async with serving() as world:
         error = await status_of(world.users.GetProfile(_ask("wait"), metadata=world.metadata(), timeout=1.0))
         assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        await asyncio.wait_for(world.seen.cancelled.wait(), 15)
+        await asyncio.wait_for(world.seen.cancelled.wait(), PATIENCE_S)
         # The client sends what is left rounded up to a unit of its own.
         assert 0 < (world.seen.calls[0].deadline_s or 0) < 1.1
 
@@ -269,9 +270,9 @@ async def test_a_caller_that_hangs_up_frees_the_handler() -> None:
     before = _metric("grpc_server_handled_total", USER_SERVICE, "GetProfile", code="CANCELLED")
     async with serving() as world:
         call = world.users.GetProfile(_ask("wait"), metadata=world.metadata())
-        await asyncio.wait_for(world.seen.begun.wait(), 15)
+        await asyncio.wait_for(world.seen.begun.wait(), PATIENCE_S)
         call.cancel()
-        await asyncio.wait_for(world.seen.cancelled.wait(), 15)
+        await asyncio.wait_for(world.seen.cancelled.wait(), PATIENCE_S)
         await _until(
             lambda: _metric("grpc_server_handled_total", USER_SERVICE, "GetProfile", code="CANCELLED") == before + 1
         )
@@ -285,7 +286,7 @@ async def test_a_caller_that_hangs_up_ends_a_generator(words: str) -> None:
         await call.read()
         await _until(lambda: _open_streams(_CHAT, "StreamChat") == 1)
         call.cancel()
-        await asyncio.wait_for(world.seen.closed.wait(), 15)
+        await asyncio.wait_for(world.seen.closed.wait(), PATIENCE_S)
         await _until(lambda: _open_streams(_CHAT, "StreamChat") == 0)
 
 
@@ -295,7 +296,7 @@ async def test_a_caller_that_hangs_up_ends_a_stream_that_reads_and_writes() -> N
         await call.write(device_pb2.DeviceStatusUpdate(device_id="d1"))
         await call.read()
         call.cancel()
-        await asyncio.wait_for(world.seen.closed.wait(), 15)
+        await asyncio.wait_for(world.seen.closed.wait(), PATIENCE_S)
         await _until(lambda: _open_streams(_DEVICES, "StreamDeviceStatus") == 0)
 
 
@@ -352,7 +353,7 @@ async def test_messages_beyond_the_limit_are_refused() -> None:
 async def test_a_stop_finishes_the_call_in_hand_and_takes_no_new_one() -> None:
     async with serving() as world:
         in_hand = asyncio.ensure_future(world.users.GetProfile(_ask("wait"), metadata=world.metadata()))
-        await asyncio.wait_for(world.seen.begun.wait(), 15)
+        await asyncio.wait_for(world.seen.begun.wait(), PATIENCE_S)
         stopping = asyncio.create_task(world.server.stop(30))
         await asyncio.sleep(0.1)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{world.port}") as late:
@@ -363,17 +364,17 @@ async def test_a_stop_finishes_the_call_in_hand_and_takes_no_new_one() -> None:
         assert not stopping.done()
         world.seen.release.set()
         assert (await in_hand).user_id == "wait"
-        await asyncio.wait_for(stopping, 15)
+        await asyncio.wait_for(stopping, PATIENCE_S)
 
 
 async def test_a_stop_cancels_what_does_not_end_in_time() -> None:
     async with serving() as world:
         in_hand = asyncio.ensure_future(status_of(world.users.GetProfile(_ask("wait"), metadata=world.metadata())))
-        await asyncio.wait_for(world.seen.begun.wait(), 15)
+        await asyncio.wait_for(world.seen.begun.wait(), PATIENCE_S)
         started = time.monotonic()
         await world.server.stop(0.2)
         assert time.monotonic() - started < 2
-        await asyncio.wait_for(world.seen.cancelled.wait(), 15)
+        await asyncio.wait_for(world.seen.cancelled.wait(), PATIENCE_S)
         assert (await in_hand).code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 
 

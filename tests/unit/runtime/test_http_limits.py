@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 from subgraphs.runtime.http_protocol import Connections, HttpLimits
 from subgraphs.runtime.proxies import TrustedProxies
 from subgraphs.runtime.serving import HttpServer
+from tests.support.patience import PATIENCE_S
 
 _LONG = 600.0
 LIMITS = HttpLimits(head_bytes=4096, head_fields=20, head_s=_LONG, body_s=_LONG, write_s=_LONG)
@@ -75,7 +76,7 @@ async def _exchange(connect: Callable[[], Awaitable[Any]], *pieces: bytes) -> by
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-        return await asyncio.wait_for(_read(reader), 20)
+        return await asyncio.wait_for(_read(reader), PATIENCE_S)
     finally:
         writer.close()
 
@@ -91,7 +92,7 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - a count, which tells nobody of its changes
             await asyncio.sleep(0.01)
 
@@ -174,7 +175,7 @@ async def test_pieces_that_come_one_by_one_get_no_more_time() -> None:
 
         dripping = asyncio.create_task(drip())
         try:
-            assert _status(await asyncio.wait_for(_read(reader), 20)) in (408, 0)
+            assert _status(await asyncio.wait_for(_read(reader), PATIENCE_S)) in (408, 0)
         finally:
             dripping.cancel()
 
@@ -194,17 +195,17 @@ async def test_a_connection_serves_one_request_after_the_other() -> None:
         post = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n" + b"x" * 1000
         for _ in range(3):
             writer.write(post)
-            answer = await asyncio.wait_for(reader.readuntil(b"read 1000"), 20)
+            answer = await asyncio.wait_for(reader.readuntil(b"read 1000"), PATIENCE_S)
             assert _status(answer) == 200
         writer.write(post + post)  # pipelined
-        assert (await asyncio.wait_for(reader.readuntil(b"read 1000"), 20)).startswith(b"HTTP/1.1 200")
-        assert b"200" in await asyncio.wait_for(reader.readuntil(b"read 1000"), 20)
+        assert (await asyncio.wait_for(reader.readuntil(b"read 1000"), PATIENCE_S)).startswith(b"HTTP/1.1 200")
+        assert b"200" in await asyncio.wait_for(reader.readuntil(b"read 1000"), PATIENCE_S)
 
 
 async def test_a_network_has_a_share_of_the_connections() -> None:
     async with _serving(replace(LIMITS, network=2)) as (connections, connect):
         first, second, third = await connect(), await connect(), await connect()
-        assert await asyncio.wait_for(_read(third[0]), 20) == b""
+        assert await asyncio.wait_for(_read(third[0]), PATIENCE_S) == b""
         assert connections.total == 2
         first[1].close()
         second[1].close()
@@ -223,13 +224,13 @@ async def test_connections_that_say_nothing_make_room_for_those_that_do() -> Non
     async with _serving(replace(LIMITS, total=3)) as (connections, connect):
         served = await connect()
         served[1].write(GET + b"\r\n")
-        await asyncio.wait_for(served[0].readuntil(b"read 0"), 20)
+        await asyncio.wait_for(served[0].readuntil(b"read 0"), PATIENCE_S)
         silent = [await connect() for _ in range(10)]
         served[1].write(GET + b"\r\n")
-        await asyncio.wait_for(served[0].readuntil(b"read 0"), 20)
+        await asyncio.wait_for(served[0].readuntil(b"read 0"), PATIENCE_S)
         assert _status(await _exchange(connect, GET + b"connection: close\r\n\r\n")) == 200
         assert connections.total <= 3
-        assert await asyncio.wait_for(_read(silent[0][0]), 20) == b""
+        assert await asyncio.wait_for(_read(silent[0][0]), PATIENCE_S) == b""
 
 
 async def test_a_websocket_is_counted_until_its_end() -> None:
@@ -239,7 +240,7 @@ async def test_a_websocket_is_counted_until_its_end() -> None:
         writer.write(
             b"GET /socket HTTP/1.1\r\nhost: x\r\n" + upgrade + b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
-        assert _status(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)) == 101
+        assert _status(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)) == 101
         assert connections.total == 1
         writer.close()
         await _until(lambda: connections.total == 0)

@@ -28,6 +28,7 @@ from subgraphs.runtime.http_server import metrics_app, subgraph_app
 from subgraphs.runtime.proxies import TrustedProxies
 from subgraphs.runtime.serving import HttpServer
 from subgraphs.runtime.settings import Settings
+from tests.support.patience import PATIENCE_S
 from tests.support.trust import service_tokens
 from tests.unit.runtime.conftest import Serve
 
@@ -227,7 +228,7 @@ def _bomb(levels: int) -> str:
 async def test_a_document_that_is_too_large_is_refused_at_once(
     base: str, http: aiohttp.ClientSession, query: str, code: str
 ) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         _, body = await _query(http, base, query)
     assert code in [error["extensions"]["code"] for error in body["errors"]]
     assert body.get("data") is None
@@ -252,7 +253,7 @@ async def test_errors_of_a_subscription_are_shown_like_those_of_a_query(
         await socket.send_json({"type": "connection_init"})
         assert (await socket.receive_json())["type"] == "connection_ack"
         await socket.send_json({"id": "1", "type": "subscribe", "payload": {"query": query}})
-        messages = [await socket.receive_json(timeout=15) for _ in range(3)]
+        messages = [await socket.receive_json(timeout=PATIENCE_S) for _ in range(3)]
     assert [message["payload"]["data"] for message in messages[:2]] == [{"counts": 0}, {"counts": 1}]
     payload = messages[2]["payload"]
     [error] = payload if isinstance(payload, list) else payload["errors"]
@@ -394,11 +395,11 @@ async def test_a_stop_finishes_the_request_in_hand_and_takes_no_new_one(http: ai
     await server.start()
     base = f"http://127.0.0.1:{server.port}"
     in_hand = asyncio.create_task(_query(http, base, "{ slow }"))
-    await asyncio.wait_for(_slow_begun.wait(), 3)
+    await asyncio.wait_for(_slow_begun.wait(), PATIENCE_S)
     stopping = asyncio.create_task(server.stop(5))
     status, body = await in_hand
     assert (status, body["data"]) == (200, {"slow": "done"})
-    await asyncio.wait_for(stopping, 3)
+    await asyncio.wait_for(stopping, PATIENCE_S)
     with pytest.raises(aiohttp.ClientConnectorError):
         await _query(http, base, "{ who }")
 

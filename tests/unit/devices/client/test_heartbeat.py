@@ -11,6 +11,7 @@ from devices.client.errors import CallRejected
 from devices.client.heartbeat import Command, CommandHandler, ReaderHealth
 from devices.client.platform import Platform
 from devices.client.reader import ReaderClient
+from tests.support.patience import PATIENCE_S
 from tests.unit.devices.client.registered import known_reader, quick_policy
 from tests.unit.devices.fake_platform import FakePlatform, Server, connected
 
@@ -87,7 +88,7 @@ async def test_commands_that_fail_or_make_no_sense_do_not_end_the_presence(
         device_pb2.COMMAND_TYPE_CALIBRATE: fail,
         device_pb2.COMMAND_TYPE_STOP_MEASUREMENT: stop,
     }
-    async with present(known_reader(fake, platform), handlers), asyncio.timeout(15):
+    async with present(known_reader(fake, platform), handlers), asyncio.timeout(PATIENCE_S):
         await done.wait()
 
 

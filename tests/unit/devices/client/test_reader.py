@@ -14,6 +14,7 @@ from devices.client.errors import (
 )
 from devices.client.platform import Platform, PlatformAddresses
 from devices.client.reader import ReaderClient
+from tests.support.patience import PATIENCE_S
 from tests.unit.devices.client.registered import PLAN, frames, known_reader, quick_policy
 from tests.unit.devices.fake_platform import USER_TOKEN, FakePlatform, Server, connected
 
@@ -70,7 +71,7 @@ async def test_a_call_gives_up_in_time_and_names_itself(server: Server, fake: Fa
     async with connected(server.port) as platform:
         client = known_reader(fake, platform, quick_policy(give_up_after_s=0.3))
         await server.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(PlatformUnreachable, match="StartSession"):
                 await client.start_session(PLAN)
         await server.start()

@@ -15,6 +15,7 @@ from devices.client.errors import (
 from devices.client.platform import Platform
 from devices.client.reader import SessionPlan
 from devices.frame import RawFrame
+from tests.support.patience import PATIENCE_S
 from tests.unit.devices.client.registered import PLAN, frames, known_reader, quick_policy, register, times
 from tests.unit.devices.fake_platform import FakePlatform, Relay, Server, connected
 
@@ -282,7 +283,7 @@ async def test_cancelling_the_block_breaks_off_at_once(platform: Platform, fake:
     measuring = asyncio.create_task(measure())
     await fake.wait_until(lambda: fake.received >= 1)
     measuring.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(asyncio.CancelledError):
             await measuring
     assert fake.sessions["session-1"].ended_at is None

@@ -21,6 +21,7 @@ from devices.simulator.forward_model import Ambient, ForwardModel
 from devices.simulator.mard import MardUndefined, mard_percent
 from devices.simulator.traces import load_trace, packaged_subjects
 from domain.hardware.cartridge.tag_signature import LotKeyKind, is_signed
+from tests.support.patience import PATIENCE_S
 from tests.unit.devices.fake_platform import TECHNICIAN_TOKEN, USER_TOKEN, FakePlatform, Server, connected
 
 ACCESS = FleetAccess(owner=fixed_token(USER_TOKEN), technician=fixed_token(TECHNICIAN_TOKEN), owner_id="user-1")
@@ -111,7 +112,7 @@ async def test_a_fleet_stops_at_once_when_cancelled(platform: Platform, fake: Fa
     running = asyncio.create_task(Fleet(platform, ACCESS, TRACES, FleetPlan(repeat=True, reading_interval_s=0)).run())
     await fake.wait_until(lambda: fake.received >= 50)
     running.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(asyncio.CancelledError):
             await running
 
